@@ -1,0 +1,2 @@
+//! Joins shader files: WGSL has no include.
+fn main() {}

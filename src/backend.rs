@@ -1,0 +1,114 @@
+//! What an engine offers to operations: memory, and a place to keep packed weights. What it *computes* is in
+//! the traits of `ops/*/mod.rs` (`trait Lstm: Backend`), each implemented beside its operation.
+
+use crate::error::Result;
+use crate::tensor::DType;
+use std::any::Any;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// An engine: the CPU, or one GPU.
+pub trait Backend {
+    /// A handle on device memory. A clone is another handle on the same memory.
+    type Buffer: Buffer;
+
+    /// New memory for `len` elements, contents unspecified.
+    fn allocate(&self, dtype: DType, len: usize) -> Result<Self::Buffer>;
+    /// New memory for `len` elements, all zero.
+    fn zeros(&self, dtype: DType, len: usize) -> Result<Self::Buffer>;
+    /// New memory that holds `bytes`.
+    fn upload(&self, dtype: DType, bytes: &[u8]) -> Result<Self::Buffer>;
+    /// Waits for what was asked for and copies it out; `into` has the buffer's size.
+    fn download(&self, from: &Self::Buffer, into: &mut [u8]) -> Result<()>;
+    /// New memory with elements `start .. start + len` of `from`.
+    fn slice(&self, from: &Self::Buffer, start: usize, len: usize) -> Result<Self::Buffer>;
+    /// New memory with `parts` one after the other; all of one dtype, at least one.
+    fn concat(&self, parts: &[&Self::Buffer]) -> Result<Self::Buffer>;
+    /// Writes all of `from` over all of `into`, in place, and gives `into` a new version.
+    fn assign(&self, into: &Self::Buffer, from: &Self::Buffer) -> Result<()>;
+}
+
+/// What every engine's memory can say of itself.
+pub trait Buffer: Clone + Send + Sync + 'static {
+    /// element type
+    fn dtype(&self) -> DType;
+    /// number of elements
+    fn len(&self) -> usize;
+    /// true when there are no elements
+    fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+    /// identity, version and packed images
+    fn stamp(&self) -> &Stamp;
+}
+
+/// Identity and version of a piece of memory, and the packed images of its present version. Every mutation
+/// through any handle bumps the version, so neither a packed image nor a saved tensor can be stale unseen.
+#[derive(Debug)]
+pub struct Stamp {
+    id: u64,
+    version: AtomicU64,
+    packed: Mutex<Vec<(u32, u64, Arc<dyn Any + Send + Sync>)>>,
+}
+
+impl Default for Stamp {
+    fn default() -> Stamp {
+        static NEXT: AtomicU64 = AtomicU64::new(1);
+        Stamp {
+            id: NEXT.fetch_add(1, Ordering::Relaxed),
+            version: AtomicU64::new(0),
+            packed: Mutex::new(Vec::new()),
+        }
+    }
+}
+
+impl Stamp {
+    /// Never the same for two pieces of memory of one process.
+    pub fn id(&self) -> u64 {
+        self.id
+    }
+
+    /// How many times the memory was written to in place.
+    pub fn version(&self) -> u64 {
+        self.version.load(Ordering::Acquire)
+    }
+
+    /// Says that the memory was written to. Old packed images are dropped.
+    pub fn bump(&self) {
+        self.version.fetch_add(1, Ordering::AcqRel);
+        self.packed.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    }
+
+    /// The image `kind` of the present version, made by `pack` if there is none yet. `kind` is chosen by the
+    /// operation (a constant of its own, unique in the crate: see `ops/mod.rs`).
+    pub fn packed<P: Any + Send + Sync>(&self, kind: u32, pack: impl FnOnce() -> Result<P>) -> Result<Arc<P>> {
+        let version = self.version();
+        let found = {
+            let images = self.packed.lock().unwrap_or_else(PoisonError::into_inner);
+            images.iter().find(|(k, v, _)| *k == kind && *v == version).map(|(_, _, image)| image.clone())
+        };
+        if let Some(image) = found.and_then(|image| image.downcast::<P>().ok()) {
+            return Ok(image);
+        }
+        let image = Arc::new(pack()?);
+        let mut images = self.packed.lock().unwrap_or_else(PoisonError::into_inner);
+        images.retain(|(k, v, _)| *k != kind && *v == version);
+        images.push((kind, version, image.clone()));
+        Ok(image)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_packed_image_lives_as_long_as_its_version() {
+        let stamp = Stamp::default();
+        let pack = |n: u32| stamp.packed(7, move || Ok(n)).unwrap();
+        assert_eq!((*pack(1), *pack(2)), (1, 1));
+        stamp.bump();
+        assert_eq!(*pack(3), 3);
+        assert_ne!(stamp.id(), Stamp::default().id());
+    }
+}

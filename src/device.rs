@@ -1,0 +1,1 @@
+//! Which engine a call goes to: the one place that knows both.

@@ -1,0 +1,172 @@
+//! The one error of the crate. Every variant of [`Kind`] names the Python exception that it becomes,
+//! and every message about an argument follows one template:
+//! `{op}: {argument}: expected {what}, got {what}. Hint: {one thing to do}.`
+
+use std::fmt;
+
+/// The result of everything here that can fail.
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// What went wrong, as a class that a caller can catch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// wrong rank or size
+    Shape,
+    /// wrong element type
+    DType,
+    /// wrong or absent device
+    Device,
+    /// the device has gone; its tensors are lost
+    DeviceLost,
+    /// a file that is not a whole, known checkpoint
+    Checkpoint,
+    /// a mistake of ours
+    Internal,
+    /// an id out of range
+    Index,
+    /// an option's value without a meaning
+    Value,
+    /// a Python value of the wrong type
+    Type,
+    /// not enough memory, or a size past what can be addressed
+    Memory,
+    /// named, but not built yet
+    NotBuilt,
+    /// a call in the wrong state: stale tensors, a second backward
+    State,
+    /// the caller asked the call to stop (Ctrl-C)
+    Interrupted,
+}
+
+impl Kind {
+    /// Every kind, for the test that raises each.
+    pub const ALL: [Kind; 13] = [
+        Kind::Shape,
+        Kind::DType,
+        Kind::Device,
+        Kind::DeviceLost,
+        Kind::Checkpoint,
+        Kind::Internal,
+        Kind::Index,
+        Kind::Value,
+        Kind::Type,
+        Kind::Memory,
+        Kind::NotBuilt,
+        Kind::State,
+        Kind::Interrupted,
+    ];
+
+    /// The Python class this becomes.
+    pub const fn python(self) -> &'static str {
+        match self {
+            Kind::Shape => "ShapeError",
+            Kind::DType => "DTypeError",
+            Kind::Device => "DeviceError",
+            Kind::DeviceLost => "DeviceLostError",
+            Kind::Checkpoint => "CheckpointError",
+            Kind::Internal => "InternalError",
+            Kind::Index => "IndexError",
+            Kind::Value => "ValueError",
+            Kind::Type => "TypeError",
+            Kind::Memory => "MemoryError",
+            Kind::NotBuilt => "NotImplementedError",
+            Kind::State => "RuntimeError",
+            Kind::Interrupted => "KeyboardInterrupt",
+        }
+    }
+}
+
+/// What went wrong, where, and what to do about it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Error {
+    /// the class
+    pub kind: Kind,
+    /// the message without the hint
+    pub message: String,
+    /// one thing to do, a sentence without its full stop; empty where there is nothing
+    pub hint: String,
+}
+
+impl Error {
+    /// An error about a named argument, by the template.
+    pub fn argument(
+        kind: Kind,
+        op: &str,
+        argument: &str,
+        expected: impl fmt::Display,
+        got: impl fmt::Display,
+    ) -> Error {
+        Error {
+            kind,
+            message: format!("{op}: {argument}: expected {expected}, got {got}"),
+            hint: String::new(),
+        }
+    }
+
+    /// Wrong rank or size of `argument`.
+    pub fn shape(op: &str, argument: &str, expected: impl fmt::Display, got: impl fmt::Display) -> Error {
+        Error::argument(Kind::Shape, op, argument, expected, got)
+    }
+
+    /// Wrong element type of `argument`.
+    pub fn dtype(op: &str, argument: &str, expected: impl fmt::Display, got: impl fmt::Display) -> Error {
+        Error::argument(Kind::DType, op, argument, expected, got)
+    }
+
+    /// A value without a meaning.
+    pub fn value(op: &str, argument: &str, expected: impl fmt::Display, got: impl fmt::Display) -> Error {
+        Error::argument(Kind::Value, op, argument, expected, got)
+    }
+
+    /// An error that is about no single argument.
+    pub fn plain(kind: Kind, message: impl Into<String>) -> Error {
+        Error { kind, message: message.into(), hint: String::new() }
+    }
+
+    /// A mistake of ours: never the caller's fault.
+    pub fn internal(message: impl Into<String>) -> Error {
+        Error::plain(Kind::Internal, message)
+    }
+
+    /// No room for `what`.
+    pub fn memory(what: impl fmt::Display) -> Error {
+        Error::plain(Kind::Memory, format!("no memory for {what}"))
+    }
+
+    /// The caller asked the call to stop.
+    pub fn interrupted() -> Error {
+        Error::plain(Kind::Interrupted, "interrupted")
+    }
+
+    /// Adds one thing to do.
+    pub fn hint(mut self, hint: impl Into<String>) -> Error {
+        self.hint = hint.into();
+        self
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)?;
+        if !self.hint.is_empty() {
+            write!(f, ". Hint: {}.", self.hint)?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for Error {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn template() {
+        let e = Error::shape("lstm", "x", "(T, B, 128)", "(50, 16, 64)").hint("the last axis is the feature axis");
+        assert_eq!(
+            e.to_string(),
+            "lstm: x: expected (T, B, 128), got (50, 16, 64). Hint: the last axis is the feature axis."
+        );
+    }
+}

@@ -1,0 +1,12 @@
+//! What a tensor is, without saying where it lives: element types, checked shape arithmetic, strided
+//! layouts and the counter-based random generator.
+
+mod dtype;
+mod layout;
+mod random;
+mod shape;
+
+pub use dtype::{DType, Element, Real};
+pub use layout::Layout;
+pub use random::{Philox, uniform};
+pub use shape::{Shape, broadcast, bytes, elements};
