@@ -1,3 +1,34 @@
-//! The table of operations.
+//! The table of operations: one folder each. Docs, stubs and coverage are derived from it.
+//!
+//! A folder holds `mod.rs` (specification, equations and their source, the trait an engine implements),
+//! `reference.rs` (the equations in plain loops, generic over f32 and f64), `cpu.rs`, `gpu.rs` and its shaders,
+//! `python.rs` (the border) and `tests.rs`. How to add one: `CONTRIBUTING.md`.
 
+pub mod activation;
 pub mod lstm;
+
+/// An operation, as documentation and coverage see it.
+pub struct Row {
+    /// its folder
+    pub name: &'static str,
+    /// one line
+    pub summary: &'static str,
+}
+
+macro_rules! table {
+    ($($name:ident: $summary:literal,)*) => {
+        /// Every operation. An operation without its shader is not in the table.
+        pub const TABLE: &[Row] = &[$(Row { name: stringify!($name), summary: $summary }),*];
+
+        /// Adds every operation's functions to the Python module.
+        #[cfg(feature = "python")]
+        pub fn register(module: &pyo3::Bound<'_, pyo3::types::PyModule>) -> pyo3::PyResult<()> {
+            $($name::python::register(module)?;)*
+            Ok(())
+        }
+    };
+}
+
+table! {
+    activation: "sigmoid, tanh and relu",
+}
