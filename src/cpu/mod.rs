@@ -2,13 +2,16 @@
 //! thread team. It knows no operation and no Python; `ops/*/cpu.rs` builds kernels from these parts.
 
 mod flush;
+pub mod gemm;
 mod isa;
 mod lanes;
 #[cfg(target_arch = "x86_64")]
 mod lanes_x86;
 pub mod math;
 mod memory;
+pub mod pack;
 mod team;
+pub mod tile;
 
 pub use isa::{Isa, isa};
 pub use lanes::{Kernel, Lanes, ROUND, launch};
