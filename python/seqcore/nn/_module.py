@@ -257,7 +257,9 @@ class Module:
         moved = []
         for tensor in tensors.values():
             grad = tensor.grad
-            moved.append((tensor, _moved(tensor, place, name), grad, None if grad is None else _moved(grad, place, name)))
+            moved.append(
+                (tensor, _moved(tensor, place, name), grad, None if grad is None else _moved(grad, place, name))
+            )
         for tensor, array, grad, grad_array in moved:
             tensor._array = array
             if grad is not None:
@@ -315,5 +317,3 @@ def _moved(tensor, place, name):
     if (place, dtype) == (tensor.device, str(tensor.dtype)):
         return tensor._array
     return tensor._array.to(place, dtype)
-
-

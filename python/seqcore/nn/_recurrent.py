@@ -7,7 +7,7 @@ import numpy as np
 
 from .. import tensor as functions
 from ..errors import ShapeError, message
-from ..tensor import Tensor, check_probability, is_recording
+from ..tensor import Tensor, check_probability
 from . import init
 from ._module import Module
 from ._options import flag, not_built, size

@@ -12,9 +12,7 @@ from ._options import not_built
 __all__ = ["cross_entropy", "dropout", "embedding", "linear", "relu", "sigmoid", "tanh"]
 
 
-def embedding(
-    input, weight, padding_idx=None, max_norm=None, norm_type=2.0, scale_grad_by_freq=False, sparse=False
-):
+def embedding(input, weight, padding_idx=None, max_norm=None, norm_type=2.0, scale_grad_by_freq=False, sparse=False):
     """The rows of `weight` (rows, features) that the integers `input` (...) name: (..., features).
 
     Args:

@@ -70,7 +70,9 @@ def lstm_backward(saved, dy=None, dh_n=None, dc_n=None):
     """
     with take(saved, "lstm") as (core, names, shape, dtype):
         arrays_only("lstm_backward", dy=dy, dh_n=dh_n, dc_n=dc_n)
-        states = [None if s is None else _layered(name, s, "lstm_backward") for name, s in (("dh_n", dh_n), ("dc_n", dc_n))]
+        states = [
+            None if s is None else _layered(name, s, "lstm_backward") for name, s in (("dh_n", dh_n), ("dc_n", dc_n))
+        ]
         if dy is None and states == [None, None]:
             states[0] = np.zeros((1, *shape), dtype)
         dx, dh0, dc0, layers = _core.lstm_backward(core, dy, *states, True, True, True)

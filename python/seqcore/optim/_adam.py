@@ -69,7 +69,7 @@ class Adam(Optimizer):
         states = []
         for p in params:
             old = self.state.get(p, {})
-            new = {name: old.get(name) or zeros_like(p) for name in names}
+            new = {name: old[name] if name in old else zeros_like(p) for name in names}
             states.append({**old, "step": old.get("step", 0) + 1, **new})
         adam_step(
             params,

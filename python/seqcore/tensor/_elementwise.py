@@ -56,9 +56,7 @@ def div(a, b, reverse=False):
         if not _records(a):
             return wrap(y)
         kept_a, kept_y = Saved(a._array), Saved(y)
-        return record(
-            "div", y, (a,), lambda dy: (_negative(_div(_mul(dy, kept_y.get("div")), kept_a.get("div"))),)
-        )
+        return record("div", y, (a,), lambda dy: (_negative(_div(_mul(dy, kept_y.get("div")), kept_a.get("div"))),))
     a, b = (b, a) if reverse else (a, b)
     return _pair("div", a, b, lambda dy, a, b: _div(dy, b), lambda dy, a, b: _negative(_mul(dy, _div(_div(a, b), b))))
 
@@ -153,9 +151,7 @@ def sqrt(x):
     if not _records(x):
         return wrap(y)
     kept = Saved(y)
-    return record(
-        "sqrt", y, (x,), lambda dy: (_core.binary_scalar("mul", _div(dy, kept.get("sqrt")), 0.5, False),)
-    )
+    return record("sqrt", y, (x,), lambda dy: (_core.binary_scalar("mul", _div(dy, kept.get("sqrt")), 0.5, False),))
 
 
 def where(condition, a, b):

@@ -3,8 +3,7 @@
 import numpy as np
 
 from .. import _core
-from ..errors import ShapeError, message
-from ._shape import contiguous_strides, expand
+from ._shape import expand
 from ._tape import is_recording
 from ._tensor import Tensor, record, wrap
 
@@ -27,9 +26,7 @@ def getitem(x, index):
         y = _core.copy_strided(array, part, strides, offset)
         if not records:
             return wrap(y)
-        return record(
-            "getitem", y, (x,), lambda dy: (_core.place_strided(dy, list(shape), strides, offset),)
-        )
+        return record("getitem", y, (x,), lambda dy: (_core.place_strided(dy, list(shape), strides, offset),))
     ids = _positions(shape)[index]
     y = _core.take(array, ids.ravel(), list(ids.shape))
     if not records:
@@ -83,6 +80,4 @@ def _plain(index):
 
 
 def _is_basic(index):
-    return all(
-        i is None or i is Ellipsis or isinstance(i, (slice, np.integer)) or type(i) is int for i in index
-    )
+    return all(i is None or i is Ellipsis or isinstance(i, (slice, np.integer)) or type(i) is int for i in index)

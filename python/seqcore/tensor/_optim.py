@@ -19,7 +19,15 @@ def _arrays(tensors):
 def sgd_step(params, grads, buffers, lr, momentum, dampening, weight_decay, nesterov, maximize, first):
     """One step of SGD (S-144): params and buffers are written to; `first` says which buffers are still empty."""
     _core.sgd_step(
-        _arrays(params), _arrays(grads), _arrays(buffers), lr, momentum, dampening, weight_decay, nesterov, maximize,
+        _arrays(params),
+        _arrays(grads),
+        _arrays(buffers),
+        lr,
+        momentum,
+        dampening,
+        weight_decay,
+        nesterov,
+        maximize,
         first,
     )
 
@@ -28,8 +36,19 @@ def adam_step(params, grads, m, v, vmax, steps, lr, betas, eps, weight_decay, de
     """One step of Adam or, `decoupled`, AdamW (S-145, S-146); `steps` counts from 1, this step included."""
     vmax = None if vmax is None else _arrays(vmax)
     _core.adam_step(
-        _arrays(params), _arrays(grads), _arrays(m), _arrays(v), vmax, steps, lr, betas[0], betas[1], eps,
-        weight_decay, decoupled, maximize,
+        _arrays(params),
+        _arrays(grads),
+        _arrays(m),
+        _arrays(v),
+        vmax,
+        steps,
+        lr,
+        betas[0],
+        betas[1],
+        eps,
+        weight_decay,
+        decoupled,
+        maximize,
     )
 
 

@@ -75,7 +75,7 @@ class Tensor:
 
     @property
     def device(self):
-        """"cpu" or "gpu:N"."""
+        """ "cpu" or "gpu:N"."""
         return self._array.device
 
     @property
