@@ -29,6 +29,7 @@ mod buffer;
 mod context;
 mod counters;
 mod engine;
+mod gemm;
 mod guard;
 mod pipeline;
 mod pool;
@@ -44,6 +45,7 @@ pub use adapters::{AdapterInfo, adapters};
 pub use buffer::GpuBuffer;
 pub use context::{Context, Options};
 pub use counters::Counts;
+pub use gemm::{Begin, Matrix, Product};
 pub use pipeline::Kernel;
 pub use shaders::{Access, Binding, Entry, Shader, shaders};
 
