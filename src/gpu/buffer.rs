@@ -6,9 +6,18 @@ use crate::gpu::context::Context;
 use crate::tensor::DType;
 use std::sync::Arc;
 
-/// A handle on GPU memory. Elements are 4 bytes there: f32, and i32 for ids (int64 at the border).
+/// Elements at a multiple of which a binding may begin: 256 bytes, the most that a device may ask for.
+const ALIGN: usize = 64;
+
+/// A handle on GPU memory, or on a window of it. Elements are 4 bytes there: f32, and i32 for ids (int64 at the
+/// border).
 #[derive(Clone, Debug)]
-pub struct GpuBuffer(Arc<Memory>);
+pub struct GpuBuffer {
+    memory: Arc<Memory>,
+    /// first element
+    start: usize,
+    len: usize,
+}
 
 #[derive(Debug)]
 struct Memory {
@@ -16,7 +25,6 @@ struct Memory {
     block: Option<wgpu::Buffer>,
     context: Arc<Context>,
     dtype: DType,
-    len: usize,
     stamp: Stamp,
 }
 
@@ -30,44 +38,69 @@ impl Drop for Memory {
 
 impl GpuBuffer {
     pub(super) fn new(context: Arc<Context>, block: wgpu::Buffer, dtype: DType, len: usize) -> GpuBuffer {
-        GpuBuffer(Arc::new(Memory { block: Some(block), context, dtype, len, stamp: Stamp::default() }))
+        let memory = Memory { block: Some(block), context, dtype, stamp: Stamp::default() };
+        GpuBuffer { memory: Arc::new(memory), start: 0, len }
+    }
+
+    /// Elements `start .. start + len` as a buffer of their own on the same memory, so that a kernel can work on a
+    /// tensor that is larger than a binding; and the number at which `start` is found there, because a binding
+    /// begins at a multiple of 64 elements. wgpu refuses two windows of one memory in one dispatch where one is
+    /// written.
+    pub fn window(&self, start: usize, len: usize) -> Result<(GpuBuffer, usize)> {
+        let end = start.checked_add(len).filter(|&end| end <= self.len);
+        let end = end.ok_or_else(|| Error::internal("a window past the end of GPU memory"))?;
+        if len == 0 {
+            // Nothing may begin at the very end of a block.
+            return Ok((GpuBuffer { memory: self.memory.clone(), start: 0, len: 0 }, 0));
+        }
+        let rest = (self.start + start) % ALIGN;
+        if start < rest {
+            return Err(Error::internal("a window of a window that does not begin at a multiple of 64"));
+        }
+        let start = start - rest;
+        Ok((GpuBuffer { memory: self.memory.clone(), start: self.start + start, len: end - start }, rest))
+    }
+
+    /// First byte in the block.
+    pub(super) fn offset(&self) -> u64 {
+        self.start as u64 * 4
     }
 
     /// The block, for `context`'s use.
     pub(super) fn block(&self, context: &Context) -> Result<&wgpu::Buffer> {
-        if !std::ptr::eq(&*self.0.context, context) {
-            self.0.context.check()?;
+        if !std::ptr::eq(&*self.memory.context, context) {
+            self.memory.context.check()?;
             return Err(Error::plain(Kind::Device, "tensors on two different GPUs in one operation"));
         }
-        self.0.block.as_ref().ok_or_else(|| Error::internal("a GPU buffer without memory"))
+        self.memory.block.as_ref().ok_or_else(|| Error::internal("a GPU buffer without memory"))
     }
 
     /// Bytes on the device.
     pub(super) fn bytes(&self) -> u64 {
-        self.0.len as u64 * 4
+        self.len as u64 * 4
     }
 
     /// Whether two handles are of one piece of memory.
     pub fn is_same(&self, other: &GpuBuffer) -> bool {
-        Arc::ptr_eq(&self.0, &other.0)
+        Arc::ptr_eq(&self.memory, &other.memory)
     }
 
     /// The context that it lives in.
     pub fn context(&self) -> &Arc<Context> {
-        &self.0.context
+        &self.memory.context
     }
 }
 
 impl Buffer for GpuBuffer {
     fn dtype(&self) -> DType {
-        self.0.dtype
+        self.memory.dtype
     }
 
     fn len(&self) -> usize {
-        self.0.len
+        self.len
     }
 
     fn stamp(&self) -> &Stamp {
-        &self.0.stamp
+        &self.memory.stamp
     }
 }

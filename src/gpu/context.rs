@@ -145,6 +145,11 @@ impl Context {
         self.generation
     }
 
+    /// Elements that one binding shows to a kernel.
+    pub fn largest_window(&self) -> usize {
+        usize::try_from(self.limits.binding / 4).unwrap_or(usize::MAX)
+    }
+
     /// What was sent since the last call.
     pub fn take_counts(&self) -> Counts {
         self.counters.take()

@@ -49,7 +49,13 @@ impl Gpu<'_> {
             return Err(Error::internal("a copy past the end of GPU memory"));
         }
         let (source, target) = (from.block(context)?, into.block(context)?);
-        context.recorder().encoder(context)?.copy_buffer_to_buffer(source, at, target, to, size);
+        context.recorder().encoder(context)?.copy_buffer_to_buffer(
+            source,
+            from.offset() + at,
+            target,
+            into.offset() + to,
+            size,
+        );
         Ok(())
     }
 
@@ -74,7 +80,7 @@ impl Backend for Gpu<'_> {
         let buffer = self.memory(dtype, len, false)?;
         if !buffer.is_empty() {
             let block = buffer.block(&self.context)?;
-            self.context.recorder().encoder(&self.context)?.clear_buffer(block, 0, Some(buffer.bytes()));
+            self.context.recorder().encoder(&self.context)?.clear_buffer(block, buffer.offset(), Some(buffer.bytes()));
         }
         Ok(buffer)
     }

@@ -60,6 +60,8 @@ pub struct Product<'b> {
     pub b: Matrix<'b>,
     /// (m, n), rows one after the other
     pub c: &'b GpuBuffer,
+    /// number of the first element of C
+    pub c_start: usize,
     /// what the sums begin with
     pub begin: Begin<'b>,
 }
@@ -133,10 +135,11 @@ impl Gpu<'_> {
             Shape::Rows => ("rows", 8, 256),
         };
         let kernel = Kernel::new("gpu/gemm", entry);
-        // Long rows of tiles are cut into dispatches of some 50 ms; bits do not depend on where.
+        // A system resets a GPU that is busy for seconds: many rows are cut into dispatches of some 50 ms. Bits do
+        // not depend on where. Nobody resets a software driver.
         let row_work = 2 * p.n as u64 * p.k.clamp(1, CHUNK) as u64;
-        let rows = (self.context.limits.work / row_work.max(1)).clamp(1, 1 << 31) as usize;
-        let rows = rows.next_multiple_of(height);
+        let rows = (self.context.limits.work / row_work).clamp(1, 1 << 31) as usize;
+        let rows = if self.is_software() { p.m } else { rows.next_multiple_of(height) };
         let mut k_start = 0;
         loop {
             let k_end = p.k.min(k_start + CHUNK);
@@ -154,7 +157,7 @@ impl Gpu<'_> {
                     k_start: k_start as u32,
                     k_end: k_end as u32,
                     a_start: (p.a.start + row * p.a.outer) as u32,
-                    c_start: (row * p.n) as u32,
+                    c_start: (p.c_start + row * p.n) as u32,
                     begin: if k_start == 0 { begin } else { 3 },
                     ..params
                 };
@@ -184,7 +187,8 @@ impl Product<'_> {
             Begin::Bias(one) => bias(one),
             Begin::Biases(one, two) => bias(one) && bias(two),
         };
-        if !biases || self.m.checked_mul(self.n).is_none_or(|mn| mn > self.c.len()) {
+        let end = self.m.checked_mul(self.n).and_then(|mn| mn.checked_add(self.c_start));
+        if !biases || end.is_none_or(|end| end > self.c.len()) {
             return Err(Error::internal("a product larger than its buffers"));
         }
         Ok(Params {
@@ -201,7 +205,7 @@ impl Product<'_> {
             b_k: self.b.k as u32,
             b_block: self.b.k_block as u32,
             block: block as u32,
-            c_start: 0,
+            c_start: self.c_start as u32,
             c_row: self.n as u32,
             begin: 0,
         })
@@ -254,7 +258,7 @@ mod tests {
             1 => Begin::Bias(&bias),
             _ => Begin::Biases(&bias, &bias),
         };
-        gpu.product_by(&Product { m, n, k, block: k, a, b, c: &c, begin }, shape).unwrap();
+        gpu.product_by(&Product { m, n, k, block: k, a, b, c: &c, c_start: 0, begin }, shape).unwrap();
         down(gpu, &c)
     }
 
@@ -368,6 +372,7 @@ mod tests {
                 a: reversed(&a, m),
                 b: reversed(&b, n),
                 c: &c,
+                c_start: 0,
                 begin: Begin::Zero,
             };
             gpu.product_by(&product, shape).unwrap();

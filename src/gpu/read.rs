@@ -35,7 +35,7 @@ impl Gpu<'_> {
         let reader = self.reader(size)?;
         let index = {
             let mut recorder = context.recorder();
-            recorder.encoder(context)?.copy_buffer_to_buffer(block, start, &reader, 0, size);
+            recorder.encoder(context)?.copy_buffer_to_buffer(block, from.offset() + start, &reader, 0, size);
             context.submit(&mut recorder)?
         };
         // 0: not yet, 1: mapped, 2: failed

@@ -31,6 +31,8 @@ const GROUPS: u64 = 65_535;
 /// Host data that may wait for the next submission.
 const WRITTEN: u64 = 64 << 20;
 
+type Bound<'b> = wgpu::BufferBinding<'b>;
+
 /// What is recorded and not yet submitted, and what is submitted and not yet known to be done.
 #[derive(Debug, Default)]
 pub(super) struct Recorder {
@@ -125,7 +127,7 @@ impl Context {
         &self,
         recorder: &mut Recorder,
         pipeline: &Pipeline,
-        blocks: &[(&wgpu::Buffer, u64)],
+        blocks: &[Bound],
     ) -> Result<wgpu::BindGroup> {
         if recorder.uniforms.is_none() {
             let wanted = wgpu::BufferDescriptor {
@@ -140,12 +142,11 @@ impl Context {
         let mut storage = blocks.iter();
         let mut entries = Vec::with_capacity(pipeline.entry.bindings.len());
         for binding in &pipeline.entry.bindings {
-            let (buffer, size) = if binding.access == Access::Uniform {
-                (uniforms, u64::from(binding.size))
+            let bound = if binding.access == Access::Uniform {
+                Bound { buffer: uniforms, offset: 0, size: NonZeroU64::new(u64::from(binding.size)) }
             } else {
-                storage.next().copied().ok_or_else(|| Error::internal("too few buffers"))?
+                storage.next().cloned().ok_or_else(|| Error::internal("too few buffers"))?
             };
-            let bound = wgpu::BufferBinding { buffer, offset: 0, size: NonZeroU64::new(size) };
             entries
                 .push(wgpu::BindGroupEntry { binding: binding.number, resource: wgpu::BindingResource::Buffer(bound) });
         }
@@ -223,7 +224,7 @@ impl Gpu<'_> {
         buffers: &[&'b GpuBuffer],
         grid: Grid,
         uniform: usize,
-    ) -> Result<Vec<(&'b wgpu::Buffer, u64)>> {
+    ) -> Result<Vec<Bound<'b>>> {
         let entry = pipeline.entry;
         let wrong = |what: String| Err(Error::internal(format!("{}:{}: {what}", pipeline.shader, entry.name)));
         if entry.storage().count() != buffers.len() || entry.uniform_size() as usize != uniform {
@@ -255,7 +256,8 @@ impl Gpu<'_> {
                 ))
                 .hint("use a smaller batch or shorter pieces of the sequence"));
             }
-            blocks.push((block, bytes));
+            // The block was made 16 bytes at a time too, and windows begin at multiples of 256.
+            blocks.push(Bound { buffer: block, offset: buffer.offset(), size: NonZeroU64::new(bytes) });
         }
         Ok(blocks)
     }
