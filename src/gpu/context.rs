@@ -8,19 +8,18 @@ use crate::gpu::counters::{Counters, Counts};
 use crate::gpu::guard::{Fault, quietly};
 use crate::gpu::pool::{self, Pool, class};
 use crate::gpu::record::Recorder;
-use std::mem::ManuallyDrop;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 /// An opened device.
 pub struct Context {
-    pub(super) device: ManuallyDrop<wgpu::Device>,
-    pub(super) queue: ManuallyDrop<wgpu::Queue>,
-    pool: ManuallyDrop<Mutex<Pool>>,
-    recorder: ManuallyDrop<Mutex<Recorder>>,
+    recorder: Mutex<Recorder>,
+    pool: Mutex<Pool>,
     /// host-readable buffers that nobody uses at the moment
-    pub(super) readers: ManuallyDrop<Mutex<Vec<wgpu::Buffer>>>,
+    pub(super) readers: Mutex<Vec<wgpu::Buffer>>,
+    pub(super) queue: wgpu::Queue,
+    pub(super) device: wgpu::Device,
     pub(super) fault: Arc<Fault>,
     pub(super) counters: Counters,
     /// how many submissions there were: see `pool.rs`
@@ -111,18 +110,21 @@ impl Context {
         let heard = fault.clone();
         device.set_device_lost_callback(move |reason, message| heard.lose(format!("{reason:?}: {message}")));
         let info = AdapterInfo::new(&info);
-        let budget = options.memory.unwrap_or_else(|| pool::budget(info.is_software));
+        let budget = match options.memory {
+            Some(bytes) => bytes,
+            None => pool::budget(info.is_software)?,
+        };
         let work = match info.kind {
             "software" => 100_000_000,
             "discrete" => 100_000_000_000,
             _ => 10_000_000_000,
         };
         Ok(Arc::new(Context {
-            device: ManuallyDrop::new(device),
-            queue: ManuallyDrop::new(queue),
-            pool: ManuallyDrop::new(Mutex::new(Pool::new(budget))),
-            recorder: ManuallyDrop::new(Mutex::new(Recorder::default())),
-            readers: ManuallyDrop::new(Mutex::new(Vec::new())),
+            recorder: Mutex::new(Recorder::default()),
+            pool: Mutex::new(Pool::new(budget)),
+            readers: Mutex::new(Vec::new()),
+            queue,
+            device,
             fault,
             counters: Counters::default(),
             submissions: AtomicU64::new(0),
@@ -278,9 +280,14 @@ impl Context {
 }
 
 impl Drop for Context {
-    /// Only contexts that are not shared get here.
+    /// Only contexts that are not shared get here, and lost ones.
     fn drop(&mut self) {
         if self.process != std::process::id() || self.fault.is_lost() {
+            // Dropping these may hang, so they are forgotten: of the device and the queue, one reference.
+            std::mem::forget((self.device.clone(), self.queue.clone()));
+            std::mem::forget(std::mem::take(&mut *lock(&self.readers)));
+            std::mem::forget(std::mem::take(&mut *lock(&self.recorder)));
+            std::mem::forget(lock(&self.pool).trim());
             return;
         }
         let wait = wgpu::PollType::Wait { submission_index: None, timeout: Some(Duration::from_secs(10)) };
@@ -288,14 +295,9 @@ impl Drop for Context {
             let _ = self.device.poll(wait);
         });
         let _ = quietly(|| {
-            // SAFETY: nobody uses the fields after this; each is dropped once, the device last.
-            unsafe {
-                ManuallyDrop::drop(&mut self.recorder);
-                ManuallyDrop::drop(&mut self.pool);
-                ManuallyDrop::drop(&mut self.readers);
-                ManuallyDrop::drop(&mut self.queue);
-                ManuallyDrop::drop(&mut self.device);
-            }
+            lock(&self.readers).clear();
+            *lock(&self.recorder) = Recorder::default();
+            drop(lock(&self.pool).trim());
         });
     }
 }

@@ -29,6 +29,8 @@ mod buffer;
 mod context;
 mod counters;
 mod engine;
+#[cfg(test)]
+mod fault_tests;
 mod gemm;
 mod guard;
 mod pipeline;

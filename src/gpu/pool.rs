@@ -5,6 +5,7 @@
 //! the host (`Queue::write_buffer`) overtake what is recorded but not submitted; for them a block must wait
 //! until the submission count has passed the one of its release.
 
+use crate::error::{Error, Kind, Result};
 use std::collections::BTreeMap;
 
 const MIB: u64 = 1 << 20;
@@ -83,9 +84,15 @@ impl Pool {
 /// The budget: `SEQCORE_GPU_MEMORY` (bytes, or with K, M or G), else for an adapter that computes in host
 /// memory 80 % of what is available there, because such memory is committed lazily and its real end is the
 /// kernel's out-of-memory killer, not an error.
-pub(super) fn budget(is_software: bool) -> u64 {
-    let wanted = std::env::var("SEQCORE_GPU_MEMORY").ok().and_then(|text| parse_bytes(&text));
-    wanted.or_else(|| if is_software { available().map(|bytes| bytes / 5 * 4) } else { None }).unwrap_or(u64::MAX)
+pub(super) fn budget(is_software: bool) -> Result<u64> {
+    match std::env::var("SEQCORE_GPU_MEMORY") {
+        Ok(text) if !text.is_empty() => parse_bytes(&text).ok_or_else(|| {
+            let message = format!("SEQCORE_GPU_MEMORY: expected bytes, or a number with K, M or G, got {text:?}");
+            Error::plain(Kind::Value, message)
+        }),
+        _ if is_software => Ok(available().map_or(u64::MAX, |bytes| bytes / 5 * 4)),
+        _ => Ok(u64::MAX),
+    }
 }
 
 fn parse_bytes(text: &str) -> Option<u64> {

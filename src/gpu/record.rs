@@ -123,12 +123,7 @@ impl Context {
         Ok(())
     }
 
-    fn bind(
-        &self,
-        recorder: &mut Recorder,
-        pipeline: &Pipeline,
-        blocks: &[Bound],
-    ) -> Result<wgpu::BindGroup> {
+    fn bind(&self, recorder: &mut Recorder, pipeline: &Pipeline, blocks: &[Bound]) -> Result<wgpu::BindGroup> {
         if recorder.uniforms.is_none() {
             let wanted = wgpu::BufferDescriptor {
                 label: Some("parameters"),
