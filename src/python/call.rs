@@ -265,7 +265,7 @@ pub fn copy_to(device: Device, storage: &Storage, poll: crate::cpu::Poll<'_>) ->
         Storage::Cpu(buffer) => buffer.clone(),
         #[cfg(feature = "gpu")]
         Storage::Gpu(buffer) => {
-            let engine = crate::gpu::Gpu::open(buffer.adapter(), poll)?;
+            let engine = crate::gpu::Gpu::on(buffer.context().clone(), poll);
             let host = CpuBuffer::allocate(storage.dtype(), storage.len())?;
             // SAFETY: nobody else has a handle on the new memory.
             engine.download(buffer, unsafe { host.bytes_mut() })?;

@@ -48,6 +48,7 @@ fn embedding_backward(
     Ok(call.array(dw, shape))
 }
 
+/// Adds these functions to the module.
 pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(embedding, module)?)?;
     module.add_function(wrap_pyfunction!(embedding_backward, module)?)
