@@ -66,7 +66,12 @@ impl CpuBuffer {
     ///
     /// # Safety
     /// `start` is aligned for `dtype` and valid for reads of `len` elements as long as `keep` lives.
-    pub unsafe fn borrowed(start: NonNull<u8>, dtype: DType, len: usize, keep: Box<dyn Any + Send + Sync>) -> CpuBuffer {
+    pub unsafe fn borrowed(
+        start: NonNull<u8>,
+        dtype: DType,
+        len: usize,
+        keep: Box<dyn Any + Send + Sync>,
+    ) -> CpuBuffer {
         let owner = Owner::Outside { _keep: keep };
         CpuBuffer(Arc::new(Memory { start, dtype, len, owner, stamp: Stamp::default() }))
     }
