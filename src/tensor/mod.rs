@@ -5,8 +5,10 @@ mod dtype;
 mod layout;
 mod random;
 mod shape;
+mod walk;
 
 pub use dtype::{DType, Element, Real};
 pub use layout::Layout;
 pub use random::{Philox, uniform};
 pub use shape::{Shape, broadcast, bytes, elements};
+pub use walk::Walk;
