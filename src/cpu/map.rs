@@ -8,45 +8,57 @@ use super::{Cpu, Fresh};
 use crate::error::{Error, Result};
 use crate::tensor::Element;
 use std::marker::PhantomData;
+use std::sync::{Mutex, PoisonError};
 
 /// Elements of one unit of simple work: some 10 µs, many times what it costs to hand it to another thread.
 pub const PIECE: usize = 1 << 15;
 
 impl Cpu<'_> {
     /// Calls `work(start, piece)` for every piece of `y` of `size` elements (the last may be shorter), on the team
-    /// where there are several.
-    pub fn pieces<T: Send>(&self, y: &mut [T], size: usize, work: impl Fn(usize, &mut [T]) + Sync) -> Result<()> {
+    /// where there are several. `Err` is the first of them, or what `poll` said.
+    pub fn pieces<T: Send>(
+        &self,
+        y: &mut [T],
+        size: usize,
+        work: impl Fn(usize, &mut [T]) -> Result<()> + Sync,
+    ) -> Result<()> {
         struct Start<T>(*mut T);
         // SAFETY: the pieces are disjoint, and T may be written by another thread.
         unsafe impl<T: Send> Sync for Start<T> {}
         let (len, size, start) = (y.len(), size.max(1), Start(y.as_mut_ptr()));
         if len <= size {
-            if len > 0 {
-                work(0, y);
-            }
-            return self.poll();
+            return if len > 0 { work(0, y) } else { Ok(()) };
         }
-        let start = &start;
+        let (start, failed) = (&start, Mutex::new(None));
         self.run(len.div_ceil(size), |unit| {
             let from = unit * size;
             // SAFETY: from < len, each unit has its own piece, and `y` is borrowed until all are done.
             let piece = unsafe { std::slice::from_raw_parts_mut(start.0.add(from), size.min(len - from)) };
-            work(from, piece);
-        })
+            if let Err(e) = work(from, piece) {
+                failed.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(e);
+            }
+        })?;
+        failed.into_inner().unwrap_or_else(PoisonError::into_inner).map_or(Ok(()), Err)
     }
 
     /// y = F(x), element by element.
     pub fn map<F: Function>(&self, x: &[f32]) -> Result<Fresh<f32>> {
         let isa = self.isa()?;
         let mut y = Fresh::new(x.len())?;
-        self.pieces(&mut y, PIECE, |start, y| map::<F>(isa, &x[start..], y))?;
+        self.pieces(&mut y, PIECE, |start, y| {
+            map::<F>(isa, &x[start..], y);
+            Ok(())
+        })?;
         Ok(y)
     }
 
     /// y = f(x), element by element, in plain Rust.
     pub fn map_plain<T: Element>(&self, x: &[T], f: impl Fn(T) -> T + Sync) -> Result<Fresh<T>> {
         let mut y = Fresh::new(x.len())?;
-        self.pieces(&mut y, PIECE / 4, |start, y| y.iter_mut().zip(&x[start..]).for_each(|(y, &x)| *y = f(x)))?;
+        self.pieces(&mut y, PIECE / 4, |start, y| {
+            y.iter_mut().zip(&x[start..]).for_each(|(y, &x)| *y = f(x));
+            Ok(())
+        })?;
         Ok(y)
     }
 }
@@ -151,10 +163,8 @@ impl<F: Function2, const A1: bool, const B1: bool> Kernel for Map2<F, A1, B1> {
             let (mut a, mut b, mut y) = (self.x[0], self.x[1], self.y);
             let mut i = 0;
             while i < rows {
-                let (a_one, b_one) = (
-                    if A1 { L::splat(*a) } else { L::splat(0.0) },
-                    if B1 { L::splat(*b) } else { L::splat(0.0) },
-                );
+                let (a_one, b_one) =
+                    (if A1 { L::splat(*a) } else { L::splat(0.0) }, if B1 { L::splat(*b) } else { L::splat(0.0) });
                 let mut j = 0;
                 while j < whole {
                     let av = if A1 { a_one } else { L::load(a.add(j)) };
@@ -225,9 +235,14 @@ mod tests {
                 let mut y = vec![0usize; len];
                 Cpu::quiet()
                     .with_threads(threads)
-                    .pieces(&mut y, 5, |start, y| y.iter_mut().enumerate().for_each(|(i, y)| *y += start + i + 1))
+                    .pieces(&mut y, 5, |start, y| {
+                        y.iter_mut().enumerate().for_each(|(i, y)| *y += start + i + 1);
+                        Ok(())
+                    })
                     .unwrap();
                 assert!(y.iter().enumerate().all(|(i, &y)| y == i + 1));
+                let failing = |start, _: &mut [usize]| if start < 10 { Ok(()) } else { Err(Error::internal("no")) };
+                assert_eq!(Cpu::quiet().with_threads(threads).pieces(&mut y, 5, failing).is_err(), len > 10);
             }
         }
     }

@@ -5,6 +5,7 @@
 //! `python.rs` (the border) and `tests.rs`. How to add one: `CONTRIBUTING.md`.
 
 pub mod activation;
+pub mod elementwise;
 pub mod lstm;
 
 /// An operation, as documentation and coverage see it.
@@ -31,4 +32,5 @@ macro_rules! table {
 
 table! {
     activation: "sigmoid, tanh and relu",
+    elementwise: "arithmetic element by element, with broadcasting",
 }

@@ -29,8 +29,12 @@ thread_local! {
 }
 
 enum Pass {
-    Reading { _guard: RwLockReadGuard<'static, ()> },
-    Alone { _guard: RwLockWriteGuard<'static, ()> },
+    Reading {
+        _guard: RwLockReadGuard<'static, ()>,
+    },
+    Alone {
+        _guard: RwLockWriteGuard<'static, ()>,
+    },
     /// a call from a signal handler, inside a call that already holds the gate
     Nested,
 }
@@ -38,8 +42,11 @@ enum Pass {
 fn pass_now(mutates: bool) -> Result<Option<Pass>> {
     if INSIDE.get() {
         if mutates {
-            return Err(Error::plain(Kind::State, "tensors cannot be changed from a signal handler that interrupts a call")
-                .hint("set a flag in the handler and act on it after the call"));
+            return Err(Error::plain(
+                Kind::State,
+                "tensors cannot be changed from a signal handler that interrupts a call",
+            )
+            .hint("set a flag in the handler and act on it after the call"));
         }
         return Ok(Some(Pass::Nested));
     }
@@ -117,18 +124,7 @@ impl<'py> Call<'py> {
     /// call have one dtype (S-12), and all that have a device have the same.
     pub fn float(&mut self, name: &'static str, value: &Bound<'py, PyAny>) -> PyResult<Arg> {
         let (storage, shape, placed) = normalize::float(self.op, name, value)?;
-        let arg = Arg { storage, shape, placed, name };
-        match self.dtype {
-            None => self.dtype = Some((arg.dtype(), name)),
-            Some((dtype, first)) if dtype != arg.dtype() => {
-                return Err(Error::dtype(self.op, name, format_args!("{dtype}, as {first}"), arg.dtype())
-                    .hint(format!("convert one of them, for example {name}.astype(\"{dtype}\")"))
-                    .into());
-            }
-            Some(_) => {}
-        }
-        self.place(&arg)?;
-        Ok(arg)
+        self.checked(Arg { storage, shape, placed, name })
     }
 
     /// As `float`, where None stands for an absent argument.
@@ -140,6 +136,34 @@ impl<'py> Call<'py> {
     pub fn ids(&mut self, name: &'static str, value: &Bound<'py, PyAny>) -> PyResult<Arg> {
         let (storage, shape) = normalize::ids(self.op, name, value)?;
         Ok(Arg { storage, shape, placed: false, name })
+    }
+
+    /// Numbers of any type of ours, floats or ids, for what only moves them. A first float or ids argument decides
+    /// the type of the others.
+    pub fn any(&mut self, name: &'static str, value: &Bound<'py, PyAny>) -> PyResult<Arg> {
+        let (storage, shape, placed) = normalize::any(self.op, name, value)?;
+        self.checked(Arg { storage, shape, placed, name })
+    }
+
+    /// Truth values, copied to memory of our own.
+    pub fn bools(&self, name: &'static str, value: &Bound<'py, PyAny>) -> PyResult<(Vec<bool>, Shape)> {
+        normalize::bools(self.op, name, value)
+    }
+
+    /// Of one dtype and on one device with the arguments before it.
+    fn checked(&mut self, arg: Arg) -> PyResult<Arg> {
+        let name = arg.name;
+        match self.dtype {
+            None => self.dtype = Some((arg.dtype(), name)),
+            Some((dtype, first)) if dtype != arg.dtype() => {
+                return Err(Error::dtype(self.op, name, format_args!("{dtype}, as {first}"), arg.dtype())
+                    .hint(format!("convert one of them, for example {name}.astype(\"{dtype}\")"))
+                    .into());
+            }
+            Some(_) => {}
+        }
+        self.place(&arg)?;
+        Ok(arg)
     }
 
     fn place(&mut self, arg: &Arg) -> Result<()> {

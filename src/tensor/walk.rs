@@ -1,5 +1,7 @@
 //! Several strided views of one shape, stepped through together.
 
+use crate::error::Result;
+
 /// The axes of `N` views, as few as possible: axes of size 1 are left out, and neighbours that every view walks as
 /// one axis are one. There is at least one axis, and no size is 0 (`new` is for shapes with elements).
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -50,8 +52,8 @@ impl<const N: usize> Walk<N> {
         &self,
         from: usize,
         to: usize,
-        mut run: impl FnMut(usize, usize, [isize; N], [isize; N]),
-    ) {
+        mut run: impl FnMut(usize, usize, [isize; N], [isize; N]) -> Result<()>,
+    ) -> Result<()> {
         let outer = self.shape.len() - 1;
         let (last, steps) = match outer.checked_sub(1) {
             Some(axis) => (self.shape[axis], self.strides[axis]),
@@ -69,9 +71,10 @@ impl<const N: usize> Walk<N> {
                 }
             }
             let count = (last - row % last).min(to - row);
-            run(row, count, offsets, steps);
+            run(row, count, offsets, steps)?;
             row += count;
         }
+        Ok(())
     }
 }
 
@@ -94,7 +97,11 @@ mod tests {
         let w = Walk::new(&[2, 3, 4], [&[1, 2, 6]]);
         assert_eq!(w.shape, [2, 3, 4]);
         let mut seen = Vec::new();
-        w.runs(1, 6, |row, count, offset, step| seen.push((row, count, offset[0], step[0])));
+        w.runs(1, 6, |row, count, offset, step| {
+            seen.push((row, count, offset[0], step[0]));
+            Ok(())
+        })
+        .unwrap();
         assert_eq!(seen, [(1, 2, 2, 2), (3, 3, 1, 2)]);
     }
 }
