@@ -10,12 +10,14 @@ pub mod map;
 pub mod math;
 mod memory;
 mod pow;
+mod strided;
 mod team;
 
 pub use isa::{Isa, isa};
 pub use lanes::{Kernel, Lanes, ROUND, launch};
 pub use memory::{CpuBuffer, Fresh};
 pub use pow::pow;
+pub use strided::put_add;
 pub use team::{At, num_threads, set_num_threads};
 
 use crate::backend::{Backend, Buffer};

@@ -7,6 +7,7 @@
 pub mod activation;
 pub mod elementwise;
 pub mod lstm;
+pub mod shape;
 
 /// An operation, as documentation and coverage see it.
 pub struct Row {
@@ -33,4 +34,5 @@ macro_rules! table {
 table! {
     activation: "sigmoid, tanh and relu",
     elementwise: "arithmetic element by element, with broadcasting",
+    shape: "strided copies, joining, picking by position, and their adjoints",
 }

@@ -135,6 +135,13 @@ impl<'py> Call<'py> {
     /// Ids: integers of any type but bool, as i64 in CPU memory of our own (S-10, S-15), whatever the device.
     pub fn ids(&mut self, name: &'static str, value: &Bound<'py, PyAny>) -> PyResult<Arg> {
         let (storage, shape) = normalize::ids(self.op, name, value)?;
+        // what was borrowed is a copy that NumPy made for us alone; an `Array` may be written to by others
+        let alone = matches!(&storage, Storage::Cpu(buffer) if buffer.is_borrowed());
+        let storage = if alone {
+            storage
+        } else {
+            self.run(storage.len() as u64, false, |poll| copy_to(Device::Cpu, &storage, poll))?
+        };
         Ok(Arg { storage, shape, placed: false, name })
     }
 
