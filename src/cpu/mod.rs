@@ -11,6 +11,7 @@ pub mod math;
 mod memory;
 mod pow;
 mod strided;
+mod sum;
 mod team;
 
 pub use isa::{Isa, isa};

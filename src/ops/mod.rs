@@ -7,6 +7,7 @@
 pub mod activation;
 pub mod elementwise;
 pub mod lstm;
+pub mod reduce;
 pub mod shape;
 
 /// An operation, as documentation and coverage see it.
@@ -34,5 +35,6 @@ macro_rules! table {
 table! {
     activation: "sigmoid, tanh and relu",
     elementwise: "arithmetic element by element, with broadcasting",
+    reduce: "sums over axes",
     shape: "strided copies, joining, picking by position, and their adjoints",
 }
