@@ -5,7 +5,21 @@
 //! `python.rs` (the border) and `tests.rs`. How to add one: `CONTRIBUTING.md`.
 
 pub mod activation;
+pub mod dropout;
+pub mod embedding;
+pub mod linear;
+pub mod loss;
 pub mod lstm;
+pub mod optim;
+
+/// The kinds of packed images that operations keep with their weights (`Stamp::packed`). An instruction set's index
+/// is added, so each takes the ten numbers from its own.
+pub mod images {
+    /// weight of `linear` for x Wᵀ
+    pub const LINEAR: u32 = 100;
+    /// weight of `linear` for dy W
+    pub const LINEAR_DX: u32 = 110;
+}
 
 /// An operation, as documentation and coverage see it.
 pub struct Row {
@@ -31,4 +45,9 @@ macro_rules! table {
 
 table! {
     activation: "sigmoid, tanh and relu",
+    dropout: "dropout by a counter-based mask",
+    embedding: "rows of a table by their number",
+    linear: "linear layers and matrix products",
+    loss: "cross-entropy of class ids",
+    optim: "SGD, Adam, AdamW and clipping by norm, in place",
 }

@@ -30,8 +30,12 @@ thread_local! {
 }
 
 enum Pass {
-    Reading { _guard: RwLockReadGuard<'static, ()> },
-    Alone { _guard: RwLockWriteGuard<'static, ()> },
+    Reading {
+        _guard: RwLockReadGuard<'static, ()>,
+    },
+    Alone {
+        _guard: RwLockWriteGuard<'static, ()>,
+    },
     /// a call from a signal handler, inside a call that already holds the gate
     Nested,
 }
@@ -39,8 +43,11 @@ enum Pass {
 fn pass_now(mutates: bool) -> Result<Option<Pass>> {
     if INSIDE.get() {
         if mutates {
-            return Err(Error::plain(Kind::State, "tensors cannot be changed from a signal handler that interrupts a call")
-                .hint("set a flag in the handler and act on it after the call"));
+            return Err(Error::plain(
+                Kind::State,
+                "tensors cannot be changed from a signal handler that interrupts a call",
+            )
+            .hint("set a flag in the handler and act on it after the call"));
         }
         return Ok(Some(Pass::Nested));
     }
@@ -149,12 +156,12 @@ impl<'py> Call<'py> {
         match storage {
             Storage::Cpu(buffer) => Ok(buffer),
             #[cfg(feature = "gpu")]
-            Storage::Gpu(_) => self.run(storage.len() as u64, false, move |poll| {
-                match copy_to(Device::Cpu, &storage, poll)? {
+            Storage::Gpu(_) => {
+                self.run(storage.len() as u64, false, move |poll| match copy_to(Device::Cpu, &storage, poll)? {
                     Storage::Cpu(buffer) => Ok(buffer),
                     Storage::Gpu(_) => Err(Error::internal("ids were not read back")),
-                }
-            }),
+                })
+            }
         }
     }
 

@@ -37,8 +37,7 @@ fn embedding_backward(
     let mut call = Call::new(dy.py(), "embedding_backward");
     let (dy, ids) = (call.float("dy", dy)?, call.ids("ids", ids)?);
     let host = call.host_ids(&ids)?;
-    let spec =
-        EmbeddingSpec::backward(dy.dtype(), &dy.shape, host.slice()?, &ids.shape, num_embeddings, padding_idx)?;
+    let spec = EmbeddingSpec::backward(dy.dtype(), &dy.shape, host.slice()?, &ids.shape, num_embeddings, padding_idx)?;
     let shape = Shape::from([spec.vocabulary, spec.features]);
     let (device, dy) = (call.device(), call.here(dy)?);
     let elements = (dy.len() as u64).saturating_add((spec.vocabulary as u64).saturating_mul(spec.features as u64));
@@ -48,6 +47,7 @@ fn embedding_backward(
     Ok(call.array(dw, shape))
 }
 
+/// Adds these functions to the module.
 pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(embedding, module)?)?;
     module.add_function(wrap_pyfunction!(embedding_backward, module)?)
