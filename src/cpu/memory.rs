@@ -125,6 +125,12 @@ impl CpuBuffer {
     }
 }
 
+impl std::fmt::Debug for CpuBuffer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "CpuBuffer({} x {})", self.0.len, self.0.dtype)
+    }
+}
+
 impl Buffer for CpuBuffer {
     fn dtype(&self) -> DType {
         self.0.dtype

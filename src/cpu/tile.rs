@@ -5,6 +5,8 @@
 //! 6 x 4 on AVX-512 (24 accumulators of 32 registers) runs at 94 to 100 % of the peak; with 16 registers a panel
 //! of four vectors is taken in two passes of 6 x 2, the first pair parked (92 %; 3 x 4 spills: 50 %).
 
+#![allow(clippy::needless_range_loop)] // indices of constant arrays, several at a time
+
 use super::lanes::Lanes;
 
 /// Vectors of a panel.

@@ -11,6 +11,7 @@ pub mod linear;
 pub mod loss;
 pub mod lstm;
 pub mod optim;
+pub mod recurrent;
 
 /// The kinds of packed images that operations keep with their weights (`Stamp::packed`). An instruction set's index
 /// is added, so each takes the ten numbers from its own.
@@ -49,5 +50,6 @@ table! {
     embedding: "rows of a table by their number",
     linear: "linear layers and matrix products",
     loss: "cross-entropy of class ids",
+    lstm: "a stack of LSTM layers over a sequence",
     optim: "SGD, Adam, AdamW and clipping by norm, in place",
 }
