@@ -10,6 +10,7 @@ mod lanes_x86;
 pub mod math;
 mod memory;
 pub mod pack;
+mod pool;
 mod team;
 pub mod tile;
 
