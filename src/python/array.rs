@@ -262,40 +262,51 @@ impl Drop for Saved {
     }
 }
 
+/// The same memory, or a copy of it where somebody outside may write to it.
+pub fn owned(storage: Storage, poll: Poll<'_>) -> Result<Storage> {
+    let outside = match &storage {
+        Storage::Cpu(buffer) => buffer.is_borrowed() || storage.stamp().is_shown(),
+        #[cfg(feature = "gpu")]
+        Storage::Gpu(_) => false,
+    };
+    if outside { copy_to(storage.device(), &storage, poll) } else { Ok(storage) }
+}
+
+impl Saved {
+    /// Holds memory that nobody outside can write to.
+    pub fn hold(storage: Storage, shape: Shape) -> Saved {
+        storage.stamp().save();
+        let version = storage.stamp().version();
+        Saved { storage, shape, version }
+    }
+
+    /// A RuntimeError if it was changed since.
+    pub fn check(&self, op: &str) -> Result<()> {
+        if self.storage.stamp().version() == self.version {
+            return Ok(());
+        }
+        let what = format!(
+            "{op}: backward: a tensor of shape {} that the forward call used was changed in place since",
+            self.shape
+        );
+        Err(Error::plain(Kind::State, what)
+            .hint("call backward before the optimizer step or the in-place operation, or run forward again"))
+    }
+}
+
 #[pymethods]
 impl Saved {
     #[new]
     fn new(py: Python<'_>, value: &Bound<'_, PyAny>) -> PyResult<Saved> {
         let array = value.cast_exact::<Array>().map_err(PyErr::from)?.get();
-        let outside = match &array.storage {
-            Storage::Cpu(buffer) => buffer.is_borrowed() || array.storage.stamp().is_shown(),
-            #[cfg(feature = "gpu")]
-            Storage::Gpu(_) => false,
-        };
-        let storage = if outside {
-            let from = array.storage.clone();
-            Call::new(py, "save").run(from.len() as u64, false, move |poll| copy_to(from.device(), &from, poll))?
-        } else {
-            array.storage.clone()
-        };
-        storage.stamp().save();
-        let version = storage.stamp().version();
-        Ok(Saved { storage, shape: array.shape.clone(), version })
+        let from = array.storage.clone();
+        let storage = Call::new(py, "save").run(from.len() as u64, false, move |poll| owned(from, poll))?;
+        Ok(Saved::hold(storage, array.shape.clone()))
     }
 
     /// The array, if it is still what it was.
     fn get(&self, op: &str) -> PyResult<Array> {
-        if self.storage.stamp().version() != self.version {
-            return Err(Error::plain(
-                Kind::State,
-                format!(
-                    "{op}: backward: a tensor of shape {} that the forward call used was changed in place since",
-                    self.shape
-                ),
-            )
-            .hint("call backward before the optimizer step or the in-place operation, or run forward again")
-            .into());
-        }
+        self.check(op)?;
         Ok(Array::new(self.storage.clone(), self.shape.clone()))
     }
 }

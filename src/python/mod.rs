@@ -10,7 +10,7 @@ mod errors;
 mod normalize;
 mod runtime;
 
-pub use array::{Array, Saved};
+pub use array::{Array, Saved, owned};
 pub use call::{Arg, Call};
 
 use pyo3::prelude::*;
