@@ -181,8 +181,8 @@ check-format: .venv-check/ready
 # no panic in the library: only tests may unwrap
 .PHONY: check-lint
 check-lint: .venv-check/ready
-	cargo clippy --quiet --locked --all-targets -- -D warnings -D clippy::undocumented_unsafe_blocks
-	cargo clippy --quiet --locked --all-targets --features $(FEATURES) -- -D warnings -D clippy::undocumented_unsafe_blocks
+	cargo clippy --quiet --locked --all-targets -- -D warnings
+	cargo clippy --quiet --locked --all-targets --features $(FEATURES) -- -D warnings
 	cargo clippy --quiet --locked --lib --features $(FEATURES) -- -D clippy::unwrap_used -D clippy::expect_used -D clippy::panic
 	.venv-check/bin/ruff check .
 
@@ -229,8 +229,10 @@ wheel: build/wheels/built ## the wheel and the source distribution, checked, und
 	@ls -l dist
 
 .PHONY: bench
-bench: .venv-test/installed ## ratios to PyTorch on this machine (BENCH=benches/FILE.py for one table)
-	@for table in $(or $(BENCH),$(sort $(wildcard benches/bench_*.py))); do .venv-test/bin/python -P $$table; done
+bench: .venv-test/installed ## ratios to PyTorch on this machine, one thread and all (BENCH=benches/FILE.py for one table)
+	@for table in $(or $(BENCH),$(filter-out benches/paired.py,$(sort $(wildcard benches/*.py)))); do \
+	  for threads in 1 0; do echo "== $$table --threads $$threads"; .venv-test/bin/python $$table --threads $$threads; done; \
+	done
 
 .PHONY: clean
 clean: ## remove everything that can be made again

@@ -1,9 +1,9 @@
 """Writes python/seqcore/_core.pyi from the Rust sources, so that the stub cannot drift from the border.
 
-Reads every `#[pyfunction]`, `#[pyclass]`, `#[pymethods]`, `module.add("NAME", ...)` and exception class in
-src/python/ and src/ops/*/python.rs. A Rust type that it does not know is an error that names the place: add it to
-TYPES. `python tools/stubs.py` writes, `--check` fails when the file is stale. mypy's stubtest compares the result with
-the built module.
+Reads every `#[pyfunction]`, `#[pyclass]`, `#[pymethods]`, `module.add("NAME", ...)` and exception class in src/python/
+and in the python.rs of each row of src/ops/mod.rs's table. A Rust type that it does not know is an error that names the
+place: add it to TYPES. `python tools/stubs.py` writes, `--check` fails when the file is stale. mypy's stubtest compares
+the result with the built module.
 """
 
 from __future__ import annotations
@@ -95,10 +95,14 @@ def closing(text: str, start: int) -> int:
 
 
 class Translator:
-    """Rust types to Python ones; `classes` maps the names of `#[pyclass]`es to their Python names."""
+    """Rust types to Python ones.
 
-    def __init__(self, classes: dict[str, str]) -> None:
+    `classes` maps the names of `#[pyclass]`es to their Python names; `aliases` are the `type X = Y;` of a file.
+    """
+
+    def __init__(self, classes: dict[str, str], aliases: dict[str, str]) -> None:
         self.classes = classes
+        self.aliases = aliases
 
     def __call__(self, rust: str, role: int, where: str) -> str:
         rust = re.sub(r"&\s*('\w+\s+)?(mut\s+)?", "", rust.strip())
@@ -108,6 +112,8 @@ class Translator:
             return TYPES[rust][role]
         if rust in self.classes:
             return self.classes[rust]
+        if rust in self.aliases:
+            return self(self.aliases[rust], role, where)
         if match := re.fullmatch(r"\((.*)\)", rust, re.S):
             inner = [self(part, role, where) for part in split(match[1])]
             return f"tuple[{', '.join(inner)}]"
@@ -211,7 +217,8 @@ def read(files: list[Path]) -> tuple[list[Class], list[Function], list[tuple[str
     for source in sources.values():
         for match in re.finditer(
             r"(?P<docs>(?:[ \t]*///[^\n]*\n)*)[ \t]*#\[pyclass(?:\((?P<options>[^)]*)\))?\]\n"
-            r"(?:[ \t]*#\[[^\n]*\]\n|[ \t]*///[^\n]*\n)*[ \t]*pub(?:\([a-z]+\))?\s+(?:struct|enum)\s+(?P<name>\w+)",
+            r"(?:[ \t]*#\[[^\n]*\]\n|[ \t]*///[^\n]*\n)*"
+            r"[ \t]*(?:pub(?:\([a-z]+\))?\s+)?(?:struct|enum)\s+(?P<name>\w+)",
             source,
         ):
             options = match["options"] or ""
@@ -219,13 +226,14 @@ def read(files: list[Path]) -> tuple[list[Class], list[Function], list[tuple[str
             python_name = renamed[1] if renamed else match["name"]
             doc = document(match["docs"])
             classes[match["name"]] = Class(match["name"], doc, "subclass" in options, python_name)
-    translate = Translator({name: one.python_name for name, one in classes.items()})
 
     functions: list[Function] = []
     constants: list[tuple[str, str]] = []
     exceptions: list[tuple[str, str, str]] = []
     for file, source in sources.items():
         where = str(file.relative_to(ROOT))
+        aliases = dict(re.findall(r"^(?:pub )?type (\w+)(?:<[^=]*>)? = ([^;]+);", source, re.M))
+        translate = Translator({name: one.python_name for name, one in classes.items()}, aliases)
         for match in ITEM.finditer(source):
             if "#[pyfunction" in (match["attributes"] or "") and "testing" not in (match["attributes"] or ""):
                 functions.append(read_function(source, match, translate, where))
@@ -306,9 +314,13 @@ def write_function(function: Function, indent: str = "") -> list[str]:
 
 def stub() -> str:
     """The text of the stub."""
-    files = sorted((ROOT / "src" / "python").rglob("*.rs")) + sorted((ROOT / "src" / "ops").glob("*/python.rs"))
+    table = (ROOT / "src" / "ops" / "mod.rs").read_text(encoding="utf-8")
+    rows = re.findall(r'^    (\w+): "', table[table.rindex("table! {") :], re.M)
+    files = sorted((ROOT / "src" / "python").rglob("*.rs")) + [ROOT / "src" / "ops" / row / "python.rs" for row in rows]
     classes, functions, constants, exceptions = read(files)
-    body: list[str] = []
+    names = {*dict(constants), *(c.python_name for c in classes), *(f.name for f in functions)}
+    names |= {name for name, _, _ in exceptions}
+    body: list[str] = ["__all__ = [", *(f'    "{name}",' for name in sorted(names)), "]", ""]
     for name, kind in sorted(constants):
         body.append(f"{name}: {kind}")
     for name, doc, bases in exceptions:

@@ -3,6 +3,29 @@
 from collections.abc import Sequence
 from typing import Any, Self, final
 
+__all__ = [
+    "Array",
+    "CheckpointError",
+    "DTypeError",
+    "DeviceError",
+    "DeviceLostError",
+    "InternalError",
+    "Saved",
+    "SeqcoreError",
+    "ShapeError",
+    "__version__",
+    "activation",
+    "activation_backward",
+    "array",
+    "assign",
+    "cpu_info",
+    "error_kinds",
+    "num_threads",
+    "remember_main_thread",
+    "set_num_threads",
+    "zeros",
+]
+
 __version__: str
 
 class SeqcoreError(Exception):
@@ -87,11 +110,20 @@ def array(value: Any, device: str = "cpu") -> Array:
 def assign(pairs: Sequence[tuple[Array, Array]]) -> None:
     """Writes every second array over its first: all or none, and no other call sees some of them written."""
 
+def cpu_info() -> dict[str, Any]:
+    """The kernel path in use, all that this CPU has, and the threads."""
+
 def error_kinds() -> list[tuple[str, str]]:
     """The kinds and the Python class of each, for the test that raises every one."""
 
+def num_threads() -> int:
+    """How many threads a call may use."""
+
 def remember_main_thread() -> None:
     """Says that this thread is the main one: at import, and in the child after a fork."""
+
+def set_num_threads(n: int) -> None:
+    """Says how many threads a call may use, at least 1."""
 
 def zeros(shape: Sequence[int], dtype: str, device: str) -> Array:
     """New memory of zeros."""
