@@ -33,6 +33,11 @@ impl Array {
         &self.storage
     }
 
+    /// A writeable ndarray of this memory, which lies on the CPU and which nobody else holds.
+    pub fn into_ndarray(self, py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
+        view(&Bound::new(py, self)?, true)
+    }
+
     /// sizes of the axes
     pub fn shape_ref(&self) -> &Shape {
         &self.shape

@@ -24,6 +24,8 @@ pub mod cpu;
 pub mod reference;
 #[cfg(test)]
 mod tests;
+#[cfg(feature = "python")]
+pub mod python;
 
 use crate::backend::{Backend, Buffer};
 use crate::error::{Error, Result};
