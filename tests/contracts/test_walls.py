@@ -140,12 +140,16 @@ def test_unsafe_stands_where_it_may_and_says_why() -> None:
         for at, line in enumerate(lines):
             if not re.search(r"\bunsafe\s*(\{|fn|impl|extern)", code(line)):
                 continue
-            allowed = parts[0] in ("cpu", "python", "gpu") or path.name in ("cpu.rs", "dtype.rs") or "cpu" in parts
+            # the workshops and kernels; the border, where foreign buffers are wrapped; the trait of element types
+            allowed = parts[0] in ("cpu", "gpu", "python") or path.name in ("cpu.rs", "python.rs", "dtype.rs")
+            allowed = allowed or "cpu" in parts
             assert allowed, f"{path.relative_to(ROOT)}:{at + 1}: `unsafe` outside its rooms"
             if re.search(r"\bunsafe\s+(fn|extern)", line):
                 continue  # its contract stands in its documentation: rustdoc's `# Safety`, asked for by clippy
             near, above = "\n".join(lines[max(0, at - 8) : at + 1]), "\n".join(lines[:at])
-            assert "SAFETY" in near or "SAFETY (every block" in above, f"{path.relative_to(ROOT)}:{at + 1}: `unsafe` without a SAFETY line"
+            assert "SAFETY" in near or "SAFETY (every block" in above, (
+                f"{path.relative_to(ROOT)}:{at + 1}: `unsafe` without a SAFETY line"
+            )
 
 
 def test_the_reader_is_not_blind() -> None:
