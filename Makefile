@@ -223,7 +223,7 @@ notices: ## write THIRD_PARTY.md from Cargo.lock
 .PHONY: wheel
 wheel: build/wheels/built ## the wheel and the source distribution, checked, under dist/
 	@rm -rf dist && mkdir -p dist && cp build/wheels/*.whl dist/
-	@$(MATURIN) sdist --quiet --out dist
+	@$(MATURIN) sdist --out dist 2>&1 | tail -n 1
 	@.venv-build/bin/python tools/wheel.py check dist/*.whl
 	@.venv-build/bin/abi3audit --strict --summary dist/*.whl
 	@ls -l dist
