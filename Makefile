@@ -134,9 +134,9 @@ endif
 
 .PHONY: test-rust
 test-rust:
-	cargo test --locked
-	$(GPU_ENV) cargo test --locked --features gpu
-	cargo test --locked --features testing
+	cargo test --locked -- --show-output | $(PYTHON) tools/rust_skips.py
+	@echo "== cargo test --features gpu,testing"
+	@$(GPU_ENV) cargo test --locked --features gpu,testing -- --show-output | $(PYTHON) tools/rust_skips.py
 
 .PHONY: test-python
 test-python: .venv-test/installed
