@@ -76,8 +76,7 @@ class Vocabulary:
         if unknown.size:
             at = int(unknown[0])
             raise TextError(
-                f"text: expected characters of the vocabulary of {len(self)}, "
-                f"got {spelled(text[at])} at position {at}."
+                f"text: expected characters of the vocabulary of {len(self)}, got {spelled(text[at])} at position {at}."
             )
         return ids.astype(ids_dtype(len(self)))
 
