@@ -201,7 +201,7 @@ def _decoded(file: BinaryIO, path: str | os.PathLike, explicit: str | None) -> I
         try:
             text = decoder.decode(data, final)
         except UnicodeDecodeError as error:
-            raise _no_text(path, encoding, error, offset - waiting) from None
+            raise _no_text(path, encoding, error, offset - waiting, final) from None
         except UnicodeError as error:
             raise TextError(f"{shown(path)}: {error}.") from None
         if explicit is None and "\0" in text:
@@ -225,11 +225,11 @@ def _first_bytes(file: BinaryIO) -> bytes:
     return data
 
 
-def _no_text(path: str | os.PathLike, encoding: str, error: UnicodeDecodeError, base: int) -> TextError:
+def _no_text(path: str | os.PathLike, encoding: str, error: UnicodeDecodeError, base: int, final: bool) -> TextError:
     raw = error.object
     at = f"{shown(path)}: byte 0x{raw[error.start]:02X} at offset {base + error.start} is not {encoding.upper()}"
-    if error.reason == "unexpected end of data" or error.end == len(raw) and "incomplete" in error.reason:
-        at += ": the file ends inside a character"
+    if final:
+        return TextError(f"{at}: the file ends inside a character.")
     sample = raw[max(0, error.start - 4096) : error.start + 4096]
     controls = sum(byte < 32 and byte not in _TEXT_CONTROLS for byte in sample)
     if b"\0" in sample or controls * 50 > len(sample):
