@@ -5,7 +5,11 @@
 //! `python.rs` (the border) and `tests.rs`. How to add one: `CONTRIBUTING.md`.
 
 pub mod activation;
+pub mod dropout;
+pub mod embedding;
+pub mod linear;
 pub mod lstm;
+pub mod recurrent;
 
 /// An operation, as documentation and coverage see it.
 pub struct Row {
@@ -31,4 +35,8 @@ macro_rules! table {
 
 table! {
     activation: "sigmoid, tanh and relu",
+    dropout: "zeros at random places",
+    embedding: "rows of a table by their ids",
+    linear: "products of matrices",
+    lstm: "a stack of LSTM layers over a sequence",
 }

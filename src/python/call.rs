@@ -2,6 +2,7 @@
 //! lock released where it is long, beside other calls unless it mutates, interruptible, and with no panic that
 //! crosses into Python.
 
+use crate::cpu::CpuBuffer;
 use crate::device::{Device, Storage};
 use crate::error::{Error, Kind, Result};
 use crate::on_device;
@@ -139,6 +140,21 @@ impl<'py> Call<'py> {
     pub fn ids(&self, name: &str, value: &Bound<'py, PyAny>) -> PyResult<Arg> {
         let (storage, shape) = normalize::ids(self.op, name, value)?;
         Ok(Arg { storage, shape })
+    }
+
+    /// The memory of ids, on the CPU: those that came from a GPU (sampling) are few and are read back.
+    pub fn host_ids(&self, ids: &Arg) -> PyResult<CpuBuffer> {
+        let storage = ids.storage.clone();
+        match storage {
+            Storage::Cpu(buffer) => Ok(buffer),
+            #[cfg(feature = "gpu")]
+            Storage::Gpu(_) => self.run(storage.len() as u64, false, move |poll| {
+                match copy_to(Device::Cpu, &storage, poll)? {
+                    Storage::Cpu(buffer) => Ok(buffer),
+                    Storage::Gpu(_) => Err(Error::internal("ids were not read back")),
+                }
+            }),
+        }
     }
 
     fn place(&mut self, name: &str, device: Device) -> Result<()> {

@@ -7,7 +7,7 @@
 mod array;
 mod call;
 mod errors;
-mod normalize;
+pub mod normalize;
 mod runtime;
 
 pub use array::{Array, Saved, owned};

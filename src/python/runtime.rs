@@ -1,20 +1,20 @@
 //! What the process as a whole has: its main thread, its devices, its threads.
 
+use crate::cpu;
 use crate::device::Device;
 use crate::error::{Error, Kind, Result};
 use crate::tensor::DType;
 use pyo3::prelude::*;
+use pyo3::types::PyDict;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 static MAIN_THREAD: AtomicU64 = AtomicU64::new(0);
 
-fn thread_ident(py: Python<'_>) -> PyResult<u64> {
-    PyModule::import(py, "_thread")?.call_method0("get_ident")?.extract()
-}
-
 /// Whether signals can arrive on this thread: only the interpreter's main thread runs their handlers.
-pub fn is_main_thread(py: Python<'_>) -> bool {
-    thread_ident(py).is_ok_and(|id| id == MAIN_THREAD.load(Ordering::Relaxed))
+pub fn is_main_thread(_py: Python<'_>) -> bool {
+    // SAFETY: asks the operating system; needs nothing.
+    let ident = unsafe { pyo3::ffi::PyThread_get_thread_ident() };
+    ident as u64 == MAIN_THREAD.load(Ordering::Relaxed)
 }
 
 /// Reads "cpu", "gpu" or "gpu:N".
@@ -47,8 +47,34 @@ fn remember_main_thread(py: Python<'_>) -> PyResult<()> {
     Ok(())
 }
 
+/// How many threads a call may use.
+#[pyfunction]
+fn num_threads() -> usize {
+    cpu::num_threads()
+}
+
+/// Says how many threads a call may use, at least 1.
+#[pyfunction]
+fn set_num_threads(n: i64) -> PyResult<()> {
+    let n = usize::try_from(n).map_err(|_| Error::value("set_num_threads", "n", "at least 1", n))?;
+    Ok(cpu::set_num_threads(n)?)
+}
+
+/// The kernel path in use, all that this CPU has, and the threads.
+#[pyfunction]
+fn cpu_info(py: Python<'_>) -> PyResult<Bound<'_, PyDict>> {
+    let info = PyDict::new(py);
+    info.set_item("isa", cpu::isa()?.name())?;
+    info.set_item("available", cpu::Isa::available().into_iter().map(cpu::Isa::name).collect::<Vec<_>>())?;
+    info.set_item("threads", cpu::num_threads())?;
+    Ok(info)
+}
+
 pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     remember_main_thread(module.py())?;
     module.add("__version__", env!("CARGO_PKG_VERSION"))?;
+    module.add_function(wrap_pyfunction!(num_threads, module)?)?;
+    module.add_function(wrap_pyfunction!(set_num_threads, module)?)?;
+    module.add_function(wrap_pyfunction!(cpu_info, module)?)?;
     module.add_function(wrap_pyfunction!(remember_main_thread, module)?)
 }

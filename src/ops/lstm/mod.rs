@@ -20,6 +20,13 @@
 //! from zero, joined as (i + f) + (g + o). Weight and bias gradients: one chain over rows, t descending and
 //! b ascending.
 
+pub mod cpu;
+pub mod reference;
+#[cfg(test)]
+mod tests;
+#[cfg(feature = "python")]
+pub mod python;
+
 use crate::backend::{Backend, Buffer};
 use crate::error::{Error, Result};
 use crate::tensor::{DType, Shape, elements};

@@ -1,18 +1,19 @@
 //! The border of LSTM: a stack of layers, forward and backward.
 
+use super::cpu::LstmStep as Step;
 use super::{
     Lstm, LstmInputs, LstmOutputGrads, LstmSaved as LayerSaved, LstmSpec, LstmWants, LstmWeights,
 };
-use crate::cpu::Poll;
+use crate::cpu::{CpuBuffer, Poll};
 use crate::device::{Device, Engine, Storage};
 use crate::error::{Error, Kind, Result};
 use crate::on_device;
 use crate::ops::recurrent::{self, Between, Layer, LayerGrads, Run, StackSaved, Wants};
-use crate::python::{Arg, Array, Call, Saved, owned};
+use crate::python::{Arg, Array, Call, Saved, normalize, owned};
 use crate::tensor::{DType, Shape};
 use pyo3::prelude::*;
 use std::any::Any;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
 
 /// The parameters of one layer as they come: weight_ih, weight_hh, bias_ih, bias_hh.
 type Given<'py> = (Bound<'py, PyAny>, Bound<'py, PyAny>, Option<Bound<'py, PyAny>>, Option<Bound<'py, PyAny>>);
@@ -370,8 +371,140 @@ fn lstm_backward<'py>(
     Ok((dx.map(|s| Array::new(s, sizes.x())), states(dh0), states(dc0), dparameters))
 }
 
+/// One layer with its state, advanced a step at a time on the caller's thread: nothing is allocated when `out` is
+/// given. The bits are those of the whole-sequence call.
+#[pyclass(frozen, module = "seqcore._core")]
+struct LstmStep {
+    inner: Mutex<Step>,
+    batch: usize,
+    input: usize,
+    hidden: usize,
+}
+
+impl LstmStep {
+    /// The state, for this thread alone.
+    fn lock(&self) -> Result<MutexGuard<'_, Step>> {
+        match self.inner.try_lock() {
+            Ok(inner) => Ok(inner),
+            Err(TryLockError::Poisoned(e)) => Ok(e.into_inner()),
+            Err(TryLockError::WouldBlock) => {
+                Err(Error::plain(Kind::State, "lstm step: another thread is in a step of this stream")
+                    .hint("give each thread a stream of its own"))
+            }
+        }
+    }
+
+    fn states(&self) -> Shape {
+        Shape::from([self.batch, self.hidden])
+    }
+}
+
+#[pymethods]
+impl LstmStep {
+    /// `batch` rows from state zero; the weights as of now (float32, on the CPU).
+    #[new]
+    #[pyo3(signature = (weight_ih, weight_hh, bias_ih=None, bias_hh=None, batch=1))]
+    fn new<'py>(
+        weight_ih: &Bound<'py, PyAny>,
+        weight_hh: &Bound<'py, PyAny>,
+        bias_ih: Option<&Bound<'py, PyAny>>,
+        bias_hh: Option<&Bound<'py, PyAny>>,
+        batch: usize,
+    ) -> PyResult<LstmStep> {
+        const OP: &str = "lstm step";
+        let mut call = Call::new(weight_ih.py(), OP);
+        let (ih, hh) = (call.float("weight_ih", weight_ih)?, call.float("weight_hh", weight_hh)?);
+        let (&[rows, input], &[_, hidden]) = (ih.shape.0.as_slice(), hh.shape.0.as_slice()) else {
+            return Err(Error::shape(OP, "weight_ih", "(4 * hidden_size, input_size)", &ih.shape).into());
+        };
+        let spec = LstmSpec::new(ih.dtype(), 1, batch, input, hidden, bias_ih.is_some())?;
+        expect(OP, "weight_ih", &ih, "(4 * hidden_size, input_size)", &spec.weight_ih())?;
+        expect(OP, "weight_hh", &hh, "(4 * hidden_size, hidden_size)", &spec.weight_hh())?;
+        let bias = match (call.optional("bias_ih", bias_ih)?, call.optional("bias_hh", bias_hh)?) {
+            (Some(i), Some(h)) => {
+                expect(OP, "bias_ih", &i, "(4 * hidden_size,)", &[rows])?;
+                expect(OP, "bias_hh", &h, "(4 * hidden_size,)", &[rows])?;
+                Some((i.storage, h.storage))
+            }
+            (None, None) => None,
+            _ => return Err(Error::value(OP, "bias_hh", "both biases or none", "one").into()),
+        };
+        let inner = call.run(spec.weight_hh().iter().product::<usize>() as u64, false, |poll| {
+            let cpu = crate::cpu::Cpu::new(poll);
+            let bias = bias.map(|(i, h)| Result::Ok((cpu.get(&i)?, cpu.get(&h)?))).transpose()?;
+            let weights = LstmWeights { ih: cpu.get(&ih.storage)?, hh: cpu.get(&hh.storage)?, bias };
+            Step::new(&cpu, &spec, &weights)
+        })?;
+        Ok(LstmStep { inner: Mutex::new(inner), batch, input, hidden })
+    }
+
+    /// h (B, H) after x (B, I), in `out` where it is given.
+    #[pyo3(signature = (x, out=None))]
+    fn step<'py>(slf: &Bound<'py, Self>, x: &Bound<'py, PyAny>, out: Option<Bound<'py, PyAny>>) -> PyResult<Bound<'py, PyAny>> {
+        const OP: &str = "lstm step";
+        let py = slf.py();
+        let this = slf.get();
+        let mut call = Call::new(py, OP).of(DType::F32, "the weights");
+        let x = call.float("x", x)?;
+        expect(OP, "x", &x, "(B, input_size)", &[this.batch, this.input])?;
+        let Storage::Cpu(x) = x.storage else {
+            return Err(Error::argument(Kind::Device, OP, "x", "an array on cpu", call.device()).into());
+        };
+        let shape = this.states();
+        let (result, start) = match out {
+            Some(given) => {
+                let start = normalize::out(OP, &given, DType::F32, &shape)?;
+                (given, start.as_ptr())
+            }
+            None => {
+                let made = CpuBuffer::allocate(DType::F32, this.batch * this.hidden)?;
+                let start = made.as_ptr();
+                (Array::new(Storage::Cpu(made), shape).into_ndarray(py)?, start)
+            }
+        };
+        let bytes = this.batch * this.hidden * 4;
+        let (from, to) = (x.as_ptr() as usize, start as usize);
+        if from < to + bytes && to < from + x.bytes().len() {
+            return Err(Error::value(OP, "out", "memory apart from x", "memory that overlaps it").into());
+        }
+        let mut inner = this.lock()?;
+        // SAFETY: writeable, of this size, apart from x, kept alive by `result`.
+        let out = unsafe { std::slice::from_raw_parts_mut(start.cast::<f32>(), this.batch * this.hidden) };
+        let flops = (8 * this.batch * this.hidden * (this.input + this.hidden)) as u64;
+        let x = x.slice::<f32>()?;
+        let inner = &mut *inner;
+        call.run(flops / 30, false, |_| inner.step(x, out))?;
+        Ok(result)
+    }
+
+    /// h and c (B, H), copies.
+    fn state(&self) -> PyResult<(Array, Array)> {
+        let inner = self.lock()?;
+        let (h, c) = inner.state();
+        let copy = |values: &[f32]| -> Result<Array> {
+            let mut fresh = crate::cpu::Fresh::<f32>::new(values.len())?;
+            fresh.copy_from_slice(values);
+            Ok(Array::new(Storage::Cpu(fresh.done()), self.states()))
+        };
+        Ok((copy(h)?, copy(c)?))
+    }
+
+    /// Puts h and c (B, H) in place of what is there.
+    fn set_state(&self, py: Python<'_>, h: &Bound<'_, PyAny>, c: &Bound<'_, PyAny>) -> PyResult<()> {
+        const OP: &str = "lstm step";
+        let mut call = Call::new(py, OP).of(DType::F32, "the weights");
+        let (h, c) = (call.float("h", h)?, call.float("c", c)?);
+        expect(OP, "h", &h, "(B, hidden_size)", &self.states())?;
+        expect(OP, "c", &c, "(B, hidden_size)", &self.states())?;
+        let cpu = crate::cpu::Cpu::quiet();
+        let (h, c) = (cpu.get(&h.storage)?, cpu.get(&c.storage)?);
+        Ok(self.lock()?.set_state(h.slice()?, c.slice()?)?)
+    }
+}
+
 pub(crate) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<LstmSaved>()?;
+    module.add_class::<LstmStep>()?;
     module.add_function(wrap_pyfunction!(lstm, module)?)?;
     module.add_function(wrap_pyfunction!(lstm_backward, module)?)
 }

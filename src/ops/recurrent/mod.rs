@@ -5,7 +5,7 @@
 //! last, one draw per element and step, S-42), and joins the final states as (L, B, H). The final state of a lower
 //! layer is not dropped.
 
-use crate::backend::Backend;
+use crate::backend::{Backend, Buffer};
 use crate::error::{Error, Result};
 use crate::ops::dropout::{Dropout, DropoutSpec};
 
@@ -83,8 +83,7 @@ impl Between {
         if self.p == 0.0 {
             return Ok(x);
         }
-        use crate::backend::Buffer;
-        let spec = DropoutSpec::new(self.p, self.seed, self.stream.wrapping_add(layer as u64), x.dtype(), x.len())?;
+        let spec = DropoutSpec::new(x.dtype(), x.len(), self.p, self.seed, self.stream.wrapping_add(layer as u64))?;
         engine.dropout(&spec, &x)
     }
 }
