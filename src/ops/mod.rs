@@ -6,10 +6,13 @@
 
 pub mod activation;
 pub mod dropout;
+pub mod elementwise;
 pub mod embedding;
 pub mod linear;
 pub mod lstm;
 pub mod recurrent;
+pub mod reduce;
+pub mod shape;
 
 /// An operation, as documentation and coverage see it.
 pub struct Row {
@@ -36,7 +39,10 @@ macro_rules! table {
 table! {
     activation: "sigmoid, tanh and relu",
     dropout: "zeros at random places",
+    elementwise: "arithmetic element by element, with broadcasting",
     embedding: "rows of a table by their ids",
     linear: "products of matrices",
     lstm: "a stack of LSTM layers over a sequence",
+    reduce: "sums over axes",
+    shape: "strided copies, joining, picking by position, and their adjoints",
 }

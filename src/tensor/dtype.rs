@@ -90,6 +90,8 @@ pub trait Real:
     fn powf(self, y: Self) -> Self;
     /// hyperbolic tangent
     fn tanh(self) -> Self;
+    /// not a number
+    fn is_nan(self) -> bool;
     /// |x|
     fn abs(self) -> Self;
     /// self * a + b, rounded once
@@ -126,6 +128,9 @@ macro_rules! real {
             }
             fn tanh(self) -> Self {
                 <$t>::tanh(self)
+            }
+            fn is_nan(self) -> bool {
+                <$t>::is_nan(self)
             }
             fn abs(self) -> Self {
                 <$t>::abs(self)

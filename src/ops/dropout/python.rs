@@ -28,6 +28,7 @@ fn dropout(x: &Bound<'_, PyAny>, p: &Bound<'_, PyAny>, seed: u64, stream: u64) -
     Ok(call.array(y, shape))
 }
 
+/// Adds these functions to the module.
 pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(dropout, module)?)
 }

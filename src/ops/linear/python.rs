@@ -88,6 +88,7 @@ fn matmul(a: &Bound<'_, PyAny>, b: &Bound<'_, PyAny>, transpose_a: bool, transpo
     Ok(call.array(c, shape))
 }
 
+/// Adds these functions to the module.
 pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(linear, module)?)?;
     module.add_function(wrap_pyfunction!(linear_backward, module)?)?;
