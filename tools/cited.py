@@ -42,7 +42,7 @@ def wanted() -> list[tuple[str, str, set[int]]]:
 
 def test_sources() -> list[Path]:
     """Every file that holds tests."""
-    rust = [p for p in (ROOT / "src").rglob("*.rs") if p.name == "tests.rs" or "tests" in p.parts]
+    rust = [p for p in (ROOT / "src").rglob("*.rs") if p.name.endswith("tests.rs") or "tests" in p.parts]
     inline = [p for p in (ROOT / "src").rglob("*.rs") if p not in rust and "#[cfg(test)]\nmod tests {" in p.read_text()]
     return [*(ROOT / "tests").rglob("*.py"), *(ROOT / "tests").rglob("*.rs"), *rust, *inline]
 
@@ -52,7 +52,7 @@ def cited() -> dict[str, dict[int, set[str]]]:
     found: dict[str, dict[int, set[str]]] = {kind: {} for kind in KINDS}
     for path in test_sources():
         text = path.read_text(encoding="utf-8")
-        if path.suffix == ".rs" and path.name != "tests.rs" and "#[cfg(test)]" in text:
+        if path.suffix == ".rs" and not path.name.endswith("tests.rs") and "#[cfg(test)]" in text:
             text = text[text.index("#[cfg(test)]") :]
         for kind, pattern in CITATIONS.items():
             for match in pattern.finditer(text):

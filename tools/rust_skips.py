@@ -37,13 +37,13 @@ def main() -> int:
     allowed = {line.split("  #")[0].strip().removeprefix("cargo ") for line in lines if line.startswith("cargo ")}
     required = os.environ.get("SEQCORE_REQUIRE_GPU") == "1"
     unnamed = [
-        (name, reason)
-        for name, reason in skipped
-        if FROZEN.exists() and name not in allowed and (required or "Vulkan driver" not in reason)
+        (name, why)
+        for name, why in skipped
+        if FROZEN.exists() and name not in allowed and (required or "Vulkan driver" not in why)
     ]
     print(f"skips: {len(skipped)} of cargo's tests, {len(unnamed)} that {FROZEN.name} does not name")
-    for name, reason in skipped:
-        print(f"  {'not in the frozen list: ' if (name, reason) in unnamed else ''}cargo {name}: {reason}")
+    for name, why in skipped:
+        print(f"  {'not in the frozen list: ' if (name, why) in unnamed else ''}cargo {name}: {why}")
     return 1 if unnamed else 0
 
 

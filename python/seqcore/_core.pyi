@@ -18,21 +18,35 @@ __all__ = [
     "__version__",
     "activation",
     "activation_backward",
+    "adapters",
     "array",
     "assign",
+    "binary",
+    "binary_scalar",
+    "cat",
+    "copy_strided",
     "cpu_info",
     "dropout",
     "embedding",
     "embedding_backward",
     "error_kinds",
+    "fill",
+    "gpu_counters",
     "linear",
     "linear_backward",
     "lstm",
     "lstm_backward",
     "matmul",
     "num_threads",
+    "place_strided",
+    "put_add",
     "remember_main_thread",
     "set_num_threads",
+    "shaders",
+    "sum",
+    "take",
+    "unary",
+    "where",
     "zeros",
 ]
 
@@ -136,11 +150,26 @@ def activation(function: str, x: Any) -> Array:
 def activation_backward(function: str, y: Any, dy: Any) -> Array:
     """dx, from y = f(x) and dy, the gradient of y."""
 
+def adapters() -> list[dict[str, Any]]:
+    """The adapters that "gpu:0", "gpu:1", … name, as dicts; empty where there is none. No device is opened."""
+
 def array(value: Any, device: str = "cpu") -> Array:
     """An `Array` of its own memory from anything that is an array."""
 
 def assign(pairs: Sequence[tuple[Array, Array]]) -> None:
     """Writes every second array over its first: all or none, and no other call sees some of them written."""
+
+def binary(function: str, a: Any, b: Any) -> Array:
+    """f(a, b), element by element; function is one of add, sub, mul, div, pow, maximum, minimum."""
+
+def binary_scalar(function: str, a: Any, value: float, reversed: bool = False) -> Array:
+    """f(a, value), or f(value, a) when reversed; the number takes the array's dtype."""
+
+def cat(arrays: Sequence[Any], axis: int = 0) -> Array:
+    """The arrays one after the other along an axis."""
+
+def copy_strided(a: Any, shape: Sequence[int], strides: Sequence[int], offset: int) -> Array:
+    """A new array of what a view of a's memory shows; strides and offset in elements."""
 
 def cpu_info() -> dict[str, Any]:
     """The kernel path in use, all that this CPU has, and the threads."""
@@ -160,6 +189,12 @@ def embedding_backward(dy: Any, ids: Any, num_embeddings: int, padding_idx: int 
 
 def error_kinds() -> list[tuple[str, str]]:
     """The kinds and the Python class of each, for the test that raises every one."""
+
+def fill(shape: Sequence[int], value: float, dtype: str, device: str) -> Array:
+    """An array of one value."""
+
+def gpu_counters() -> dict[str, Any]:
+    """What was sent to all GPUs since the last call."""
 
 def linear(x: Any, weight: Any, bias: Any | None = None) -> Array:
     """y = x weightᵀ + bias, with x (..., in), weight (out, in), bias (out,) and y (..., out)."""
@@ -187,11 +222,32 @@ def matmul(a: Any, b: Any, transpose_a: bool = False, transpose_b: bool = False)
 def num_threads() -> int:
     """How many threads a call may use."""
 
+def place_strided(values: Any, full_shape: Sequence[int], strides: Sequence[int], offset: int) -> Array:
+    """Zeros of full_shape with values written through a view that holds no element twice."""
+
+def put_add(values: Any, flat_ids: Any, full_shape: Sequence[int]) -> Array:
+    """Zeros of full_shape with the values added at the ids, in their order."""
+
 def remember_main_thread() -> None:
     """Says that this thread is the main one: at import, and in the child after a fork."""
 
 def set_num_threads(n: int) -> None:
     """Says how many threads a call may use, at least 1."""
+
+def shaders() -> dict[str, Any]:
+    """The embedded shaders: name to (source, manifest as JSON)."""
+
+def sum(a: Any, axes: Sequence[int] | None = None, keepdims: bool = False) -> Array:
+    """The sum over axes (all where None)."""
+
+def take(a: Any, flat_ids: Any, shape: Sequence[int]) -> Array:
+    """a, as one row, at the ids; as many as shape has elements."""
+
+def unary(function: str, x: Any) -> Array:
+    """f(x), element by element; function is one of neg, exp, log, sqrt, abs, square."""
+
+def where(condition: Any, a: Any, b: Any) -> Array:
+    """a where the condition (an array of bool) holds, else b."""
 
 def zeros(shape: Sequence[int], dtype: str, device: str) -> Array:
     """New memory of zeros."""
