@@ -21,11 +21,11 @@
 //! b ascending.
 
 pub mod cpu;
-#[cfg(feature = "python")]
-pub mod python;
 pub mod reference;
 #[cfg(test)]
 mod tests;
+#[cfg(feature = "python")]
+pub mod python;
 
 use crate::backend::{Backend, Buffer};
 use crate::error::{Error, Result};
