@@ -4,7 +4,7 @@
 use crate::error::Result;
 use crate::tensor::DType;
 use std::any::Any;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// An engine: the CPU, or one GPU.
@@ -44,10 +44,15 @@ pub trait Buffer: Clone + Send + Sync + 'static {
 
 /// Identity and version of a piece of memory, and the packed images of its present version. Every mutation
 /// through any handle bumps the version, so neither a packed image nor a saved tensor can be stale unseen.
+///
+/// Writes that we do not see are kept apart by two marks: memory that was shown to somebody who may write to it
+/// is copied when it is saved for backward, and memory that is saved is shown read-only.
 #[derive(Debug)]
 pub struct Stamp {
     id: u64,
     version: AtomicU64,
+    shown: AtomicBool,
+    saved: AtomicUsize,
     packed: Mutex<Vec<(u32, u64, Arc<dyn Any + Send + Sync>)>>,
 }
 
@@ -57,6 +62,8 @@ impl Default for Stamp {
         Stamp {
             id: NEXT.fetch_add(1, Ordering::Relaxed),
             version: AtomicU64::new(0),
+            shown: AtomicBool::new(false),
+            saved: AtomicUsize::new(0),
             packed: Mutex::new(Vec::new()),
         }
     }
@@ -77,6 +84,31 @@ impl Stamp {
     pub fn bump(&self) {
         self.version.fetch_add(1, Ordering::AcqRel);
         self.packed.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    }
+
+    /// Says that somebody outside now has a view through which they may write.
+    pub fn show(&self) {
+        self.shown.store(true, Ordering::Release);
+    }
+
+    /// Whether somebody outside may write.
+    pub fn is_shown(&self) -> bool {
+        self.shown.load(Ordering::Acquire)
+    }
+
+    /// Counts a backward call that will read this memory.
+    pub fn save(&self) {
+        self.saved.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// Takes one such count back.
+    pub fn unsave(&self) {
+        self.saved.fetch_sub(1, Ordering::AcqRel);
+    }
+
+    /// Whether a backward call will read this memory.
+    pub fn is_saved(&self) -> bool {
+        self.saved.load(Ordering::Acquire) > 0
     }
 
     /// The image `kind` of the present version, made by `pack` if there is none yet. `kind` is chosen by the

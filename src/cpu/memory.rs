@@ -66,7 +66,12 @@ impl CpuBuffer {
     ///
     /// # Safety
     /// `start` is aligned for `dtype` and valid for reads of `len` elements as long as `keep` lives.
-    pub unsafe fn borrowed(start: NonNull<u8>, dtype: DType, len: usize, keep: Box<dyn Any + Send + Sync>) -> CpuBuffer {
+    pub unsafe fn borrowed(
+        start: NonNull<u8>,
+        dtype: DType,
+        len: usize,
+        keep: Box<dyn Any + Send + Sync>,
+    ) -> CpuBuffer {
         let owner = Owner::Outside { _keep: keep };
         CpuBuffer(Arc::new(Memory { start, dtype, len, owner, stamp: Stamp::default() }))
     }
@@ -117,6 +122,12 @@ impl CpuBuffer {
         }
         // SAFETY: aligned, in bounds; exclusive by the caller's promise.
         Ok(unsafe { std::slice::from_raw_parts_mut(self.as_ptr().cast(), self.0.len) })
+    }
+}
+
+impl std::fmt::Debug for CpuBuffer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "CpuBuffer({} x {})", self.0.len, self.0.dtype)
     }
 }
 

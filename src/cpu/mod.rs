@@ -1,9 +1,28 @@
 //! The CPU workshop: memory, instruction sets, SIMD lanes, tile products, packing, sigmoid/tanh/exp and the
 //! thread team. It knows no operation and no Python; `ops/*/cpu.rs` builds kernels from these parts.
 
+mod flush;
+pub mod gemm;
+mod isa;
+mod lanes;
+#[cfg(target_arch = "x86_64")]
+mod lanes_x86;
+pub mod map;
+pub mod math;
 mod memory;
+pub mod pack;
+mod pow;
+mod strided;
+mod sum;
+mod team;
+pub mod tile;
 
+pub use isa::{Isa, isa};
+pub use lanes::{Kernel, Lanes, ROUND, launch};
 pub use memory::{CpuBuffer, Fresh};
+pub use pow::pow;
+pub use strided::put_add;
+pub use team::{At, num_threads, set_num_threads};
 
 use crate::backend::{Backend, Buffer};
 use crate::error::{Error, Result};
@@ -16,22 +35,56 @@ pub type Poll<'a> = &'a (dyn Fn() -> Result<()> + Sync);
 #[derive(Clone, Copy)]
 pub struct Cpu<'a> {
     poll: Poll<'a>,
+    isa: Option<Isa>,
+    threads: Option<usize>,
 }
 
 impl<'a> Cpu<'a> {
     /// An engine whose long work asks `poll` every few milliseconds, on the calling thread, outside kernels.
     pub fn new(poll: Poll<'a>) -> Cpu<'a> {
-        Cpu { poll }
+        Cpu { poll, isa: None, threads: None }
     }
 
     /// An engine that nobody interrupts.
     pub fn quiet() -> Cpu<'static> {
-        Cpu { poll: &|| Ok(()) }
+        Cpu { poll: &|| Ok(()), isa: None, threads: None }
+    }
+
+    /// The same with an instruction set of the caller's choice, so that a test compares them in one process.
+    pub fn with_isa(self, isa: Isa) -> Cpu<'a> {
+        Cpu { isa: Some(isa), ..self }
+    }
+
+    /// The same with at most `threads` threads, at least one, whatever the process uses.
+    pub fn with_threads(self, threads: usize) -> Cpu<'a> {
+        Cpu { threads: Some(threads.max(1)), ..self }
     }
 
     /// `Err` when the caller wants the call to end.
     pub fn poll(&self) -> Result<()> {
         (self.poll)()
+    }
+
+    /// The instruction set of its kernels; an error where `SEQCORE_ISA` asks for what is not there.
+    pub fn isa(&self) -> Result<Isa> {
+        self.isa.map_or_else(isa, Ok)
+    }
+
+    /// How many threads its work may use.
+    pub fn threads(&self) -> usize {
+        self.threads.unwrap_or_else(num_threads)
+    }
+
+    /// Does `work` for every unit below `units`, on the team if there is more than one. Units write to disjoint
+    /// memory. `Err` is what `poll` said, or a panic of a unit; some units are then not done.
+    pub fn run(&self, units: usize, work: impl Fn(usize) + Sync) -> Result<()> {
+        team::run(self.threads(), 1, units, self.poll, &|at| work(at.unit))
+    }
+
+    /// The same in `phases`, each begun when the one before is done. A thread keeps to its units as far as it
+    /// can. `At::thread` is below `threads()`.
+    pub fn run_phases(&self, phases: usize, units: usize, work: impl Fn(At) + Sync) -> Result<()> {
+        team::run(self.threads(), phases, units, self.poll, &work)
     }
 }
 

@@ -1,0 +1,47 @@
+//! The border of activations.
+
+use super::{Activation, ActivationSpec, Function};
+use crate::device::Engine;
+use crate::error::Error;
+use crate::on_device;
+use crate::python::{Array, Call};
+use pyo3::prelude::*;
+
+/// y = f(x), element by element; function is "sigmoid", "tanh" or "relu".
+#[pyfunction]
+fn activation(function: &str, x: &Bound<'_, PyAny>) -> PyResult<Array> {
+    let mut call = Call::new(x.py(), "activation");
+    let x = call.float("x", x)?;
+    let spec = ActivationSpec::new(Function::parse(function)?, x.dtype(), x.storage.len())?;
+    let (device, shape) = (call.device(), x.shape.clone());
+    let x = call.here(x)?;
+    let y = call.run(spec.len as u64, false, |poll| {
+        on_device!(device, poll, |engine| Ok(engine.put(engine.activation(&spec, &engine.get(&x)?)?)))
+    })?;
+    Ok(call.array(y, shape))
+}
+
+/// dx, from y = f(x) and dy, the gradient of y.
+#[pyfunction]
+fn activation_backward(function: &str, y: &Bound<'_, PyAny>, dy: &Bound<'_, PyAny>) -> PyResult<Array> {
+    let mut call = Call::new(y.py(), "activation_backward");
+    let (y, dy) = (call.float("y", y)?, call.float("dy", dy)?);
+    if y.shape != dy.shape {
+        return Err(Error::shape("activation_backward", "dy", &y.shape, &dy.shape).into());
+    }
+    let spec = ActivationSpec::new(Function::parse(function)?, y.dtype(), y.storage.len())?;
+    let (device, shape) = (call.device(), y.shape.clone());
+    let (y, dy) = (call.here(y)?, call.here(dy)?);
+    let dx = call.run(spec.len as u64, false, |poll| {
+        on_device!(device, poll, |engine| {
+            Ok(engine.put(engine.activation_backward(&spec, &engine.get(&y)?, &engine.get(&dy)?)?))
+        })
+    })?;
+    Ok(call.array(dx, shape))
+}
+
+/// Adds these functions to the module.
+pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    module.add_function(wrap_pyfunction!(activation, module)?)?;
+    module.add_function(wrap_pyfunction!(activation_backward, module)?)
+}

@@ -1,0 +1,326 @@
+//! `Array`: a tensor's memory as Python holds it, on either device. `seqcore.Tensor` is built on it; users meet
+//! ndarrays and Tensors only.
+
+use crate::backend::Backend;
+use crate::cpu::{CpuBuffer, Poll};
+use crate::device::{Device, Engine, Storage};
+use crate::error::{Error, Kind, Result};
+use crate::on_device;
+use crate::python::call::{Call, copy_to};
+use crate::python::{normalize, runtime};
+use crate::tensor::{DType, Shape, elements};
+use numpy::PyUntypedArray;
+use numpy::npyffi::flags::{NPY_ARRAY_CARRAY, NPY_ARRAY_CARRAY_RO};
+use numpy::npyffi::{NPY_TYPES, PY_ARRAY_API, npy_intp};
+use pyo3::prelude::*;
+use pyo3::types::PyTuple;
+
+/// Memory and shape. Several may share one memory (`reshape`); the version is the memory's.
+#[pyclass(frozen, module = "seqcore._core")]
+pub struct Array {
+    storage: Storage,
+    shape: Shape,
+}
+
+impl Array {
+    /// `storage` has as many elements as `shape` says.
+    pub fn new(storage: Storage, shape: Shape) -> Array {
+        Array { storage, shape }
+    }
+
+    /// the memory
+    pub fn storage(&self) -> &Storage {
+        &self.storage
+    }
+
+    /// A writeable ndarray of this memory, which lies on the CPU and which nobody else holds.
+    pub fn into_ndarray(self, py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
+        view(&Bound::new(py, self)?, true)
+    }
+
+    /// sizes of the axes
+    pub fn shape_ref(&self) -> &Shape {
+        &self.shape
+    }
+}
+
+#[pymethods]
+impl Array {
+    /// Sizes of the axes.
+    #[getter]
+    fn shape<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyTuple>> {
+        PyTuple::new(py, &self.shape.0)
+    }
+
+    /// NumPy's name of the element type.
+    #[getter]
+    fn dtype(&self) -> &'static str {
+        self.storage.dtype().name()
+    }
+
+    /// "cpu" or "gpu:N".
+    #[getter]
+    fn device(&self) -> String {
+        self.storage.device().to_string()
+    }
+
+    /// How many times the memory was written to in place.
+    #[getter]
+    fn version(&self) -> u64 {
+        self.storage.stamp().version()
+    }
+
+    /// A number that no other memory of this process has.
+    #[getter]
+    fn id(&self) -> u64 {
+        self.storage.stamp().id()
+    }
+
+    /// The same memory under another shape.
+    fn reshape(&self, shape: Vec<usize>) -> PyResult<Array> {
+        if elements(&shape)? != self.storage.len() {
+            return Err(Error::shape(
+                "reshape",
+                "shape",
+                format_args!("a shape of {} elements", self.storage.len()),
+                Shape(shape),
+            )
+            .into());
+        }
+        Ok(Array::new(self.storage.clone(), Shape(shape)))
+    }
+
+    /// An ndarray: of this memory when it lies on the CPU, else of a copy. A view that may be written to is given
+    /// only if `writeable` is asked for and no backward call will read this memory.
+    fn numpy<'py>(slf: &Bound<'py, Self>, writeable: bool) -> PyResult<Bound<'py, PyAny>> {
+        let py = slf.py();
+        let this = slf.get();
+        if this.storage.device() != Device::Cpu {
+            let host = this.to(py, "cpu", None)?;
+            return view(&Bound::new(py, host)?, true);
+        }
+        let writeable = writeable && !this.storage.stamp().is_saved();
+        if writeable {
+            this.storage.stamp().show();
+        }
+        view(slf, writeable)
+    }
+
+    /// A copy, on `device` and of `dtype`.
+    #[pyo3(signature = (device, dtype=None))]
+    fn to(&self, py: Python<'_>, device: &str, dtype: Option<&str>) -> PyResult<Array> {
+        let device = runtime::parse_device(device)?;
+        let dtype = dtype.map(runtime::parse_dtype).transpose()?.unwrap_or(self.storage.dtype());
+        let (from, call) = (self.storage.clone(), Call::new(py, "to"));
+        let ns = from.len() as u64;
+        let storage = call.run(ns, false, move |poll| {
+            if dtype == from.dtype() {
+                return copy_to(device, &from, poll);
+            }
+            let host = copy_to(Device::Cpu, &from, poll)?;
+            let cast = cast(&host, dtype)?;
+            if device == Device::Cpu { Ok(cast) } else { copy_to(device, &cast, poll) }
+        })?;
+        Ok(Array::new(storage, self.shape.clone()))
+    }
+
+    /// Writes all of `other` (same shape and dtype, any device) over this memory.
+    fn assign(&self, py: Python<'_>, other: &Array) -> PyResult<()> {
+        assign_all(py, vec![(self.storage.clone(), other.storage.clone())])
+    }
+}
+
+/// Writes every second array over its first: all or none, and no other call sees some of them written.
+#[pyfunction]
+fn assign(py: Python<'_>, pairs: Vec<(Py<Array>, Py<Array>)>) -> PyResult<()> {
+    assign_all(py, pairs.iter().map(|(a, b)| (a.get().storage.clone(), b.get().storage.clone())).collect())
+}
+
+fn assign_all(py: Python<'_>, pairs: Vec<(Storage, Storage)>) -> PyResult<()> {
+    for (into, from) in &pairs {
+        if into.len() != from.len() || into.dtype() != from.dtype() {
+            return Err(Error::internal("assign: unequal arrays").into());
+        }
+    }
+    let ns = pairs.iter().map(|(a, _)| a.len() as u64).sum();
+    Call::new(py, "assign").run(ns, true, move |poll| {
+        // what must be moved is moved first: after this nothing can fail for lack of memory
+        let mut moved = Vec::with_capacity(pairs.len());
+        for (into, from) in pairs {
+            let device = into.device();
+            let from = if from.device() == device { from } else { copy_to(device, &from, poll)? };
+            moved.push((into, from));
+        }
+        for (into, from) in &moved {
+            on_device!(into.device(), poll, |engine| engine.assign(&engine.get(into)?, &engine.get(from)?))?;
+        }
+        Ok(())
+    })
+}
+
+fn cast(host: &Storage, dtype: DType) -> Result<Storage> {
+    use crate::cpu::Fresh;
+    let host = on_cpu(host)?;
+    macro_rules! convert {
+        ($from:ty, $to:ty) => {{
+            let from = host.slice::<$from>()?;
+            let mut to = Fresh::<$to>::new(from.len())?;
+            to.iter_mut().zip(from).for_each(|(t, &f)| *t = f as $to);
+            to.done()
+        }};
+    }
+    use crate::backend::Buffer;
+    Ok(Storage::Cpu(match (host.dtype(), dtype) {
+        (DType::F32, DType::F64) => convert!(f32, f64),
+        (DType::F64, DType::F32) => convert!(f64, f32),
+        (DType::F32, DType::I64) => convert!(f32, i64),
+        (DType::F64, DType::I64) => convert!(f64, i64),
+        (DType::I64, DType::F32) => convert!(i64, f32),
+        (DType::I64, DType::F64) => convert!(i64, f64),
+        _ => host.clone(),
+    }))
+}
+
+/// The buffer of memory that is known to lie on the CPU.
+pub fn on_cpu(storage: &Storage) -> Result<&CpuBuffer> {
+    match storage {
+        Storage::Cpu(buffer) => Ok(buffer),
+        #[cfg(feature = "gpu")]
+        Storage::Gpu(_) => Err(Error::internal("CPU memory was expected")),
+    }
+}
+
+/// An ndarray over the memory of `array`, which lies on the CPU and which the ndarray keeps alive.
+fn view<'py>(array: &Bound<'py, Array>, writeable: bool) -> PyResult<Bound<'py, PyAny>> {
+    let py = array.py();
+    let this = array.get();
+    let buffer = on_cpu(&this.storage)?;
+    let number = match this.storage.dtype() {
+        DType::F32 => NPY_TYPES::NPY_FLOAT,
+        DType::F64 => NPY_TYPES::NPY_DOUBLE,
+        DType::I64 => NPY_TYPES::NPY_LONGLONG,
+    };
+    let mut sizes: Vec<npy_intp> = this.shape.iter().map(|&n| n as npy_intp).collect();
+    let flags = if writeable { NPY_ARRAY_CARRAY } else { NPY_ARRAY_CARRAY_RO };
+    // SAFETY: NumPy's documented way to wrap memory: the sizes fit the buffer, the type is one of NumPy's own, and
+    // SetBaseObject (which takes over the reference) ties the memory's life to the ndarray.
+    unsafe {
+        let descr = PY_ARRAY_API.PyArray_DescrFromType(py, number as i32);
+        let class = py.get_type::<PyUntypedArray>().as_type_ptr();
+        let made = PY_ARRAY_API.PyArray_NewFromDescr(
+            py,
+            class,
+            descr,
+            sizes.len() as i32,
+            sizes.as_mut_ptr(),
+            std::ptr::null_mut(),
+            buffer.as_ptr().cast(),
+            flags,
+            std::ptr::null_mut(),
+        );
+        let made = Bound::from_owned_ptr_or_err(py, made)?;
+        if PY_ARRAY_API.PyArray_SetBaseObject(py, made.as_ptr().cast(), array.clone().into_any().into_ptr()) < 0 {
+            return Err(PyErr::fetch(py));
+        }
+        Ok(made)
+    }
+}
+
+/// An `Array` of its own memory from anything that is an array.
+#[pyfunction]
+#[pyo3(signature = (value, device="cpu"))]
+fn array(value: &Bound<'_, PyAny>, device: &str) -> PyResult<Array> {
+    let py = value.py();
+    let device = runtime::parse_device(device)?;
+    let (storage, shape) = match normalize::float("Tensor", "data", value) {
+        Ok((storage, shape, _)) => (storage, shape),
+        Err(no_float) => normalize::ids("Tensor", "data", value).map_err(|_| no_float)?,
+    };
+    let call = Call::new(py, "Tensor");
+    let ns = storage.len() as u64;
+    let storage = call.run(ns, false, move |poll| copy_to(device, &storage, poll))?;
+    Ok(Array::new(storage, shape))
+}
+
+/// New memory of zeros.
+#[pyfunction]
+fn zeros(py: Python<'_>, shape: Vec<usize>, dtype: &str, device: &str) -> PyResult<Array> {
+    let (device, dtype) = (runtime::parse_device(device)?, runtime::parse_dtype(dtype)?);
+    let len = elements(&shape)?;
+    let storage = Call::new(py, "zeros").run(len as u64, false, move |poll: Poll<'_>| {
+        on_device!(device, poll, |engine| Ok(engine.put(engine.zeros(dtype, len)?)))
+    })?;
+    Ok(Array::new(storage, Shape(shape)))
+}
+
+/// What a backward call will read: an array and its version. While it lives the memory is shown read-only; memory
+/// that somebody outside may write to is copied first.
+#[pyclass(frozen, module = "seqcore._core")]
+pub struct Saved {
+    storage: Storage,
+    shape: Shape,
+    version: u64,
+}
+
+impl Drop for Saved {
+    fn drop(&mut self) {
+        self.storage.stamp().unsave();
+    }
+}
+
+/// The same memory, or a copy of it where somebody outside may write to it.
+pub fn owned(storage: Storage, poll: Poll<'_>) -> Result<Storage> {
+    let outside = match &storage {
+        Storage::Cpu(buffer) => buffer.is_borrowed() || storage.stamp().is_shown(),
+        #[cfg(feature = "gpu")]
+        Storage::Gpu(_) => false,
+    };
+    if outside { copy_to(storage.device(), &storage, poll) } else { Ok(storage) }
+}
+
+impl Saved {
+    /// Holds memory that nobody outside can write to.
+    pub fn hold(storage: Storage, shape: Shape) -> Saved {
+        storage.stamp().save();
+        let version = storage.stamp().version();
+        Saved { storage, shape, version }
+    }
+
+    /// A RuntimeError if it was changed since.
+    pub fn check(&self, op: &str) -> Result<()> {
+        if self.storage.stamp().version() == self.version {
+            return Ok(());
+        }
+        let what = format!(
+            "{op}: backward: a tensor of shape {} that the forward call used was changed in place since",
+            self.shape
+        );
+        Err(Error::plain(Kind::State, what)
+            .hint("call backward before the optimizer step or the in-place operation, or run forward again"))
+    }
+}
+
+#[pymethods]
+impl Saved {
+    #[new]
+    fn new(py: Python<'_>, value: &Bound<'_, PyAny>) -> PyResult<Saved> {
+        let array = value.cast_exact::<Array>().map_err(PyErr::from)?.get();
+        let from = array.storage.clone();
+        let storage = Call::new(py, "save").run(from.len() as u64, false, move |poll| owned(from, poll))?;
+        Ok(Saved::hold(storage, array.shape.clone()))
+    }
+
+    /// The array, if it is still what it was.
+    fn get(&self, op: &str) -> PyResult<Array> {
+        self.check(op)?;
+        Ok(Array::new(self.storage.clone(), self.shape.clone()))
+    }
+}
+
+pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    module.add_class::<Array>()?;
+    module.add_class::<Saved>()?;
+    module.add_function(wrap_pyfunction!(array, module)?)?;
+    module.add_function(wrap_pyfunction!(zeros, module)?)?;
+    module.add_function(wrap_pyfunction!(assign, module)?)
+}

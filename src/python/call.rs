@@ -1,0 +1,302 @@
+//! One call from Python: its arguments, the device they lie on, and how the work is run: with the interpreter
+//! lock released where it is long, beside other calls unless it mutates, interruptible, and with no panic that
+//! crosses into Python.
+
+use crate::cpu::CpuBuffer;
+use crate::device::{Device, Storage};
+use crate::error::{Error, Kind, Result};
+use crate::on_device;
+use crate::python::array::{Array, on_cpu};
+use crate::python::{normalize, runtime};
+use crate::tensor::{DType, Shape};
+use pyo3::prelude::*;
+use std::cell::Cell;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, TryLockError};
+use std::time::{Duration, Instant};
+
+/// Work estimated above this is done with the interpreter lock released: below, a release costs more than it gives.
+const RELEASE_ABOVE_NS: u64 = 20_000;
+/// How often a long call asks the interpreter for signals.
+const SIGNALS_EVERY: Duration = Duration::from_millis(20);
+
+/// Reading calls run side by side; a call that mutates tensors runs alone. So every call sees parameters as some
+/// order of the calls would leave them. Whoever waits for it does not hold the interpreter lock.
+static GATE: RwLock<()> = RwLock::new(());
+
+thread_local! {
+    /// Set while this thread is inside a call: a signal handler may call in again.
+    static INSIDE: Cell<bool> = const { Cell::new(false) };
+}
+
+enum Pass {
+    Reading {
+        _guard: RwLockReadGuard<'static, ()>,
+    },
+    Alone {
+        _guard: RwLockWriteGuard<'static, ()>,
+    },
+    /// a call from a signal handler, inside a call that already holds the gate
+    Nested,
+}
+
+fn pass_now(mutates: bool) -> Result<Option<Pass>> {
+    if INSIDE.get() {
+        if mutates {
+            return Err(Error::plain(
+                Kind::State,
+                "tensors cannot be changed from a signal handler that interrupts a call",
+            )
+            .hint("set a flag in the handler and act on it after the call"));
+        }
+        return Ok(Some(Pass::Nested));
+    }
+    Ok(if mutates {
+        match GATE.try_write() {
+            Ok(guard) => Some(Pass::Alone { _guard: guard }),
+            Err(TryLockError::Poisoned(e)) => Some(Pass::Alone { _guard: e.into_inner() }),
+            Err(TryLockError::WouldBlock) => None,
+        }
+    } else {
+        match GATE.try_read() {
+            Ok(guard) => Some(Pass::Reading { _guard: guard }),
+            Err(TryLockError::Poisoned(e)) => Some(Pass::Reading { _guard: e.into_inner() }),
+            Err(TryLockError::WouldBlock) => None,
+        }
+    })
+}
+
+fn pass_waiting(mutates: bool) -> Pass {
+    if mutates {
+        Pass::Alone { _guard: GATE.write().unwrap_or_else(PoisonError::into_inner) }
+    } else {
+        Pass::Reading { _guard: GATE.read().unwrap_or_else(PoisonError::into_inner) }
+    }
+}
+
+/// Runs `work` and turns a panic into an `InternalError`.
+fn caught<R>(work: impl FnOnce() -> Result<R>) -> Result<R> {
+    let nested = INSIDE.replace(true);
+    let result = catch_unwind(AssertUnwindSafe(work));
+    INSIDE.set(nested);
+    result.unwrap_or_else(|payload| {
+        let text = payload
+            .downcast_ref::<&str>()
+            .map(|s| (*s).to_string())
+            .or_else(|| payload.downcast_ref::<String>().cloned())
+            .unwrap_or_else(|| "no message".into());
+        Err(Error::internal(format!("a panic was caught: {text}")))
+    })
+}
+
+/// A checked argument: memory and shape.
+pub struct Arg {
+    /// the memory; on the CPU it may be the caller's own
+    pub storage: Storage,
+    /// sizes of the axes
+    pub shape: Shape,
+}
+
+impl Arg {
+    /// element type
+    pub fn dtype(&self) -> DType {
+        self.storage.dtype()
+    }
+}
+
+/// A call while its arguments are gathered.
+pub struct Call<'py> {
+    py: Python<'py>,
+    op: &'static str,
+    device: Option<(Device, String)>,
+    dtype: Option<(DType, String)>,
+}
+
+impl<'py> Call<'py> {
+    /// A call of `op`, the name in its errors.
+    pub fn new(py: Python<'py>, op: &'static str) -> Call<'py> {
+        Call { py, op, device: None, dtype: None }
+    }
+
+    /// A float argument: an `Array`, a `Tensor`, an ndarray or anything that NumPy takes. All float arguments of a
+    /// call have one dtype (S-12), and all that have a device have the same.
+    pub fn float(&mut self, name: &str, value: &Bound<'py, PyAny>) -> PyResult<Arg> {
+        let (storage, shape, placed) = normalize::float(self.op, name, value)?;
+        self.checked(name, Arg { storage, shape }, placed)
+    }
+
+    /// As `float`, where None stands for an absent argument.
+    pub fn optional(&mut self, name: &str, value: Option<&Bound<'py, PyAny>>) -> PyResult<Option<Arg>> {
+        value.filter(|v| !v.is_none()).map(|v| self.float(name, v)).transpose()
+    }
+
+    /// Numbers of any type of ours, floats or ids, for what only moves them. A first float or ids argument decides
+    /// the type of the others.
+    pub fn any(&mut self, name: &str, value: &Bound<'py, PyAny>) -> PyResult<Arg> {
+        let (storage, shape, placed) = normalize::any(self.op, name, value)?;
+        self.checked(name, Arg { storage, shape }, placed)
+    }
+
+    /// Truth values, copied to memory of our own.
+    pub fn bools(&self, name: &str, value: &Bound<'py, PyAny>) -> PyResult<(Vec<bool>, Shape)> {
+        normalize::bools(self.op, name, value)
+    }
+
+    /// Ids: integers of any type but bool, as i64 in CPU memory of our own (S-10, S-15), whatever the device; those
+    /// that came from a GPU (sampling) are few and are read back.
+    pub fn ids(&self, name: &str, value: &Bound<'py, PyAny>) -> PyResult<(CpuBuffer, Shape)> {
+        let (storage, shape) = normalize::ids(self.op, name, value)?;
+        // what was borrowed is a copy that NumPy made for us alone; an `Array` may be written to by others
+        let alone = matches!(&storage, Storage::Cpu(buffer) if buffer.is_borrowed());
+        let storage = if alone {
+            storage
+        } else {
+            self.run(storage.len() as u64, false, |poll| copy_to(Device::Cpu, &storage, poll))?
+        };
+        Ok((on_cpu(&storage)?.clone(), shape))
+    }
+
+    /// Of one dtype and on one device with the arguments before it.
+    fn checked(&mut self, name: &str, arg: Arg, placed: bool) -> PyResult<Arg> {
+        match &self.dtype {
+            None => self.dtype = Some((arg.dtype(), name.into())),
+            Some((dtype, first)) if *dtype != arg.dtype() => {
+                return Err(Error::dtype(self.op, name, format_args!("{dtype}, as {first}"), arg.dtype())
+                    .hint(format!("convert one of them, for example {name}.astype(\"{dtype}\")"))
+                    .into());
+            }
+            Some(_) => {}
+        }
+        if placed {
+            self.place(name, arg.storage.device())?;
+        }
+        Ok(arg)
+    }
+
+    fn place(&mut self, name: &str, device: Device) -> Result<()> {
+        match &self.device {
+            None => self.device = Some((device, name.into())),
+            Some((d, first)) if *d != device => {
+                return Err(Error::argument(
+                    Kind::Device,
+                    self.op,
+                    name,
+                    format_args!("a tensor on {d}, as {first}"),
+                    format_args!("one on {device}"),
+                )
+                .hint(format!("move it with .to(\"{d}\")")));
+            }
+            Some(_) => {}
+        }
+        Ok(())
+    }
+
+    /// Where the call will run: where its tensors are, else the CPU.
+    pub fn device(&self) -> Device {
+        self.device.as_ref().map_or(Device::Cpu, |(device, _)| *device)
+    }
+
+    /// Says where the call will run when it has no tensors.
+    pub fn on(mut self, device: Device) -> Call<'py> {
+        self.device.get_or_insert_with(|| (device, "device".into()));
+        self
+    }
+
+    /// Says which dtype all float arguments must have, and as which argument.
+    pub fn of(mut self, dtype: DType, first: &str) -> Call<'py> {
+        self.dtype = Some((dtype, first.into()));
+        self
+    }
+
+    /// Takes an array that came without a device to the device of the call. Ids stay where they are.
+    pub fn here(&self, arg: Arg) -> PyResult<Storage> {
+        let device = self.device();
+        if arg.storage.device() == device || arg.dtype() == DType::I64 {
+            return Ok(arg.storage);
+        }
+        let storage = arg.storage;
+        self.run(storage.len() as u64, false, move |poll| copy_to(device, &storage, poll))
+    }
+
+    /// Runs `work`, estimated at `ns` nanoseconds of one thread. With `mutates` it runs alone.
+    pub fn run<R: Send>(
+        &self,
+        ns: u64,
+        mutates: bool,
+        work: impl FnOnce(crate::cpu::Poll<'_>) -> Result<R> + Send,
+    ) -> PyResult<R> {
+        let py = self.py;
+        if ns < RELEASE_ABOVE_NS {
+            if let Some(_pass) = pass_now(mutates)? {
+                return Ok(caught(|| work(&|| Ok(())))?);
+            }
+        }
+        let nested = INSIDE.get();
+        if nested && mutates {
+            pass_now(true)?;
+        }
+        let signal: Mutex<Option<PyErr>> = Mutex::new(None);
+        let result = if runtime::is_main_thread(py) {
+            let asked = Mutex::new(Instant::now());
+            let poll = || {
+                let mut last = asked.lock().unwrap_or_else(PoisonError::into_inner);
+                if last.elapsed() < SIGNALS_EVERY {
+                    return Ok(());
+                }
+                let answer = Python::attach(|py| py.check_signals());
+                *last = Instant::now();
+                answer.map_err(|e| {
+                    *signal.lock().unwrap_or_else(PoisonError::into_inner) = Some(e);
+                    Error::interrupted()
+                })
+            };
+            py.detach(|| {
+                let _pass = if nested { Pass::Nested } else { pass_waiting(mutates) };
+                caught(|| work(&poll))
+            })
+        } else {
+            py.detach(|| {
+                let _pass = if nested { Pass::Nested } else { pass_waiting(mutates) };
+                caught(|| work(&|| Ok(())))
+            })
+        };
+        match signal.into_inner().unwrap_or_else(PoisonError::into_inner) {
+            Some(e) => Err(e),
+            None => Ok(result?),
+        }
+    }
+
+    /// Hands out a result.
+    pub fn array(&self, storage: Storage, shape: Shape) -> Array {
+        Array::new(storage, shape)
+    }
+}
+
+/// A copy on another device, through this machine's memory where it must be.
+pub fn copy_to(device: Device, storage: &Storage, poll: crate::cpu::Poll<'_>) -> Result<Storage> {
+    use crate::backend::Backend;
+    use crate::cpu::{Cpu, CpuBuffer};
+    use crate::device::Engine;
+    let host = match storage {
+        Storage::Cpu(buffer) => buffer.clone(),
+        #[cfg(feature = "gpu")]
+        Storage::Gpu(buffer) => {
+            let engine = crate::gpu::Gpu::on(buffer.context().clone(), poll);
+            let host = CpuBuffer::allocate(storage.dtype(), storage.len())?;
+            // SAFETY: nobody else has a handle on the new memory.
+            engine.download(buffer, unsafe { host.bytes_mut() })?;
+            host
+        }
+    };
+    let was_here = matches!(storage, Storage::Cpu(_));
+    if device == Device::Cpu && !was_here {
+        return Ok(Cpu::new(poll).put(host));
+    }
+    let host: CpuBuffer = host;
+    on_device!(device, poll, |engine| Ok(engine.put(engine.upload(host_dtype(&host), host.bytes())?)))
+}
+
+fn host_dtype(host: &crate::cpu::CpuBuffer) -> DType {
+    use crate::backend::Buffer;
+    host.dtype()
+}

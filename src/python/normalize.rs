@@ -1,0 +1,247 @@
+//! What counts as an array, and as which: the only place that decides about dtype, strides, alignment, byte order,
+//! masks, subclasses and foreign producers (`semantics.md` 1). The common case, a plain C-ordered native array, is
+//! borrowed; everything else goes through one cold path that asks NumPy for a plain copy.
+
+use crate::cpu::CpuBuffer;
+use crate::device::Storage;
+use crate::error::{Error, Kind, Result};
+use crate::python::array::Array;
+use crate::tensor::{DType, Shape, elements};
+use numpy::npyffi::flags::{NPY_ARRAY_ALIGNED, NPY_ARRAY_C_CONTIGUOUS, NPY_ARRAY_WRITEABLE};
+use numpy::npyffi::{NPY_TYPES, PyArrayObject, PyDataType_ELSIZE};
+use numpy::{PyArrayDescrMethods, PyUntypedArray, PyUntypedArrayMethods};
+use pyo3::intern;
+use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
+use pyo3::types::PyBytes;
+use std::ptr::NonNull;
+
+/// NumPy's own limit is 64, the numpy crate's is 32; no operation takes more than a handful.
+const MAX_RANK: usize = 32;
+
+fn numpy_attr<'py>(py: Python<'py>, name: &str) -> PyResult<Bound<'py, PyAny>> {
+    static NUMPY: PyOnceLock<Py<PyModule>> = PyOnceLock::new();
+    let module = NUMPY.get_or_try_init(py, || PyModule::import(py, "numpy").map(Bound::unbind))?;
+    module.bind(py).getattr(name)
+}
+
+/// A float argument: memory, shape, and whether it came with a device of its own.
+pub fn float(op: &str, name: &str, value: &Bound<'_, PyAny>) -> PyResult<(Storage, Shape, bool)> {
+    if let Some(array) = given_array(value)? {
+        let (storage, shape) = (array.storage().clone(), array.shape_ref().clone());
+        check_float(op, name, storage.dtype().name(), matches!(storage.dtype(), DType::F32 | DType::F64))?;
+        return Ok((storage, shape, true));
+    }
+    if let Ok(array) = value.cast_exact::<PyUntypedArray>() {
+        if let Some((storage, shape)) = borrow(array)? {
+            if storage.dtype() != DType::I64 {
+                return Ok((storage, shape, false));
+            }
+        }
+    }
+    let (array, is_list) = plain(op, name, value)?;
+    let kind = array.dtype().kind();
+    let size = array.dtype().itemsize();
+    check_float(op, name, &dtype_name(&array)?, kind == b'f' && (size == 4 || size == 8))?;
+    let target = if size == 4 || is_list { "float32" } else { "float64" };
+    let (storage, shape) = copied(op, name, &array, target)?;
+    Ok((storage, shape, false))
+}
+
+/// Integers of any type but bool, copied to our own memory as i64.
+pub fn ids(op: &str, name: &str, value: &Bound<'_, PyAny>) -> PyResult<(Storage, Shape)> {
+    if let Some(array) = given_array(value)? {
+        if array.storage().dtype() == DType::I64 {
+            return Ok((array.storage().clone(), array.shape_ref().clone()));
+        }
+        return Err(not_ids(op, name, array.storage().dtype().name()).into());
+    }
+    let (array, _) = plain(op, name, value)?;
+    // an empty list is float64 to NumPy, and no ids at all to us
+    let empty = array.is_empty() && array.dtype().kind() == b'f';
+    if !(matches!(array.dtype().kind(), b'i' | b'u') || empty) {
+        return Err(not_ids(op, name, &dtype_name(&array)?).into());
+    }
+    if array.dtype().kind() == b'u' && array.dtype().itemsize() == 8 && !array.is_empty() {
+        let largest = array.call_method0(intern!(array.py(), "max"))?;
+        if largest.gt(i64::MAX)? {
+            return Err(Error::argument(Kind::Index, op, name, "ids below 2^63", largest.str()?).into());
+        }
+    }
+    copied(op, name, &array, "int64")
+}
+
+/// Floats or ids.
+pub fn any(op: &str, name: &str, value: &Bound<'_, PyAny>) -> PyResult<(Storage, Shape, bool)> {
+    if let Some(array) = given_array(value)? {
+        return Ok((array.storage().clone(), array.shape_ref().clone(), true));
+    }
+    match float(op, name, value) {
+        Ok(found) => Ok(found),
+        Err(no_float) => {
+            let (storage, shape) = ids(op, name, value).map_err(|_| no_float)?;
+            Ok((storage, shape, false))
+        }
+    }
+}
+
+/// Truth values, copied.
+pub fn bools(op: &str, name: &str, value: &Bound<'_, PyAny>) -> PyResult<(Vec<bool>, Shape)> {
+    let (array, _) = plain(op, name, value)?;
+    if array.dtype().kind() != b'b' {
+        return Err(Error::dtype(op, name, "bool", dtype_name(&array)?)
+            .hint("compare with something, for example x > 0, to get truth values")
+            .into());
+    }
+    let shape = Shape::from(array.shape());
+    // `tobytes` is C order whatever the strides, and a copy
+    let bytes = array.call_method0(intern!(array.py(), "tobytes"))?;
+    let bytes = bytes.cast::<PyBytes>().map_err(PyErr::from)?.as_bytes();
+    if bytes.len() != elements(&shape)? {
+        return Err(Error::internal(format!("{op}: {name}: NumPy gave {} bytes for {shape}", bytes.len())).into());
+    }
+    Ok((bytes.iter().map(|&b| b != 0).collect(), shape))
+}
+
+fn not_ids(op: &str, name: &str, got: &str) -> Error {
+    Error::dtype(op, name, "integers", got).hint("ids are counted, not measured: convert them with .astype(\"int64\")")
+}
+
+fn check_float(op: &str, name: &str, got: &str, right: bool) -> Result<()> {
+    if right {
+        return Ok(());
+    }
+    Err(Error::dtype(op, name, "float32 or float64", got).hint(format!("{name}.astype(\"float32\") converts it")))
+}
+
+/// The `Array` that the value is, or (a `Tensor`) has.
+fn given_array<'py>(value: &Bound<'py, PyAny>) -> PyResult<Option<PyRef<'py, Array>>> {
+    if let Ok(array) = value.cast_exact::<Array>() {
+        return Ok(Some(array.try_borrow()?));
+    }
+    if value.cast_exact::<PyUntypedArray>().is_ok() {
+        return Ok(None);
+    }
+    match value.getattr_opt(intern!(value.py(), "_array"))? {
+        Some(inner) => Ok(inner.cast_exact::<Array>().ok().map(|a| a.try_borrow()).transpose()?),
+        None => Ok(None),
+    }
+}
+
+fn dtype_name(array: &Bound<'_, PyUntypedArray>) -> PyResult<String> {
+    Ok(array.dtype().str()?.to_string())
+}
+
+/// Any object as an ndarray (not yet of our dtype or order), and whether it was a list or number of Python's.
+fn plain<'py>(op: &str, name: &str, value: &Bound<'py, PyAny>) -> PyResult<(Bound<'py, PyUntypedArray>, bool)> {
+    let py = value.py();
+    let mut is_list = false;
+    let array = if let Ok(array) = value.cast::<PyUntypedArray>() {
+        array.clone()
+    } else {
+        let made = if value.hasattr(intern!(py, "__dlpack__"))? {
+            numpy_attr(py, "from_dlpack")?.call1((value,))
+        } else {
+            is_list = !value.hasattr(intern!(py, "__array__"))?;
+            numpy_attr(py, "asarray")?.call1((value,))
+        };
+        let made = made.map_err(|e| {
+            let kind = value.get_type().name().map_or_else(|_| "object".into(), |n| n.to_string());
+            Error::shape(
+                op,
+                name,
+                "an array, or nested lists of equal lengths",
+                format_args!("a {kind} ({})", e.value(py)),
+            )
+        })?;
+        made.cast_into::<PyUntypedArray>().map_err(PyErr::from)?
+    };
+    // SAFETY: a live array object; only its rank is read.
+    let rank = unsafe { (*array.as_array_ptr()).fields.nd } as usize;
+    if rank > MAX_RANK {
+        return Err(Error::shape(op, name, format_args!("at most {MAX_RANK} axes"), rank).into());
+    }
+    if array.hasattr(intern!(py, "mask"))? {
+        let ma = PyModule::import(py, intern!(py, "numpy.ma"))?;
+        if ma.call_method1(intern!(py, "is_masked"), (&array,))?.is_truthy()? {
+            return Err(Error::dtype(op, name, "an array without masked entries", "a masked array")
+                .hint(format!("say what stands for them: {name}.filled(0)"))
+                .into());
+        }
+    }
+    Ok((array, is_list))
+}
+
+/// A plain, native, C-ordered copy in `dtype`, owned by nobody else.
+fn copied(op: &str, name: &str, array: &Bound<'_, PyUntypedArray>, dtype: &str) -> PyResult<(Storage, Shape)> {
+    let py = array.py();
+    let shape = array.shape();
+    elements(shape)?;
+    let kwargs = pyo3::types::PyDict::new(py);
+    kwargs.set_item(intern!(py, "dtype"), dtype)?;
+    kwargs.set_item(intern!(py, "order"), "C")?;
+    kwargs.set_item(intern!(py, "subok"), false)?;
+    kwargs.set_item(intern!(py, "copy"), true)?;
+    let made = numpy_attr(py, "array")?.call((array,), Some(&kwargs))?;
+    let made = made.cast_into_exact::<PyUntypedArray>().map_err(PyErr::from)?;
+    let (storage, shape) =
+        borrow(&made)?.ok_or_else(|| Error::internal(format!("{op}: {name}: NumPy did not give a plain copy")))?;
+    Ok((storage, shape))
+}
+
+/// Memory that the caller gave for a result: a plain ndarray of exactly this dtype and shape, writeable, in C order.
+pub fn out(op: &str, value: &Bound<'_, PyAny>, dtype: DType, shape: &Shape) -> PyResult<NonNull<u8>> {
+    let wrong = |got: String| {
+        let what = format!("a writeable, C-ordered {dtype} ndarray of shape {shape}");
+        PyErr::from(Error::value(op, "out", what, got).hint(format!("numpy.empty({shape}, \"{dtype}\") makes one")))
+    };
+    let array = value
+        .cast_exact::<PyUntypedArray>()
+        .map_err(|_| wrong(value.get_type().name().map_or_else(|_| "object".into(), |n| n.to_string())))?;
+    // SAFETY: a live array object, read under the interpreter lock.
+    let (flags, data) = unsafe { ((*array.as_array_ptr()).fields.flags, (*array.as_array_ptr()).fields.data) };
+    match borrow(array)? {
+        Some((storage, given)) if storage.dtype() == dtype && given == *shape && flags & NPY_ARRAY_WRITEABLE != 0 => {
+            NonNull::new(data.cast::<u8>()).ok_or_else(|| wrong("no memory".into()))
+        }
+        _ => Err(wrong(format!(
+            "a {}{} one of shape {}",
+            if flags & NPY_ARRAY_WRITEABLE == 0 { "read-only " } else { "" },
+            dtype_name(array)?,
+            Shape::from(array.shape())
+        ))),
+    }
+}
+
+/// The array's own memory, where it is of a dtype of ours, native, aligned and in C order.
+fn borrow(array: &Bound<'_, PyUntypedArray>) -> PyResult<Option<(Storage, Shape)>> {
+    let pointer: *mut PyArrayObject = array.as_array_ptr();
+    // SAFETY: a live array object, read under the interpreter lock.
+    let fields = unsafe { &(*pointer).fields };
+    let (flags, rank, data, descr) = (fields.flags, fields.nd, fields.data, fields.descr);
+    let needed = NPY_ARRAY_C_CONTIGUOUS | NPY_ARRAY_ALIGNED;
+    if flags & needed != needed || rank as usize > MAX_RANK {
+        return Ok(None);
+    }
+    // SAFETY: every array has a descriptor.
+    let (number, order, size) = unsafe {
+        ((*descr).fields.type_num, (*descr).fields.byteorder as u8, PyDataType_ELSIZE(array.py(), descr) as usize)
+    };
+    let dtype = match (number, size) {
+        (n, 4) if n == NPY_TYPES::NPY_FLOAT as i32 => DType::F32,
+        (n, 8) if n == NPY_TYPES::NPY_DOUBLE as i32 => DType::F64,
+        (n, 8) if n == NPY_TYPES::NPY_LONG as i32 || n == NPY_TYPES::NPY_LONGLONG as i32 => DType::I64,
+        _ => return Ok(None),
+    };
+    let foreign = if cfg!(target_endian = "little") { b'>' } else { b'<' };
+    if order == foreign {
+        return Ok(None);
+    }
+    let shape = Shape::from(array.shape());
+    let len = elements(&shape)?;
+    let Some(start) = NonNull::new(data.cast::<u8>()) else { return Ok(None) };
+    let keep: Box<Py<PyUntypedArray>> = Box::new(array.clone().unbind());
+    // SAFETY: aligned and C-contiguous by its flags; the array keeps its memory and is kept.
+    let buffer = unsafe { CpuBuffer::borrowed(start, dtype, len, keep) };
+    Ok(Some((Storage::Cpu(buffer), shape)))
+}

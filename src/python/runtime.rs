@@ -1,0 +1,136 @@
+//! What the process as a whole has: its main thread, its devices, its threads.
+
+use crate::cpu;
+use crate::device::Device;
+use crate::error::{Error, Kind, Result};
+use crate::tensor::DType;
+use pyo3::prelude::*;
+use pyo3::types::PyDict;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+static MAIN_THREAD: AtomicU64 = AtomicU64::new(0);
+
+/// Whether signals can arrive on this thread: only the interpreter's main thread runs their handlers.
+pub fn is_main_thread(_py: Python<'_>) -> bool {
+    // SAFETY: asks the operating system; needs nothing.
+    let ident = unsafe { pyo3::ffi::PyThread_get_thread_ident() };
+    ident as u64 == MAIN_THREAD.load(Ordering::Relaxed)
+}
+
+/// Reads "cpu", "gpu" or "gpu:N".
+pub fn parse_device(text: &str) -> Result<Device> {
+    let number = match text {
+        "cpu" => return Ok(Device::Cpu),
+        "gpu" => Some(0),
+        _ => text.strip_prefix("gpu:").and_then(|n| n.parse().ok()),
+    };
+    number.map(Device::Gpu).ok_or_else(|| {
+        Error::value("device", "device", "\"cpu\", \"gpu\", \"gpu:N\" or \"auto\"", format_args!("{text:?}"))
+    })
+}
+
+/// Reads NumPy's name of an element type.
+pub fn parse_dtype(text: &str) -> Result<DType> {
+    match text {
+        "float32" => Ok(DType::F32),
+        "float64" => Ok(DType::F64),
+        "int64" => Ok(DType::I64),
+        _ => Err(Error::argument(Kind::DType, "dtype", "dtype", "float32, float64 or int64", text)),
+    }
+}
+
+/// Says that this thread is the main one: at import, and in the child after a fork.
+#[pyfunction]
+fn remember_main_thread(py: Python<'_>) -> PyResult<()> {
+    let ident = PyModule::import(py, "threading")?.call_method0("main_thread")?.getattr("ident")?.extract()?;
+    MAIN_THREAD.store(ident, Ordering::Relaxed);
+    Ok(())
+}
+
+/// How many threads a call may use.
+#[pyfunction]
+fn num_threads() -> usize {
+    cpu::num_threads()
+}
+
+/// Says how many threads a call may use, at least 1.
+#[pyfunction]
+fn set_num_threads(n: i64) -> PyResult<()> {
+    let n = usize::try_from(n).map_err(|_| Error::value("set_num_threads", "n", "at least 1", n))?;
+    Ok(cpu::set_num_threads(n)?)
+}
+
+/// The kernel path in use, all that this CPU has, and the threads.
+#[pyfunction]
+fn cpu_info(py: Python<'_>) -> PyResult<Bound<'_, PyDict>> {
+    let info = PyDict::new(py);
+    info.set_item("isa", cpu::isa()?.name())?;
+    info.set_item("available", cpu::Isa::available().into_iter().map(cpu::Isa::name).collect::<Vec<_>>())?;
+    info.set_item("threads", cpu::num_threads())?;
+    Ok(info)
+}
+
+/// The adapters that "gpu:0", "gpu:1", … name, as dicts; empty where there is none. No device is opened.
+#[pyfunction]
+fn adapters(py: Python<'_>) -> PyResult<Vec<Bound<'_, PyDict>>> {
+    #[cfg(feature = "gpu")]
+    {
+        let describe = |(index, adapter): (usize, crate::gpu::AdapterInfo)| {
+            let info = PyDict::new(py);
+            info.set_item("device", format!("gpu:{index}"))?;
+            info.set_item("name", adapter.name)?;
+            info.set_item("type", adapter.kind)?;
+            info.set_item("backend", adapter.backend)?;
+            info.set_item("driver", adapter.driver)?;
+            info.set_item("driver_info", adapter.driver_info)?;
+            Ok(info)
+        };
+        py.detach(crate::gpu::adapters)?.into_iter().enumerate().map(describe).collect()
+    }
+    #[cfg(not(feature = "gpu"))]
+    {
+        let _ = py;
+        Ok(Vec::new())
+    }
+}
+
+/// What was sent to all GPUs since the last call.
+#[pyfunction]
+fn gpu_counters(py: Python<'_>) -> PyResult<Bound<'_, PyDict>> {
+    #[cfg(feature = "gpu")]
+    let (dispatches, submits, bytes_up, bytes_back) = {
+        let counts = crate::gpu::take_counts()?;
+        (counts.dispatches, counts.submits, counts.bytes_up, counts.bytes_back)
+    };
+    #[cfg(not(feature = "gpu"))]
+    let (dispatches, submits, bytes_up, bytes_back) = (0u64, 0u64, 0u64, 0u64);
+    let counts = PyDict::new(py);
+    counts.set_item("dispatches", dispatches)?;
+    counts.set_item("submits", submits)?;
+    counts.set_item("bytes_up", bytes_up)?;
+    counts.set_item("bytes_back", bytes_back)?;
+    Ok(counts)
+}
+
+/// The embedded shaders: name to (source, manifest as JSON).
+#[pyfunction]
+fn shaders(py: Python<'_>) -> PyResult<Bound<'_, PyDict>> {
+    let all = PyDict::new(py);
+    #[cfg(feature = "gpu")]
+    for shader in crate::gpu::shaders()? {
+        all.set_item(shader.name, (shader.source, shader.manifest()))?;
+    }
+    Ok(all)
+}
+
+pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    remember_main_thread(module.py())?;
+    module.add("__version__", env!("CARGO_PKG_VERSION"))?;
+    module.add_function(wrap_pyfunction!(num_threads, module)?)?;
+    module.add_function(wrap_pyfunction!(set_num_threads, module)?)?;
+    module.add_function(wrap_pyfunction!(cpu_info, module)?)?;
+    module.add_function(wrap_pyfunction!(adapters, module)?)?;
+    module.add_function(wrap_pyfunction!(gpu_counters, module)?)?;
+    module.add_function(wrap_pyfunction!(shaders, module)?)?;
+    module.add_function(wrap_pyfunction!(remember_main_thread, module)?)
+}
