@@ -96,11 +96,7 @@ impl Error {
         expected: impl fmt::Display,
         got: impl fmt::Display,
     ) -> Error {
-        Error {
-            kind,
-            message: format!("{op}: {argument}: expected {expected}, got {got}"),
-            hint: String::new(),
-        }
+        Error { kind, message: format!("{op}: {argument}: expected {expected}, got {got}"), hint: String::new() }
     }
 
     /// Wrong rank or size of `argument`.

@@ -45,6 +45,8 @@ pub trait Lanes: Copy {
     fn mul(self, b: Self) -> Self;
     /// self / b
     fn div(self, b: Self) -> Self;
+    /// square root
+    fn sqrt(self) -> Self;
     /// self * b + c, rounded once where the instruction set can (`Isa::fused`)
     fn fma(self, b: Self, c: Self) -> Self;
     /// |self|
@@ -171,6 +173,10 @@ impl Lanes for Portable {
     #[inline(always)]
     fn div(self, b: Self) -> Self {
         self.with(b, |a, b| a / b)
+    }
+    #[inline(always)]
+    fn sqrt(self) -> Self {
+        self.each(f32::sqrt)
     }
     #[inline(always)]
     fn fma(self, b: Self, c: Self) -> Self {

@@ -86,6 +86,10 @@ impl Lanes for V8 {
         V8(unsafe { _mm256_div_ps(self.0, b.0) })
     }
     #[inline(always)]
+    fn sqrt(self) -> Self {
+        V8(unsafe { _mm256_sqrt_ps(self.0) })
+    }
+    #[inline(always)]
     fn fma(self, b: Self, c: Self) -> Self {
         V8(unsafe { _mm256_fmadd_ps(self.0, b.0, c.0) })
     }
@@ -195,6 +199,10 @@ impl Lanes for V16 {
     #[inline(always)]
     fn div(self, b: Self) -> Self {
         V16(unsafe { _mm512_div_ps(self.0, b.0) })
+    }
+    #[inline(always)]
+    fn sqrt(self) -> Self {
+        V16(unsafe { _mm512_sqrt_ps(self.0) })
     }
     #[inline(always)]
     fn fma(self, b: Self, c: Self) -> Self {

@@ -7,15 +7,21 @@ mod isa;
 mod lanes;
 #[cfg(target_arch = "x86_64")]
 mod lanes_x86;
+pub mod map;
 pub mod math;
 mod memory;
 pub mod pack;
+mod pow;
+mod strided;
+mod sum;
 mod team;
 pub mod tile;
 
 pub use isa::{Isa, isa};
 pub use lanes::{Kernel, Lanes, ROUND, launch};
 pub use memory::{CpuBuffer, Fresh};
+pub use pow::pow;
+pub use strided::put_add;
 pub use team::{At, num_threads, set_num_threads};
 
 use crate::backend::{Backend, Buffer};

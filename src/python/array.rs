@@ -9,8 +9,8 @@ use crate::on_device;
 use crate::python::call::{Call, copy_to};
 use crate::python::{normalize, runtime};
 use crate::tensor::{DType, Shape, elements};
-use numpy::npyffi::flags::{NPY_ARRAY_CARRAY, NPY_ARRAY_CARRAY_RO};
 use numpy::PyUntypedArray;
+use numpy::npyffi::flags::{NPY_ARRAY_CARRAY, NPY_ARRAY_CARRAY_RO};
 use numpy::npyffi::{NPY_TYPES, PY_ARRAY_API, npy_intp};
 use pyo3::prelude::*;
 use pyo3::types::PyTuple;
@@ -181,7 +181,8 @@ fn cast(host: &Storage, dtype: DType) -> Result<Storage> {
     }))
 }
 
-fn on_cpu(storage: &Storage) -> Result<&CpuBuffer> {
+/// The buffer of memory that is known to lie on the CPU.
+pub fn on_cpu(storage: &Storage) -> Result<&CpuBuffer> {
     match storage {
         Storage::Cpu(buffer) => Ok(buffer),
         #[cfg(feature = "gpu")]

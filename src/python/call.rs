@@ -6,7 +6,7 @@ use crate::cpu::CpuBuffer;
 use crate::device::{Device, Storage};
 use crate::error::{Error, Kind, Result};
 use crate::on_device;
-use crate::python::array::Array;
+use crate::python::array::{Array, on_cpu};
 use crate::python::{normalize, runtime};
 use crate::tensor::{DType, Shape};
 use pyo3::prelude::*;
@@ -122,7 +122,42 @@ impl<'py> Call<'py> {
     /// call have one dtype (S-12), and all that have a device have the same.
     pub fn float(&mut self, name: &str, value: &Bound<'py, PyAny>) -> PyResult<Arg> {
         let (storage, shape, placed) = normalize::float(self.op, name, value)?;
-        let arg = Arg { storage, shape };
+        self.checked(name, Arg { storage, shape }, placed)
+    }
+
+    /// As `float`, where None stands for an absent argument.
+    pub fn optional(&mut self, name: &str, value: Option<&Bound<'py, PyAny>>) -> PyResult<Option<Arg>> {
+        value.filter(|v| !v.is_none()).map(|v| self.float(name, v)).transpose()
+    }
+
+    /// Numbers of any type of ours, floats or ids, for what only moves them. A first float or ids argument decides
+    /// the type of the others.
+    pub fn any(&mut self, name: &str, value: &Bound<'py, PyAny>) -> PyResult<Arg> {
+        let (storage, shape, placed) = normalize::any(self.op, name, value)?;
+        self.checked(name, Arg { storage, shape }, placed)
+    }
+
+    /// Truth values, copied to memory of our own.
+    pub fn bools(&self, name: &str, value: &Bound<'py, PyAny>) -> PyResult<(Vec<bool>, Shape)> {
+        normalize::bools(self.op, name, value)
+    }
+
+    /// Ids: integers of any type but bool, as i64 in CPU memory of our own (S-10, S-15), whatever the device; those
+    /// that came from a GPU (sampling) are few and are read back.
+    pub fn ids(&self, name: &str, value: &Bound<'py, PyAny>) -> PyResult<(CpuBuffer, Shape)> {
+        let (storage, shape) = normalize::ids(self.op, name, value)?;
+        // what was borrowed is a copy that NumPy made for us alone; an `Array` may be written to by others
+        let alone = matches!(&storage, Storage::Cpu(buffer) if buffer.is_borrowed());
+        let storage = if alone {
+            storage
+        } else {
+            self.run(storage.len() as u64, false, |poll| copy_to(Device::Cpu, &storage, poll))?
+        };
+        Ok((on_cpu(&storage)?.clone(), shape))
+    }
+
+    /// Of one dtype and on one device with the arguments before it.
+    fn checked(&mut self, name: &str, arg: Arg, placed: bool) -> PyResult<Arg> {
         match &self.dtype {
             None => self.dtype = Some((arg.dtype(), name.into())),
             Some((dtype, first)) if *dtype != arg.dtype() => {
@@ -136,32 +171,6 @@ impl<'py> Call<'py> {
             self.place(name, arg.storage.device())?;
         }
         Ok(arg)
-    }
-
-    /// As `float`, where None stands for an absent argument.
-    pub fn optional(&mut self, name: &str, value: Option<&Bound<'py, PyAny>>) -> PyResult<Option<Arg>> {
-        value.filter(|v| !v.is_none()).map(|v| self.float(name, v)).transpose()
-    }
-
-    /// Ids: integers of any type but bool, as i64 in CPU memory of our own (S-10, S-15), whatever the device.
-    pub fn ids(&self, name: &str, value: &Bound<'py, PyAny>) -> PyResult<Arg> {
-        let (storage, shape) = normalize::ids(self.op, name, value)?;
-        Ok(Arg { storage, shape })
-    }
-
-    /// The memory of ids, on the CPU: those that came from a GPU (sampling) are few and are read back.
-    pub fn host_ids(&self, ids: &Arg) -> PyResult<CpuBuffer> {
-        let storage = ids.storage.clone();
-        match storage {
-            Storage::Cpu(buffer) => Ok(buffer),
-            #[cfg(feature = "gpu")]
-            Storage::Gpu(_) => {
-                self.run(storage.len() as u64, false, move |poll| match copy_to(Device::Cpu, &storage, poll)? {
-                    Storage::Cpu(buffer) => Ok(buffer),
-                    Storage::Gpu(_) => Err(Error::internal("ids were not read back")),
-                })
-            }
-        }
     }
 
     fn place(&mut self, name: &str, device: Device) -> Result<()> {
@@ -272,7 +281,7 @@ pub fn copy_to(device: Device, storage: &Storage, poll: crate::cpu::Poll<'_>) ->
         Storage::Cpu(buffer) => buffer.clone(),
         #[cfg(feature = "gpu")]
         Storage::Gpu(buffer) => {
-            let engine = crate::gpu::Gpu::open(buffer.adapter(), poll)?;
+            let engine = crate::gpu::Gpu::on(buffer.context().clone(), poll);
             let host = CpuBuffer::allocate(storage.dtype(), storage.len())?;
             // SAFETY: nobody else has a handle on the new memory.
             engine.download(buffer, unsafe { host.bytes_mut() })?;

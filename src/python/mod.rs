@@ -12,6 +12,7 @@ mod runtime;
 
 pub use array::{Array, Saved, owned};
 pub use call::{Arg, Call};
+pub use runtime::{parse_device, parse_dtype};
 
 use pyo3::prelude::*;
 

@@ -13,6 +13,7 @@ use numpy::{PyArrayDescrMethods, PyUntypedArray, PyUntypedArrayMethods};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
+use pyo3::types::PyBytes;
 use std::ptr::NonNull;
 
 /// NumPy's own limit is 64, the numpy crate's is 32; no operation takes more than a handful.
@@ -70,6 +71,38 @@ pub fn ids(op: &str, name: &str, value: &Bound<'_, PyAny>) -> PyResult<(Storage,
     copied(op, name, &array, "int64")
 }
 
+/// Floats or ids.
+pub fn any(op: &str, name: &str, value: &Bound<'_, PyAny>) -> PyResult<(Storage, Shape, bool)> {
+    if let Some(array) = given_array(value)? {
+        return Ok((array.storage().clone(), array.shape_ref().clone(), true));
+    }
+    match float(op, name, value) {
+        Ok(found) => Ok(found),
+        Err(no_float) => {
+            let (storage, shape) = ids(op, name, value).map_err(|_| no_float)?;
+            Ok((storage, shape, false))
+        }
+    }
+}
+
+/// Truth values, copied.
+pub fn bools(op: &str, name: &str, value: &Bound<'_, PyAny>) -> PyResult<(Vec<bool>, Shape)> {
+    let (array, _) = plain(op, name, value)?;
+    if array.dtype().kind() != b'b' {
+        return Err(Error::dtype(op, name, "bool", dtype_name(&array)?)
+            .hint("compare with something, for example x > 0, to get truth values")
+            .into());
+    }
+    let shape = Shape::from(array.shape());
+    // `tobytes` is C order whatever the strides, and a copy
+    let bytes = array.call_method0(intern!(array.py(), "tobytes"))?;
+    let bytes = bytes.cast::<PyBytes>().map_err(PyErr::from)?.as_bytes();
+    if bytes.len() != elements(&shape)? {
+        return Err(Error::internal(format!("{op}: {name}: NumPy gave {} bytes for {shape}", bytes.len())).into());
+    }
+    Ok((bytes.iter().map(|&b| b != 0).collect(), shape))
+}
+
 fn not_ids(op: &str, name: &str, got: &str) -> Error {
     Error::dtype(op, name, "integers", got).hint("ids are counted, not measured: convert them with .astype(\"int64\")")
 }
@@ -114,7 +147,12 @@ fn plain<'py>(op: &str, name: &str, value: &Bound<'py, PyAny>) -> PyResult<(Boun
         };
         let made = made.map_err(|e| {
             let kind = value.get_type().name().map_or_else(|_| "object".into(), |n| n.to_string());
-            Error::shape(op, name, "an array, or nested lists of equal lengths", format_args!("a {kind} ({})", e.value(py)))
+            Error::shape(
+                op,
+                name,
+                "an array, or nested lists of equal lengths",
+                format_args!("a {kind} ({})", e.value(py)),
+            )
         })?;
         made.cast_into::<PyUntypedArray>().map_err(PyErr::from)?
     };
@@ -146,8 +184,8 @@ fn copied(op: &str, name: &str, array: &Bound<'_, PyUntypedArray>, dtype: &str) 
     kwargs.set_item(intern!(py, "copy"), true)?;
     let made = numpy_attr(py, "array")?.call((array,), Some(&kwargs))?;
     let made = made.cast_into_exact::<PyUntypedArray>().map_err(PyErr::from)?;
-    let (storage, shape) = borrow(&made)?
-        .ok_or_else(|| Error::internal(format!("{op}: {name}: NumPy did not give a plain copy")))?;
+    let (storage, shape) =
+        borrow(&made)?.ok_or_else(|| Error::internal(format!("{op}: {name}: NumPy did not give a plain copy")))?;
     Ok((storage, shape))
 }
 

@@ -70,11 +70,67 @@ fn cpu_info(py: Python<'_>) -> PyResult<Bound<'_, PyDict>> {
     Ok(info)
 }
 
+/// The adapters that "gpu:0", "gpu:1", … name, as dicts; empty where there is none. No device is opened.
+#[pyfunction]
+fn adapters(py: Python<'_>) -> PyResult<Vec<Bound<'_, PyDict>>> {
+    #[cfg(feature = "gpu")]
+    {
+        let describe = |(index, adapter): (usize, crate::gpu::AdapterInfo)| {
+            let info = PyDict::new(py);
+            info.set_item("device", format!("gpu:{index}"))?;
+            info.set_item("name", adapter.name)?;
+            info.set_item("type", adapter.kind)?;
+            info.set_item("backend", adapter.backend)?;
+            info.set_item("driver", adapter.driver)?;
+            info.set_item("driver_info", adapter.driver_info)?;
+            Ok(info)
+        };
+        py.detach(crate::gpu::adapters)?.into_iter().enumerate().map(describe).collect()
+    }
+    #[cfg(not(feature = "gpu"))]
+    {
+        let _ = py;
+        Ok(Vec::new())
+    }
+}
+
+/// What was sent to all GPUs since the last call.
+#[pyfunction]
+fn gpu_counters(py: Python<'_>) -> PyResult<Bound<'_, PyDict>> {
+    #[cfg(feature = "gpu")]
+    let (dispatches, submits, bytes_up, bytes_back) = {
+        let counts = crate::gpu::take_counts()?;
+        (counts.dispatches, counts.submits, counts.bytes_up, counts.bytes_back)
+    };
+    #[cfg(not(feature = "gpu"))]
+    let (dispatches, submits, bytes_up, bytes_back) = (0u64, 0u64, 0u64, 0u64);
+    let counts = PyDict::new(py);
+    counts.set_item("dispatches", dispatches)?;
+    counts.set_item("submits", submits)?;
+    counts.set_item("bytes_up", bytes_up)?;
+    counts.set_item("bytes_back", bytes_back)?;
+    Ok(counts)
+}
+
+/// The embedded shaders: name to (source, manifest as JSON).
+#[pyfunction]
+fn shaders(py: Python<'_>) -> PyResult<Bound<'_, PyDict>> {
+    let all = PyDict::new(py);
+    #[cfg(feature = "gpu")]
+    for shader in crate::gpu::shaders()? {
+        all.set_item(shader.name, (shader.source, shader.manifest()))?;
+    }
+    Ok(all)
+}
+
 pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     remember_main_thread(module.py())?;
     module.add("__version__", env!("CARGO_PKG_VERSION"))?;
     module.add_function(wrap_pyfunction!(num_threads, module)?)?;
     module.add_function(wrap_pyfunction!(set_num_threads, module)?)?;
     module.add_function(wrap_pyfunction!(cpu_info, module)?)?;
+    module.add_function(wrap_pyfunction!(adapters, module)?)?;
+    module.add_function(wrap_pyfunction!(gpu_counters, module)?)?;
+    module.add_function(wrap_pyfunction!(shaders, module)?)?;
     module.add_function(wrap_pyfunction!(remember_main_thread, module)?)
 }

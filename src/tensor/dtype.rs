@@ -90,6 +90,8 @@ pub trait Real:
     fn powf(self, y: Self) -> Self;
     /// hyperbolic tangent
     fn tanh(self) -> Self;
+    /// not a number
+    fn is_nan(self) -> bool;
     /// |x|
     fn abs(self) -> Self;
     /// self * a + b, rounded once
@@ -133,6 +135,10 @@ macro_rules! real {
             #[inline(always)]
             fn tanh(self) -> Self {
                 <$t>::tanh(self)
+            }
+            #[inline(always)]
+            fn is_nan(self) -> bool {
+                <$t>::is_nan(self)
             }
             #[inline(always)]
             fn abs(self) -> Self {

@@ -6,9 +6,11 @@ mod ids;
 mod layout;
 mod random;
 mod shape;
+mod walk;
 
 pub use dtype::{DType, Element, Real};
 pub use ids::Ids;
 pub use layout::Layout;
 pub use random::{Philox, uniform};
 pub use shape::{Shape, broadcast, bytes, elements};
+pub use walk::Walk;

@@ -11,10 +11,9 @@ use pyo3::prelude::*;
 #[pyfunction]
 fn embedding(weight: &Bound<'_, PyAny>, ids: &Bound<'_, PyAny>) -> PyResult<Array> {
     let mut call = Call::new(weight.py(), "embedding");
-    let (weight, ids) = (call.float("weight", weight)?, call.ids("ids", ids)?);
-    let host = call.host_ids(&ids)?;
-    let spec = EmbeddingSpec::forward(weight.dtype(), &weight.shape, host.slice()?, &ids.shape)?;
-    let mut shape = ids.shape.clone();
+    let (weight, (ids, ids_shape)) = (call.float("weight", weight)?, call.ids("ids", ids)?);
+    let spec = EmbeddingSpec::forward(weight.dtype(), &weight.shape, ids.slice()?, &ids_shape)?;
+    let mut shape = ids_shape.clone();
     shape.0.push(spec.features);
     let (device, weight) = (call.device(), call.here(weight)?);
     let ns = (spec.ids.len() as u64).saturating_mul(5 + spec.features as u64 / 8);
@@ -35,9 +34,8 @@ fn embedding_backward(
     padding_idx: Option<usize>,
 ) -> PyResult<Array> {
     let mut call = Call::new(dy.py(), "embedding_backward");
-    let (dy, ids) = (call.float("dy", dy)?, call.ids("ids", ids)?);
-    let host = call.host_ids(&ids)?;
-    let spec = EmbeddingSpec::backward(dy.dtype(), &dy.shape, host.slice()?, &ids.shape, num_embeddings, padding_idx)?;
+    let (dy, (ids, ids_shape)) = (call.float("dy", dy)?, call.ids("ids", ids)?);
+    let spec = EmbeddingSpec::backward(dy.dtype(), &dy.shape, ids.slice()?, &ids_shape, num_embeddings, padding_idx)?;
     let shape = Shape::from([spec.vocabulary, spec.features]);
     let (device, dy) = (call.device(), call.here(dy)?);
     let elements = (dy.len() as u64).saturating_add((spec.vocabulary as u64).saturating_mul(spec.features as u64));

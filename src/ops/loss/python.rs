@@ -17,12 +17,11 @@ fn cross_entropy(
     need_grad: bool,
 ) -> PyResult<(Array, Option<Array>)> {
     let mut call = Call::new(logits.py(), "cross_entropy");
-    let (logits, targets) = (call.float("logits", logits)?, call.ids("targets", targets)?);
-    let host = call.host_ids(&targets)?;
+    let (logits, (targets, targets_shape)) = (call.float("logits", logits)?, call.ids("targets", targets)?);
     let spec = CrossEntropySpec::new(
         logits.dtype(),
         &logits.shape,
-        (host.slice()?, &targets.shape),
+        (targets.slice()?, &targets_shape),
         ignore_index,
         Reduction::parse("cross_entropy", reduction)?,
         need_grad,

@@ -21,11 +21,15 @@
 //! b ascending.
 
 pub mod cpu;
+#[cfg(feature = "gpu")]
+mod gpu;
+#[cfg(all(test, feature = "gpu"))]
+mod gpu_tests;
+#[cfg(feature = "python")]
+pub mod python;
 pub mod reference;
 #[cfg(test)]
 mod tests;
-#[cfg(feature = "python")]
-pub mod python;
 
 use crate::backend::{Backend, Buffer};
 use crate::error::{Error, Result};

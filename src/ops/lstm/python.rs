@@ -1,9 +1,7 @@
 //! The border of LSTM: a stack of layers, forward and backward.
 
 use super::cpu::LstmStep as Step;
-use super::{
-    Lstm, LstmInputs, LstmOutputGrads, LstmSaved as LayerSaved, LstmSpec, LstmWants, LstmWeights,
-};
+use super::{Lstm, LstmInputs, LstmOutputGrads, LstmSaved as LayerSaved, LstmSpec, LstmWants, LstmWeights};
 use crate::cpu::{CpuBuffer, Poll};
 use crate::device::{Device, Engine, Storage};
 use crate::error::{Error, Kind, Result};
@@ -246,7 +244,8 @@ impl Inputs {
         let mut parameters = Vec::with_capacity(self.parameters.len());
         for Parameters { spec, weights } in self.parameters {
             let bias = weights.bias.map(|(i, h)| Result::Ok((own(i)?, own(h)?))).transpose()?;
-            parameters.push(Parameters { spec, weights: LstmWeights { ih: own(weights.ih)?, hh: own(weights.hh)?, bias } });
+            parameters
+                .push(Parameters { spec, weights: LstmWeights { ih: own(weights.ih)?, hh: own(weights.hh)?, bias } });
         }
         Ok(Inputs { x: own(self.x)?, initial: [h0.map(own).transpose()?, c0.map(own).transpose()?], parameters })
     }
@@ -303,8 +302,7 @@ where
     let [dy, dh_n, dc_n] = given;
     let (dy, dlast) = (get(dy)?, [get(dh_n)?, get(dc_n)?]);
     let state = sizes.batch * sizes.hidden;
-    let (dx, dinitial, dparameters) =
-        recurrent::backward(engine, &layers, between, state, *stack, dy, &dlast, wants)?;
+    let (dx, dinitial, dparameters) = recurrent::backward(engine, &layers, between, state, *stack, dy, &dlast, wants)?;
     let mut dinitial = dinitial.into_iter().map(|d| d.map(|d| engine.put(d)));
     let dinitial = [dinitial.next().flatten(), dinitial.next().flatten()];
     let dparameters = dparameters.into_iter().map(|layer| layer.into_iter().map(|d| engine.put(d)).collect()).collect();
@@ -440,7 +438,11 @@ impl LstmStep {
 
     /// h (B, H) after x (B, I), in `out` where it is given.
     #[pyo3(signature = (x, out=None))]
-    fn step<'py>(slf: &Bound<'py, Self>, x: &Bound<'py, PyAny>, out: Option<Bound<'py, PyAny>>) -> PyResult<Bound<'py, PyAny>> {
+    fn step<'py>(
+        slf: &Bound<'py, Self>,
+        x: &Bound<'py, PyAny>,
+        out: Option<Bound<'py, PyAny>>,
+    ) -> PyResult<Bound<'py, PyAny>> {
         const OP: &str = "lstm step";
         let py = slf.py();
         let this = slf.get();

@@ -1,0 +1,119 @@
+//! Copies through strided views, and sums at given places.
+
+use super::lanes::{Kernel, Lanes, launch};
+use super::map::PIECE;
+use super::{Cpu, Fresh, Isa};
+use crate::error::{Error, Result};
+use crate::tensor::{Element, Layout, Walk};
+
+/// Side of the squares in which a transposing copy goes: 32 rows of 32 elements stay in the first-level cache.
+const SQUARE: usize = 32;
+
+impl Cpu<'_> {
+    /// What the view shows, in C order.
+    pub fn gather<T: Element>(&self, x: &[T], view: &Layout) -> Result<Fresh<T>> {
+        let len = view.shape.iter().product();
+        let mut y = Fresh::<T>::new(len)?;
+        if len == 0 {
+            return Ok(y);
+        }
+        let walk = Walk::new(&view.shape, [&view.strides]);
+        let (columns, [step]) = walk.inner();
+        if walk.rows() == 1 {
+            self.pieces(&mut y, PIECE, |start, y| {
+                let first = view.offset as isize + start as isize * step;
+                row(x, first, step, y);
+                Ok(())
+            })?;
+            return Ok(y);
+        }
+        let rows = (PIECE / columns).max(SQUARE);
+        self.pieces(&mut y, rows * columns, |start, y| {
+            let first = start / columns;
+            walk.runs(first, first + y.len() / columns, |at, count, [offset], [down]| {
+                let y = &mut y[(at - first) * columns..][..count * columns];
+                let offset = view.offset as isize + offset;
+                if down == 1 && step != 1 && step != 0 {
+                    transposed(x, offset, step, columns, y);
+                } else {
+                    for (i, y) in y.chunks_exact_mut(columns).enumerate() {
+                        row(x, offset + i as isize * down, step, y);
+                    }
+                }
+                Ok(())
+            })
+        })?;
+        Ok(y)
+    }
+
+    /// Zeros (`len` of them) with `values` written through a view that holds no element twice.
+    pub fn place<T: Element>(&self, values: &[T], view: &Layout, len: usize) -> Result<Fresh<T>> {
+        let mut x = Fresh::<T>::zeros(len)?;
+        if values.is_empty() {
+            return Ok(x);
+        }
+        let walk = Walk::new(&view.shape, [&view.strides]);
+        let (columns, [step]) = walk.inner();
+        let mut rows = values.chunks_exact(columns);
+        walk.runs(0, walk.rows(), |_, count, [offset], [down]| {
+            for (i, values) in rows.by_ref().take(count).enumerate() {
+                let first = view.offset as isize + offset + i as isize * down;
+                if step == 1 {
+                    x[first as usize..][..columns].copy_from_slice(values);
+                } else {
+                    values.iter().enumerate().for_each(|(j, &v)| x[(first + j as isize * step) as usize] = v);
+                }
+            }
+            self.poll()
+        })?;
+        Ok(x)
+    }
+}
+
+fn row<T: Element>(x: &[T], first: isize, step: isize, y: &mut [T]) {
+    match step {
+        1 => y.copy_from_slice(&x[first as usize..][..y.len()]),
+        0 => y.fill(x[first as usize]),
+        _ => y.iter_mut().enumerate().for_each(|(j, y)| *y = x[(first + j as isize * step) as usize]),
+    }
+}
+
+/// y[i, j] = x[offset + i + j * step], square by square.
+fn transposed<T: Element>(x: &[T], offset: isize, step: isize, columns: usize, y: &mut [T]) {
+    let rows = y.len() / columns;
+    for i in (0..rows).step_by(SQUARE) {
+        let height = SQUARE.min(rows - i);
+        for j in (0..columns).step_by(SQUARE) {
+            for j in j..columns.min(j + SQUARE) {
+                let from = (offset + i as isize + j as isize * step) as usize;
+                x[from..][..height].iter().enumerate().for_each(|(k, &x)| y[(i + k) * columns + j] = x);
+            }
+        }
+    }
+}
+
+/// `x[ids[i]] += values[i]`, i ascending, with subnormals flushed.
+pub fn put_add(isa: Isa, ids: &[usize], values: &[f32], x: &mut [f32]) -> Result<()> {
+    struct PutAdd {
+        ids: *const usize,
+        values: *const f32,
+        n: usize,
+        x: *mut f32,
+    }
+    impl Kernel for PutAdd {
+        #[inline(always)]
+        unsafe fn run<L: Lanes>(&self) {
+            for i in 0..self.n {
+                // SAFETY: checked below.
+                unsafe { *self.x.add(*self.ids.add(i)) += *self.values.add(i) };
+            }
+        }
+    }
+    if values.len() != ids.len() || ids.iter().any(|&id| id >= x.len()) {
+        return Err(Error::internal("an id outside its memory"));
+    }
+    let kernel = PutAdd { ids: ids.as_ptr(), values: values.as_ptr(), n: ids.len(), x: x.as_mut_ptr() };
+    // SAFETY: as many values as ids, and every id is below the length of x.
+    unsafe { launch(isa, &kernel) };
+    Ok(())
+}

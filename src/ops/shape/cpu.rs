@@ -1,0 +1,88 @@
+//! Moving elements on the CPU, by the workshop's strided copies.
+
+use super::{CatSpec, IdsSpec, Move, StridedSpec, reference};
+use crate::cpu::map::PIECE;
+use crate::cpu::{Cpu, CpuBuffer, Fresh, put_add};
+use crate::error::{Error, Result};
+use crate::tensor::{DType, Element};
+
+/// Runs a body with `T` bound to the element type of a dtype.
+macro_rules! of_type {
+    ($dtype:expr, $t:ident => $body:expr) => {
+        match $dtype {
+            DType::F32 => {
+                type $t = f32;
+                $body
+            }
+            DType::F64 => {
+                type $t = f64;
+                $body
+            }
+            DType::I64 => {
+                type $t = i64;
+                $body
+            }
+        }
+    };
+}
+
+impl Move for Cpu<'_> {
+    fn copy_strided(&self, spec: &StridedSpec, x: &CpuBuffer) -> Result<CpuBuffer> {
+        of_type!(spec.dtype, T => Ok(self.gather(x.slice::<T>()?, &spec.view)?.done()))
+    }
+
+    fn place_strided(&self, spec: &StridedSpec, values: &CpuBuffer) -> Result<CpuBuffer> {
+        of_type!(spec.dtype, T => Ok(self.place(values.slice::<T>()?, &spec.view, spec.len)?.done()))
+    }
+
+    fn cat(&self, spec: &CatSpec, parts: &[CpuBuffer]) -> Result<CpuBuffer> {
+        of_type!(spec.dtype, T => cat::<T>(self, spec, parts))
+    }
+
+    fn take(&self, spec: &IdsSpec, x: &CpuBuffer) -> Result<CpuBuffer> {
+        of_type!(spec.dtype, T => {
+            let x = x.slice::<T>()?;
+            let mut y = Fresh::<T>::new(spec.ids.len())?;
+            self.pieces(&mut y, PIECE, |start, y| {
+                y.iter_mut().zip(&spec.ids[start..]).for_each(|(y, &id)| *y = x[id]);
+                Ok(())
+            })?;
+            Ok(y.done())
+        })
+    }
+
+    fn put_add(&self, spec: &IdsSpec, values: &CpuBuffer) -> Result<CpuBuffer> {
+        match spec.dtype {
+            DType::F32 => {
+                let mut x = Fresh::<f32>::zeros(spec.len)?;
+                put_add(self.isa()?, &spec.ids, values.slice()?, &mut x)?;
+                Ok(x.done())
+            }
+            DType::F64 => {
+                let mut x = Fresh::<f64>::new(spec.len)?;
+                x.copy_from_slice(&reference::put_add(spec, values.slice::<f64>()?));
+                Ok(x.done())
+            }
+            DType::I64 => Err(Error::dtype("put_add", "values", "float32 or float64", spec.dtype)),
+        }
+    }
+}
+
+fn cat<T: Element>(cpu: &Cpu<'_>, spec: &CatSpec, parts: &[CpuBuffer]) -> Result<CpuBuffer> {
+    let parts = parts.iter().map(|part| part.slice::<T>()).collect::<Result<Vec<_>>>()?;
+    let width: usize = spec.widths.iter().sum();
+    let mut y = Fresh::<T>::new(spec.elements())?;
+    let rows = PIECE.checked_div(width).unwrap_or(1).max(1);
+    cpu.pieces(&mut y, rows * width, |start, y| {
+        for (i, y) in y.chunks_exact_mut(width).enumerate() {
+            let (row, mut rest) = (start / width + i, y);
+            for (part, &w) in parts.iter().zip(&spec.widths) {
+                let (head, tail) = rest.split_at_mut(w);
+                head.copy_from_slice(&part[row * w..][..w]);
+                rest = tail;
+            }
+        }
+        Ok(())
+    })?;
+    Ok(y.done())
+}

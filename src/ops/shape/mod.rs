@@ -1,0 +1,163 @@
+//! Moving elements without computing: strided copies (transpose, broadcast, slices), their adjoint, joining, picking
+//! by position and its adjoint.
+//!
+//! * `copy_strided`: y is a view of x in C order; y[i, j, …] = x[offset + i·s₀ + j·s₁ + …]
+//! * `place_strided`: zeros, and x[offset + i·s₀ + …] = v[i, j, …]: the adjoint of the former where no element of x
+//!   is seen twice (a view that sees one twice is refused)
+//! * `cat`: parts one after the other along an axis
+//! * `take`: y[i] = x[ids[i]], x as one row; `put_add`: its adjoint, x[ids[i]] += v[i] from zeros, with i ascending, so
+//!   that every element is one chain of sums in a fixed order
+
+mod cpu;
+#[cfg(feature = "python")]
+pub mod python;
+pub mod reference;
+
+use crate::backend::Backend;
+use crate::error::{Error, Kind, Result};
+use crate::tensor::{DType, Layout, Shape, elements};
+
+/// A view to copy out of, or to place into, memory of `len` elements; checked.
+#[derive(Clone, Debug)]
+pub struct StridedSpec {
+    /// element type
+    pub dtype: DType,
+    /// elements of the memory that the view looks at
+    pub len: usize,
+    /// the view
+    pub view: Layout,
+}
+
+impl StridedSpec {
+    /// A view to read: it lies within `len` elements.
+    pub fn copy(dtype: DType, len: usize, shape: &[usize], strides: &[isize], offset: usize) -> Result<StridedSpec> {
+        Ok(StridedSpec { dtype, len, view: Layout::new("copy_strided", shape, strides, offset, len)? })
+    }
+
+    /// A view to write: it lies within memory of shape `full`, and no element is in it twice.
+    pub fn place(
+        dtype: DType,
+        full: &[usize],
+        shape: &[usize],
+        strides: &[isize],
+        offset: usize,
+    ) -> Result<StridedSpec> {
+        let len = elements(full)?;
+        let view = Layout::new("place_strided", shape, strides, offset, len)?;
+        if elements(shape)? > 0 {
+            // every axis steps over all that the finer ones reach: true of all transposed slices
+            let mut axes: Vec<(usize, usize)> =
+                shape.iter().zip(strides).filter(|&(&n, _)| n > 1).map(|(&n, s)| (s.unsigned_abs(), n)).collect();
+            axes.sort_unstable();
+            let mut reach = 0;
+            for (step, n) in axes {
+                if step <= reach {
+                    return Err(Error::internal("place_strided: a view that holds an element twice"));
+                }
+                reach += (n - 1) * step;
+            }
+        }
+        Ok(StridedSpec { dtype, len, view })
+    }
+
+    /// Elements of the view.
+    pub fn elements(&self) -> usize {
+        self.view.shape.iter().product()
+    }
+}
+
+/// Parts to join, checked.
+#[derive(Clone, Debug)]
+pub struct CatSpec {
+    /// element type of all
+    pub dtype: DType,
+    /// the result's shape
+    pub shape: Shape,
+    /// rows before the axis
+    pub outer: usize,
+    /// of each part, elements in a row: its size along the axis times all sizes after it
+    pub widths: Vec<usize>,
+}
+
+impl CatSpec {
+    /// Checks that the shapes differ along `axis` alone (counted from the end where negative).
+    pub fn new(dtype: DType, shapes: &[&Shape], axis: isize) -> Result<CatSpec> {
+        let first = *shapes.first().ok_or_else(|| Error::value("cat", "arrays", "at least one", "none"))?;
+        let axis = axis_of("cat", "axis", axis, first.len())?;
+        let mut shape = first.clone();
+        shape.0[axis] = 0;
+        let mut widths = Vec::with_capacity(shapes.len());
+        for (i, part) in shapes.iter().enumerate() {
+            let same = part.len() == first.len()
+                && part.iter().zip(first.iter()).enumerate().all(|(a, (m, n))| a == axis || m == n);
+            if !same {
+                let expected = format_args!("{first} but for axis {axis}, as arrays[0]").to_string();
+                return Err(Error::shape("cat", &format!("arrays[{i}]"), expected, part));
+            }
+            shape.0[axis] = shape.0[axis].checked_add(part[axis]).ok_or_else(|| Error::memory("joined arrays"))?;
+            widths.push(part[axis..].iter().product());
+        }
+        elements(&shape)?;
+        Ok(CatSpec { dtype, outer: shape[..axis].iter().product(), shape, widths })
+    }
+
+    /// Elements of the result.
+    pub fn elements(&self) -> usize {
+        self.shape.iter().product()
+    }
+}
+
+/// The axis that `axis` means for an array of `rank` axes.
+pub fn axis_of(op: &str, name: &str, axis: isize, rank: usize) -> Result<usize> {
+    let from_end = if axis < 0 { axis.checked_add_unsigned(rank) } else { Some(axis) };
+    from_end.and_then(|a| usize::try_from(a).ok()).filter(|&a| a < rank).ok_or_else(|| {
+        let expected = match rank {
+            0 => "no axis, as the array has none".to_string(),
+            _ => format!("an axis from -{rank} to {}", rank - 1),
+        };
+        Error::value(op, name, expected, axis)
+    })
+}
+
+/// Positions to read or to add to, checked against the memory's length; a copy that nobody else can change (S-10).
+#[derive(Clone, Debug)]
+pub struct IdsSpec {
+    /// element type
+    pub dtype: DType,
+    /// elements of the memory that the ids point into
+    pub len: usize,
+    /// the ids, each below `len`
+    pub ids: Vec<usize>,
+}
+
+impl IdsSpec {
+    /// Checks every id; the first that is out of range is named (S-15).
+    pub fn new(op: &str, dtype: DType, len: usize, ids: &[i64]) -> Result<IdsSpec> {
+        let checked = |(i, &id): (usize, &i64)| {
+            usize::try_from(id).ok().filter(|&id| id < len).ok_or_else(|| {
+                let expected =
+                    if len == 0 { "no id, of no element".into() } else { format!("ids from 0 to {}", len - 1) };
+                Error::argument(Kind::Index, op, "flat_ids", expected, format_args!("{id} at position {i}"))
+            })
+        };
+        let ids = ids.iter().enumerate().map(checked).collect::<Result<_>>()?;
+        Ok(IdsSpec { dtype, len, ids })
+    }
+}
+
+/// An engine that moves elements.
+pub trait Move: Backend {
+    /// A new array of what the view of `x` shows.
+    fn copy_strided(&self, spec: &StridedSpec, x: &Self::Buffer) -> Result<Self::Buffer>;
+    /// Zeros with `values` written through the view.
+    fn place_strided(&self, spec: &StridedSpec, values: &Self::Buffer) -> Result<Self::Buffer>;
+    /// The parts, joined.
+    fn cat(&self, spec: &CatSpec, parts: &[Self::Buffer]) -> Result<Self::Buffer>;
+    /// The elements at the ids.
+    fn take(&self, spec: &IdsSpec, x: &Self::Buffer) -> Result<Self::Buffer>;
+    /// Zeros with `values` added at the ids, in the order of the ids.
+    fn put_add(&self, spec: &IdsSpec, values: &Self::Buffer) -> Result<Self::Buffer>;
+}
+
+#[cfg(test)]
+mod tests;

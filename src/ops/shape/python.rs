@@ -1,0 +1,109 @@
+//! The border of moving elements.
+
+use super::{CatSpec, IdsSpec, Move, StridedSpec};
+use crate::backend::Buffer;
+use crate::device::Engine;
+use crate::error::{Error, Result};
+use crate::on_device;
+use crate::python::{Arg, Array, Call};
+use crate::tensor::{Shape, elements};
+use pyo3::prelude::*;
+
+/// A new array of what a view of a's memory shows; strides and offset in elements.
+#[pyfunction]
+fn copy_strided(a: &Bound<'_, PyAny>, shape: Vec<usize>, strides: Vec<isize>, offset: usize) -> PyResult<Array> {
+    let mut call = Call::new(a.py(), "copy_strided");
+    let a = call.any("a", a)?;
+    let spec = StridedSpec::copy(a.dtype(), a.storage.len(), &shape, &strides, offset)?;
+    let device = call.device();
+    let a = call.here(a)?;
+    let y = call.run(spec.elements() as u64, false, |poll| {
+        on_device!(device, poll, |engine| Ok(engine.put(engine.copy_strided(&spec, &engine.get(&a)?)?)))
+    })?;
+    Ok(call.array(y, Shape(shape)))
+}
+
+/// Zeros of full_shape with values written through a view that holds no element twice.
+#[pyfunction]
+fn place_strided(
+    values: &Bound<'_, PyAny>,
+    full_shape: Vec<usize>,
+    strides: Vec<isize>,
+    offset: usize,
+) -> PyResult<Array> {
+    let mut call = Call::new(values.py(), "place_strided");
+    let values = call.any("values", values)?;
+    let spec = StridedSpec::place(values.dtype(), &full_shape, &values.shape, &strides, offset)?;
+    let device = call.device();
+    let values = call.here(values)?;
+    let y = call.run(spec.len as u64, false, |poll| {
+        on_device!(device, poll, |engine| Ok(engine.put(engine.place_strided(&spec, &engine.get(&values)?)?)))
+    })?;
+    Ok(call.array(y, Shape(full_shape)))
+}
+
+/// The arrays one after the other along an axis.
+#[pyfunction]
+#[pyo3(signature = (arrays, axis=0))]
+fn cat(py: Python<'_>, arrays: Vec<Bound<'_, PyAny>>, axis: isize) -> PyResult<Array> {
+    let mut call = Call::new(py, "cat");
+    let parts = arrays.iter().map(|a| call.any("arrays", a)).collect::<PyResult<Vec<Arg>>>()?;
+    let shapes: Vec<&Shape> = parts.iter().map(|part| &part.shape).collect();
+    let dtype = parts.first().map_or(crate::tensor::DType::F32, Arg::dtype);
+    let spec = CatSpec::new(dtype, &shapes, axis)?;
+    let device = call.device();
+    let parts = parts.into_iter().map(|part| call.here(part)).collect::<PyResult<Vec<_>>>()?;
+    let y = call.run(spec.elements() as u64, false, |poll| {
+        on_device!(device, poll, |engine| {
+            let parts = parts.iter().map(|part| engine.get(part)).collect::<Result<Vec<_>>>()?;
+            Ok(engine.put(engine.cat(&spec, &parts)?))
+        })
+    })?;
+    Ok(call.array(y, spec.shape))
+}
+
+/// a, as one row, at the ids; as many as shape has elements.
+#[pyfunction]
+fn take(a: &Bound<'_, PyAny>, flat_ids: &Bound<'_, PyAny>, shape: Vec<usize>) -> PyResult<Array> {
+    let mut call = Call::new(a.py(), "take");
+    let (a, (ids, _)) = (call.any("a", a)?, call.ids("flat_ids", flat_ids)?);
+    if elements(&shape)? != ids.len() {
+        let expected = format!("a shape of {} elements", ids.len());
+        return Err(Error::shape("take", "shape", expected, Shape(shape)).into());
+    }
+    let spec = IdsSpec::new("take", a.dtype(), a.storage.len(), ids.slice()?)?;
+    let device = call.device();
+    let a = call.here(a)?;
+    let y = call.run((spec.ids.len() as u64).saturating_mul(2), false, |poll| {
+        on_device!(device, poll, |engine| Ok(engine.put(engine.take(&spec, &engine.get(&a)?)?)))
+    })?;
+    Ok(call.array(y, Shape(shape)))
+}
+
+/// Zeros of full_shape with the values added at the ids, in their order.
+#[pyfunction]
+fn put_add(values: &Bound<'_, PyAny>, flat_ids: &Bound<'_, PyAny>, full_shape: Vec<usize>) -> PyResult<Array> {
+    let mut call = Call::new(values.py(), "put_add");
+    let (values, (ids, _)) = (call.float("values", values)?, call.ids("flat_ids", flat_ids)?);
+    if values.storage.len() != ids.len() {
+        let expected = format!("{} values, one for each id", ids.len());
+        return Err(Error::shape("put_add", "values", expected, &values.shape).into());
+    }
+    let spec = IdsSpec::new("put_add", values.dtype(), elements(&full_shape)?, ids.slice()?)?;
+    let device = call.device();
+    let values = call.here(values)?;
+    let ns = (spec.ids.len() as u64).saturating_mul(3).saturating_add(spec.len as u64);
+    let y = call.run(ns, false, |poll| {
+        on_device!(device, poll, |engine| Ok(engine.put(engine.put_add(&spec, &engine.get(&values)?)?)))
+    })?;
+    Ok(call.array(y, Shape(full_shape)))
+}
+
+/// Adds the functions to the module.
+pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    module.add_function(wrap_pyfunction!(copy_strided, module)?)?;
+    module.add_function(wrap_pyfunction!(place_strided, module)?)?;
+    module.add_function(wrap_pyfunction!(cat, module)?)?;
+    module.add_function(wrap_pyfunction!(take, module)?)?;
+    module.add_function(wrap_pyfunction!(put_add, module)?)
+}

@@ -1,0 +1,51 @@
+//! Moving elements in plain loops: what the kernels are tested against.
+
+use super::{CatSpec, IdsSpec, StridedSpec};
+use crate::tensor::{Element, Real};
+
+/// The position in memory of each element of the view, in C order.
+pub fn positions(spec: &StridedSpec) -> Vec<usize> {
+    let view = &spec.view;
+    (0..spec.elements())
+        .map(|index| {
+            let (mut rest, mut at) = (index, view.offset as isize);
+            for (&n, &stride) in view.shape.iter().zip(&view.strides).rev() {
+                at += (rest % n) as isize * stride;
+                rest /= n;
+            }
+            at as usize
+        })
+        .collect()
+}
+
+/// y = the view of x
+pub fn copy_strided<T: Element>(spec: &StridedSpec, x: &[T]) -> Vec<T> {
+    positions(spec).into_iter().map(|at| x[at]).collect()
+}
+
+/// x = zeros, with values at the view
+pub fn place_strided<T: Element>(spec: &StridedSpec, values: &[T]) -> Vec<T> {
+    let mut x = vec![T::default(); spec.len];
+    positions(spec).into_iter().zip(values).for_each(|(at, &v)| x[at] = v);
+    x
+}
+
+/// rows of all parts, in turn
+pub fn cat<T: Element>(spec: &CatSpec, parts: &[&[T]]) -> Vec<T> {
+    (0..spec.outer)
+        .flat_map(|row| parts.iter().zip(&spec.widths).flat_map(move |(part, w)| &part[row * w..(row + 1) * w]))
+        .copied()
+        .collect()
+}
+
+/// y[i] = x[ids[i]]
+pub fn take<T: Element>(spec: &IdsSpec, x: &[T]) -> Vec<T> {
+    spec.ids.iter().map(|&id| x[id]).collect()
+}
+
+/// x[ids[i]] += values[i], i ascending
+pub fn put_add<R: Real>(spec: &IdsSpec, values: &[R]) -> Vec<R> {
+    let mut x = vec![R::ZERO; spec.len];
+    spec.ids.iter().zip(values).for_each(|(&id, &v)| x[id] += v);
+    x
+}

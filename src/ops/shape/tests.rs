@@ -1,0 +1,186 @@
+//! Moving elements: worked examples, the kernels against the plain loops, refusals before anything is written.
+
+use super::*;
+use crate::backend::Buffer;
+use crate::cpu::{Cpu, CpuBuffer, Fresh, Isa};
+use crate::tensor::Element;
+
+fn buffer<T: Element>(values: &[T]) -> CpuBuffer {
+    let mut fresh = Fresh::<T>::new(values.len()).unwrap();
+    fresh.copy_from_slice(values);
+    fresh.done()
+}
+
+fn counting(n: usize) -> Vec<f32> {
+    (0..n).map(|i| i as f32).collect()
+}
+
+fn engines() -> [Cpu<'static>; 2] {
+    [1, 3].map(|t| Cpu::quiet().with_threads(t))
+}
+
+#[test]
+fn worked_by_hand() {
+    let x = [0f32, 1.0, 2.0, 3.0, 4.0, 5.0];
+    // the transpose of (2, 3), its last column backwards, and each row twice
+    let transpose = StridedSpec::copy(DType::F32, 6, &[3, 2], &[1, 3], 0).unwrap();
+    assert_eq!(reference::copy_strided(&transpose, &x), [0.0, 3.0, 1.0, 4.0, 2.0, 5.0]);
+    let backwards = StridedSpec::copy(DType::F32, 6, &[2], &[-3], 5).unwrap();
+    assert_eq!(reference::copy_strided(&backwards, &x), [5.0, 2.0]);
+    let twice = StridedSpec::copy(DType::F32, 6, &[2, 2, 2], &[3, 0, 1], 0).unwrap();
+    assert_eq!(reference::copy_strided(&twice, &x), [0.0, 1.0, 0.0, 1.0, 3.0, 4.0, 3.0, 4.0]);
+    let column = StridedSpec::place(DType::F32, &[2, 3], &[2], &[3], 1).unwrap();
+    assert_eq!(reference::place_strided(&column, &[7f32, 8.0]), [0.0, 7.0, 0.0, 0.0, 8.0, 0.0]);
+    let (a, b) = (Shape::from([2, 2]), Shape::from([2, 1]));
+    let cat = CatSpec::new(DType::F32, &[&a, &b], -1).unwrap();
+    assert_eq!(cat.shape, Shape::from([2, 3]));
+    assert_eq!(reference::cat(&cat, &[&[1f32, 2.0, 3.0, 4.0], &[5.0, 6.0]]), [1.0, 2.0, 5.0, 3.0, 4.0, 6.0]);
+    let ids = IdsSpec::new("take", DType::F32, 6, &[5, 0, 5]).unwrap();
+    assert_eq!(reference::take(&ids, &x), [5.0, 0.0, 5.0]);
+    // repeated ids accumulate (S-24), in order: (0 + 1e8 + 1) - 1e8 is 0 in f32, another order gives 1
+    let ids = IdsSpec::new("put_add", DType::F32, 3, &[2, 2, 0, 2]).unwrap();
+    assert_eq!(reference::put_add(&ids, &[1e8f32, 1.0, 4.0, -1e8]), [4.0, 0.0, 0.0]);
+}
+
+/// Shape, strides, offset and length of memory.
+type View = (&'static [usize], &'static [isize], usize, usize);
+
+const VIEWS: &[View] = &[
+    (&[], &[], 3, 5),
+    (&[7], &[1], 2, 9),
+    (&[7], &[-1], 6, 7),
+    (&[4, 5], &[5, 1], 0, 20),
+    (&[5, 4], &[1, 5], 0, 20),
+    (&[4, 5], &[-5, 1], 15, 20),
+    (&[2, 3, 4], &[1, 8, 2], 0, 24),
+    (&[3, 2, 4], &[4, 12, 1], 0, 24),
+    (&[4, 3, 2], &[1, 4, 12], 0, 24),
+    (&[2, 2], &[7, 3], 1, 12),
+    (&[3, 0, 2], &[99, 99, 99], 0, 1),
+    (&[1, 4, 1], &[-77, 1, 1000], 0, 4),
+    (&[301, 257], &[1, 301], 0, 301 * 257),
+    (&[257, 301], &[-301, -1], 301 * 257 - 1, 301 * 257),
+    (&[40_000, 2], &[1, 40_000], 0, 80_000),
+    (&[2, 40_000], &[1, 2], 0, 80_000),
+    (&[70_000], &[2], 1, 140_000),
+    (&[33, 40, 70], &[70, 70 * 33, 1], 0, 33 * 40 * 70),
+    (&[33, 70, 40], &[70, 1, 70 * 33], 0, 33 * 40 * 70),
+];
+
+const BROADCASTS: &[View] = &[(&[3, 4], &[1, 0], 0, 3), (&[3, 4], &[0, 1], 0, 4), (&[300, 400], &[0, 0], 1, 2)];
+
+#[test]
+fn strided_copies_and_their_adjoint() {
+    for &(shape, strides, offset, len) in VIEWS.iter().chain(BROADCASTS) {
+        let spec = StridedSpec::copy(DType::F32, len, shape, strides, offset).unwrap();
+        let x = counting(len);
+        let want = reference::copy_strided(&spec, &x);
+        let wide: Vec<i64> = want.iter().map(|&x| x as i64).collect();
+        let ids: Vec<i64> = x.iter().map(|&x| x as i64).collect();
+        for cpu in engines() {
+            assert_eq!(cpu.copy_strided(&spec, &buffer(&x)).unwrap().slice::<f32>().unwrap(), want, "{shape:?}");
+            let spec = StridedSpec { dtype: DType::I64, ..spec.clone() };
+            assert_eq!(cpu.copy_strided(&spec, &buffer(&ids)).unwrap().slice::<i64>().unwrap(), wide, "{shape:?}");
+        }
+    }
+    for &(shape, strides, offset, len) in VIEWS {
+        let spec = StridedSpec::place(DType::F32, &[len], shape, strides, offset).unwrap();
+        let values: Vec<f32> = counting(spec.elements()).iter().map(|v| v + 1.0).collect();
+        for cpu in engines() {
+            let x = cpu.place_strided(&spec, &buffer(&values)).unwrap();
+            assert_eq!(x.slice::<f32>().unwrap(), reference::place_strided(&spec, &values), "{shape:?}");
+            // copying back out gives what was placed
+            let back = cpu.copy_strided(&spec, &x).unwrap();
+            assert_eq!(back.slice::<f32>().unwrap(), values, "{shape:?}");
+        }
+    }
+}
+
+#[test]
+fn views_that_reach_too_far_or_repeat_are_refused() {
+    assert!(StridedSpec::copy(DType::F32, 5, &[6], &[1], 0).is_err());
+    assert!(StridedSpec::copy(DType::F32, 5, &[2], &[-1], 0).is_err());
+    assert!(StridedSpec::copy(DType::F32, 5, &[2, 2], &[1], 0).is_err());
+    assert!(StridedSpec::copy(DType::F32, 5, &[usize::MAX, 3], &[0, 0], 0).is_err());
+    for (shape, strides, offset, _) in BROADCASTS {
+        assert!(StridedSpec::place(DType::F32, &[1000], shape, strides, *offset).is_err());
+    }
+    assert!(StridedSpec::place(DType::F32, &[9], &[3, 3], &[2, 1], 0).is_err());
+}
+
+#[test]
+fn joining() {
+    let cases: &[(&[&[usize]], isize)] = &[
+        (&[&[3]], 0),
+        (&[&[3], &[0], &[2]], 0),
+        (&[&[2, 3], &[2, 1]], 1),
+        (&[&[2, 3], &[4, 3]], -2),
+        (&[&[2, 0, 5], &[2, 3, 5], &[2, 1, 5]], 1),
+        (&[&[0, 3], &[0, 2]], 1),
+        (&[&[500, 90], &[500, 1], &[500, 33]], 1),
+    ];
+    for (shapes, axis) in cases {
+        let shapes: Vec<Shape> = shapes.iter().map(|&s| Shape::from(s)).collect();
+        let spec = CatSpec::new(DType::F32, &shapes.iter().collect::<Vec<_>>(), *axis).unwrap();
+        let mut next = 0.0;
+        let parts: Vec<Vec<f32>> = shapes
+            .iter()
+            .map(|s| {
+                (0..elements(s).unwrap())
+                    .map(|_| {
+                        next += 1.0;
+                        next
+                    })
+                    .collect()
+            })
+            .collect();
+        let want = reference::cat(&spec, &parts.iter().map(Vec::as_slice).collect::<Vec<_>>());
+        assert_eq!(want.len(), elements(&spec.shape).unwrap());
+        for cpu in engines() {
+            let buffers: Vec<CpuBuffer> = parts.iter().map(|p| buffer(p)).collect();
+            assert_eq!(cpu.cat(&spec, &buffers).unwrap().slice::<f32>().unwrap(), want);
+        }
+    }
+    let (a, b) = (Shape::from([2, 3]), Shape::from([3, 3]));
+    let e = CatSpec::new(DType::F32, &[&a, &b], 1).unwrap_err();
+    assert_eq!(e.kind, Kind::Shape);
+    assert_eq!(e.to_string(), "cat: arrays[1]: expected (2, 3) but for axis 1, as arrays[0], got (3, 3)");
+    assert_eq!(CatSpec::new(DType::F32, &[&a], 2).unwrap_err().kind, Kind::Value);
+    assert_eq!(CatSpec::new(DType::F32, &[&a], -3).unwrap_err().kind, Kind::Value);
+    assert_eq!(CatSpec::new(DType::F32, &[], 0).unwrap_err().kind, Kind::Value);
+    assert_eq!(CatSpec::new(DType::F32, &[&Shape::from([])], 0).unwrap_err().kind, Kind::Value);
+}
+
+#[test]
+fn ids() {
+    let n = 50_000;
+    let x: Vec<f32> = (0..977).map(|i| 1.0 / (1.0 + i as f32)).collect();
+    let raw: Vec<i64> = (0..n).map(|i| i * i % 977).collect();
+    let values: Vec<f32> = (0..n).map(|i| (i as f32).sin()).collect();
+    let spec = IdsSpec::new("take", DType::F32, 977, &raw).unwrap();
+    for isa in Isa::available() {
+        for cpu in engines() {
+            let cpu = cpu.with_isa(isa);
+            let y = cpu.take(&spec, &buffer(&x)).unwrap();
+            assert_eq!(y.slice::<f32>().unwrap(), reference::take(&spec, &x));
+            let dx = cpu.put_add(&spec, &buffer(&values)).unwrap();
+            assert_eq!(dx.slice::<f32>().unwrap(), reference::put_add(&spec, &values));
+        }
+    }
+    let spec = IdsSpec { dtype: DType::F64, ..spec };
+    let wide: Vec<f64> = values.iter().map(|&v| f64::from(v)).collect();
+    let dx = Cpu::quiet().put_add(&spec, &buffer(&wide)).unwrap();
+    assert_eq!(dx.slice::<f64>().unwrap(), reference::put_add(&spec, &wide));
+    assert_eq!(dx.dtype(), DType::F64);
+}
+
+#[test]
+fn the_first_wrong_id_is_named() {
+    let e = IdsSpec::new("take", DType::F32, 4, &[0, 3, 9, -1]).unwrap_err();
+    assert_eq!(e.kind, Kind::Index);
+    assert_eq!(e.to_string(), "take: flat_ids: expected ids from 0 to 3, got 9 at position 2");
+    // negative ids never wrap (S-15)
+    assert!(IdsSpec::new("take", DType::F32, 4, &[-1]).is_err());
+    assert!(IdsSpec::new("take", DType::F32, 0, &[0]).is_err());
+    assert!(IdsSpec::new("take", DType::F32, 0, &[]).unwrap().ids.is_empty());
+}
