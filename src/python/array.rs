@@ -226,15 +226,15 @@ fn view<'py>(array: &Bound<'py, Array>, writeable: bool) -> PyResult<Bound<'py, 
     }
 }
 
-/// An `Array` of its own memory from anything that is an array.
+/// An `Array` of its own memory from anything that is an array; errors call it `name` of `op`.
 #[pyfunction]
-#[pyo3(signature = (value, device="cpu"))]
-fn array(value: &Bound<'_, PyAny>, device: &str) -> PyResult<Array> {
+#[pyo3(signature = (value, device="cpu", op="Tensor", name="data"))]
+fn array(value: &Bound<'_, PyAny>, device: &str, op: &str, name: &str) -> PyResult<Array> {
     let py = value.py();
     let device = runtime::parse_device(device)?;
-    let (storage, shape) = match normalize::float("Tensor", "data", value) {
+    let (storage, shape) = match normalize::float(op, name, value) {
         Ok((storage, shape, _)) => (storage, shape),
-        Err(no_float) => normalize::ids("Tensor", "data", value).map_err(|_| no_float)?,
+        Err(no_float) => normalize::ids(op, name, value).map_err(|_| no_float)?,
     };
     let call = Call::new(py, "Tensor");
     let ns = storage.len() as u64;
