@@ -26,9 +26,8 @@ import numpy as np  # noqa: E402
 import torch  # noqa: E402
 
 import seqcore  # noqa: E402
-from seqcore import _core  # noqa: E402
-from seqcore import _core  # noqa: E402
 from paired import HEADER, Row, paired  # noqa: E402
+from seqcore import _core  # noqa: E402
 
 torch.set_num_threads(threads)
 seqcore.set_num_threads(threads)
