@@ -11,6 +11,7 @@ pub mod map;
 pub mod math;
 mod memory;
 pub mod pack;
+mod pool;
 mod pow;
 mod strided;
 mod sum;

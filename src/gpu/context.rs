@@ -241,6 +241,7 @@ impl Context {
     fn trim(&self) -> Result<()> {
         let blocks = lock(&self.pool).trim();
         let submitted = self.submit(&mut self.recorder())?;
+        let submitted = submitted.map(|s| s.index);
         let wait = wgpu::PollType::Wait { submission_index: submitted, timeout: Some(Duration::from_secs(10)) };
         self.guarded("waiting", move || {
             drop(blocks);

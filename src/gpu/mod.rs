@@ -33,6 +33,8 @@ mod engine;
 mod fault_tests;
 mod gemm;
 mod guard;
+#[cfg(all(test, target_os = "linux"))]
+mod injected_tests;
 mod pipeline;
 mod pool;
 #[cfg(test)]

@@ -33,6 +33,13 @@ const WRITTEN: u64 = 64 << 20;
 
 type Bound<'b> = wgpu::BufferBinding<'b>;
 
+/// Something handed to the queue.
+#[derive(Clone, Debug)]
+pub(super) struct Submission {
+    number: u64,
+    pub(super) index: wgpu::SubmissionIndex,
+}
+
 /// What is recorded and not yet submitted, and what is submitted and not yet known to be done.
 #[derive(Debug, Default)]
 pub(super) struct Recorder {
@@ -43,7 +50,7 @@ pub(super) struct Recorder {
     records: Vec<u8>,
     work: u64,
     written: u64,
-    in_flight: VecDeque<(u64, wgpu::SubmissionIndex)>,
+    in_flight: VecDeque<Submission>,
     pipelines: Pipelines,
 }
 
@@ -84,7 +91,7 @@ impl Recorder {
 
 impl Context {
     /// Submits what is recorded; its place in the queue, if there was anything.
-    pub(super) fn submit(&self, recorder: &mut Recorder) -> Result<Option<wgpu::SubmissionIndex>> {
+    pub(super) fn submit(&self, recorder: &mut Recorder) -> Result<Option<Submission>> {
         // Everything is taken first, so that the recorder is empty and whole if this fails.
         let pass = recorder.pass.take();
         let encoder = recorder.encoder.take();
@@ -106,11 +113,11 @@ impl Context {
         });
         // Also after a failure: what was recorded will not run any more.
         let number = self.submissions.fetch_add(1, Ordering::AcqRel);
-        let index = index?;
-        recorder.in_flight.push_back((number, index.clone()));
+        let submission = Submission { number, index: index? };
+        recorder.in_flight.push_back(submission.clone());
         recorder.records = records;
         recorder.records.clear();
-        Ok(Some(index))
+        Ok(Some(submission))
     }
 
     /// Counts host data that waits for a submission.
@@ -272,10 +279,10 @@ impl Gpu<'_> {
                 if recorder.in_flight.len() <= IN_FLIGHT {
                     return Ok(());
                 }
-                recorder.in_flight.front().map(|(_, index)| index.clone())
+                recorder.in_flight.front().cloned()
             };
             match oldest {
-                Some(index) => self.wait(index)?,
+                Some(submission) => self.wait(&submission)?,
                 None => return Ok(()),
             }
         }
@@ -283,11 +290,11 @@ impl Gpu<'_> {
 
     /// Waits for one submission in turns of 50 ms, asking `poll` between them. No lock is held: `poll` may wait
     /// for a lock whose holder waits for ours.
-    pub(super) fn wait(&self, index: wgpu::SubmissionIndex) -> Result<()> {
+    pub(super) fn wait(&self, submission: &Submission) -> Result<()> {
         loop {
             (self.poll)()?;
             let turn = wgpu::PollType::Wait {
-                submission_index: Some(index.clone()),
+                submission_index: Some(submission.index.clone()),
                 timeout: Some(Duration::from_millis(50)),
             };
             match self.context.guarded("waiting", || self.context.device.poll(turn))? {
@@ -296,12 +303,8 @@ impl Gpu<'_> {
                 Err(error) => return Err(Error::internal(format!("waiting: {error}"))),
             }
         }
-        let mut recorder = self.context.recorder();
-        let place = |i: &wgpu::SubmissionIndex| format!("{i:?}");
-        let done = recorder.in_flight.iter().position(|(_, i)| place(i) == place(&index));
-        if let Some(done) = done {
-            recorder.in_flight.drain(..=done);
-        }
+        // The queue runs in order: all before it are done too.
+        self.context.recorder().in_flight.retain(|other| other.number > submission.number);
         Ok(())
     }
 }

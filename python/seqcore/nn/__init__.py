@@ -18,11 +18,11 @@ from ._parameter import Parameter as Parameter
 from ._recurrent import LSTM as LSTM
 
 __all__ = [
+    "LSTM",
     "CrossEntropyLoss",
     "Dropout",
     "Embedding",
     "Identity",
-    "LSTM",
     "Linear",
     "Module",
     "ModuleList",

@@ -1,6 +1,6 @@
 """Module: parameters, buffers and other modules under names, as attributes of one object."""
 
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 from .. import runtime
 from ..errors import DTypeError, message
@@ -31,7 +31,7 @@ class Module:
     """
 
     training = True
-    _buffers: dict = {}  # name: whether it is in the state_dict; an instance gets its own when it has any
+    _buffers: ClassVar[dict] = {}  # name: whether it is in the state_dict; an instance gets its own when it has any
 
     def forward(self, *args, **kwargs):
         """What the module computes."""

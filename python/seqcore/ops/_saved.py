@@ -9,7 +9,7 @@ __all__ = ["Saved", "arrays_only", "keep", "out", "take"]
 class Saved:
     """What a backward call needs: opaque, usable once, with copies of whatever the caller could still write to."""
 
-    __slots__ = ("_op", "_content")
+    __slots__ = ("_content", "_op")
 
     def __init__(self, op, *content):
         self._op = op
@@ -19,7 +19,7 @@ class Saved:
         return f"<saved by {self._op}{'' if self._content else ', used'}>"
 
 
-class take:  # noqa: N801 (read as a verb: `with take(saved, "lstm") as content`)
+class take:
     """The content of `saved`, checked to be what `op` gave; it is used up when the block ends without an error."""
 
     def __init__(self, saved, op):

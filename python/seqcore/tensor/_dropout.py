@@ -10,7 +10,7 @@ __all__ = ["check_probability", "dropout"]
 
 def check_probability(op, p, name="p"):
     """p as a float; TypeError for a bool or no number, ValueError outside [0, 1] (S-29)."""
-    if isinstance(p, bool) or not hasattr(p, "__float__") and not hasattr(p, "__index__"):
+    if isinstance(p, bool) or (not hasattr(p, "__float__") and not hasattr(p, "__index__")):
         raise TypeError(message(op, name, "a number", type(p).__name__))
     p = float(p)
     if not 0.0 <= p <= 1.0:

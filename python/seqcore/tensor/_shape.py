@@ -142,7 +142,7 @@ def stack(tensors, dim=0):
         if t.shape != shape:
             raise ShapeError(message("stack", f"tensors[{i}]", shape, t.shape))
     dim = axis_of("stack", dim, len(shape) + 1)
-    wide = shape[:dim] + (1,) + shape[dim:]
+    wide = (*shape[:dim], 1, *shape[dim:])
     return cat([_unsqueezed(t, wide) for t in tensors], dim)
 
 

@@ -71,7 +71,7 @@ class _Recording:
         return wrapped
 
 
-class no_grad(_Recording):  # noqa: N801 (PyTorch's name)
+class no_grad(_Recording):
     """A context manager, and with parentheses a decorator, under which nothing is recorded and nothing saved.
 
     Example:
@@ -85,7 +85,7 @@ class no_grad(_Recording):  # noqa: N801 (PyTorch's name)
     _flag = False
 
 
-class enable_grad(_Recording):  # noqa: N801 (PyTorch's name)
+class enable_grad(_Recording):
     """The opposite of `no_grad`, for use inside it."""
 
 
@@ -99,7 +99,7 @@ class Node:
     `run` takes one gradient Array per output (None where none came) and gives one per input, or None.
     """
 
-    __slots__ = ("op", "edges", "run", "outputs", "order")
+    __slots__ = ("edges", "op", "order", "outputs", "run")
 
     def __init__(self, op, inputs, run, outputs=1):
         self.op = op

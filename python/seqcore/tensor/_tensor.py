@@ -43,7 +43,7 @@ class Tensor:
                 [6., 8.]])
     """
 
-    __slots__ = ("_array", "_requires_grad", "_grad", "_edge", "_flags", "__weakref__")
+    __slots__ = ("__weakref__", "_array", "_edge", "_flags", "_grad", "_requires_grad")
     __array_ufunc__ = None  # so that `ndarray + Tensor` asks us (S-14)
     __hash__ = object.__hash__
 
@@ -477,7 +477,7 @@ class Tensor:
         return _shape.permute(self, *dims)
 
     @property
-    def T(self):  # noqa: N802 (NumPy's and PyTorch's name)
+    def T(self):
         """The axes in reverse order."""
         return _shape.permute(self, *range(self.ndim - 1, -1, -1))
 
