@@ -3,6 +3,7 @@
 
 mod flush;
 pub mod gemm;
+mod gradient;
 mod isa;
 mod lanes;
 #[cfg(target_arch = "x86_64")]
@@ -11,6 +12,7 @@ pub mod map;
 pub mod math;
 mod memory;
 pub mod pack;
+mod pool;
 mod pow;
 mod strided;
 mod sum;

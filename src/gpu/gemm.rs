@@ -130,11 +130,13 @@ impl Gpu<'_> {
             Begin::Continue => (3, p.a.buffer, p.a.buffer),
         };
         let buffers = [p.a.buffer, p.b.buffer, bias_1, bias_2, p.c];
-        let (entry, height, width) = match shape {
-            Shape::Tile => ("tile", 64, 64),
-            Shape::Rows => ("rows", 8, 256),
+        let (kernel, height, width) = match shape {
+            Shape::Tile => (Kernel::new("gpu/gemm", "tile"), 64, 64),
+            Shape::Rows => {
+                let across = p.n.div_ceil(4).next_power_of_two().clamp(8, 64);
+                (Kernel::new("gpu/gemm", "rows").with("ACROSS", across as f64), 512 / across, 4 * across)
+            }
         };
-        let kernel = Kernel::new("gpu/gemm", entry);
         // A system resets a GPU that is busy for seconds: many rows are cut into dispatches of some 50 ms. Bits do
         // not depend on where. Nobody resets a software driver.
         let row_work = 2 * p.n as u64 * p.k.clamp(1, CHUNK) as u64;
@@ -288,15 +290,25 @@ mod tests {
         }
     }
 
+    const SIZES: [(usize, usize, usize); 11] = [
+        (1, 1, 1),
+        (1, 65, 17),
+        (8, 256, 16),
+        (9, 257, 15),
+        (63, 64, 33),
+        (65, 63, 1),
+        (64, 64, 64),
+        (3, 5, 0),
+        (17, 33, 7),
+        (66, 32, 9),
+        (33, 129, 3),
+    ];
+
     #[test]
     fn sizes_around_the_tiles_and_all_transposes() {
         let Some(gpu) = gpu() else { return };
         for shape in BOTH {
-            for (i, (m, n, k)) in
-                [(1, 1, 1), (1, 65, 17), (8, 256, 16), (9, 257, 15), (63, 64, 33), (65, 63, 1), (64, 64, 64), (3, 5, 0)]
-                    .into_iter()
-                    .enumerate()
-            {
+            for (i, (m, n, k)) in SIZES.into_iter().enumerate() {
                 let case = Case { m, n, k, transposed: (i % 2 == 1, i / 2 % 2 == 1), biases: i % 3 };
                 let (a, b) = (noise(1, m * k), noise(2, n * k));
                 let got = run(&gpu, &case, &a, &b, shape);

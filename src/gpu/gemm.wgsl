@@ -145,27 +145,30 @@ fn tile(
     finish_4(row + 3u, column, s3);
 }
 
-// 8 rows x 256 columns a workgroup, 8 x 4 elements a thread, without workgroup memory: A is read at addresses
-// that all threads share. Several times faster than `tile` where threads are CPU lanes.
+// 8 x 4 elements a thread, without workgroup memory: ACROSS threads lie along a row and read A at shared addresses.
+// Several times faster than `tile` where threads are CPU lanes. Narrow products take few threads across, and with
+// them more rows a workgroup.
+override ACROSS: u32 = 64u;
+
 fn begin_columns(row: u32, column: u32) -> vec4<f32> {
     let r = min(row, p.m - 1u);
     let last = p.n - 1u;
     return vec4<f32>(
         begin(r, min(column, last)),
-        begin(r, min(column + 64u, last)),
-        begin(r, min(column + 128u, last)),
-        begin(r, min(column + 192u, last)),
+        begin(r, min(column + ACROSS, last)),
+        begin(r, min(column + 2u * ACROSS, last)),
+        begin(r, min(column + 3u * ACROSS, last)),
     );
 }
 
 fn finish_columns(row: u32, column: u32, value: vec4<f32>) {
     finish(row, column, value.x);
-    finish(row, column + 64u, value.y);
-    finish(row, column + 128u, value.z);
-    finish(row, column + 192u, value.w);
+    finish(row, column + ACROSS, value.y);
+    finish(row, column + 2u * ACROSS, value.z);
+    finish(row, column + 3u * ACROSS, value.w);
 }
 
-// grid: ceil(m / 8) * ceil(n / 256)
+// grid: ceil(m / (512 / ACROSS)) * ceil(n / (4 * ACROSS))
 // trips: k_end - k_start + 1
 @compute @workgroup_size(64)
 fn rows(
@@ -173,10 +176,11 @@ fn rows(
     @builtin(num_workgroups) groups: vec3<u32>,
     @builtin(local_invocation_index) lane: u32,
 ) {
-    let across = (p.n + 255u) / 256u;
+    let wide = 4u * ACROSS;
+    let tiles = (p.n + wide - 1u) / wide;
     let number = group_number(group, groups);
-    let row = (number / across) * 8u;
-    let column = (number % across) * 256u + lane;
+    let row = (number / tiles) * (512u / ACROSS) + (lane / ACROSS) * 8u;
+    let column = (number % tiles) * wide + lane % ACROSS;
 
     var s0 = begin_columns(row, column);
     var s1 = begin_columns(row + 1u, column);
@@ -197,9 +201,9 @@ fn rows(
     let r6 = min(row + 6u, last_row) * p.a_row;
     let r7 = min(row + 7u, last_row) * p.a_row;
     let c0 = min(column, last) * p.b_column;
-    let c1 = min(column + 64u, last) * p.b_column;
-    let c2 = min(column + 128u, last) * p.b_column;
-    let c3 = min(column + 192u, last) * p.b_column;
+    let c1 = min(column + ACROSS, last) * p.b_column;
+    let c2 = min(column + 2u * ACROSS, last) * p.b_column;
+    let c3 = min(column + 3u * ACROSS, last) * p.b_column;
     var in_block = p.k_start % p.block;
     var a_k = a_at(0u, p.k_start);
     var b_k = b_at(p.k_start, 0u);

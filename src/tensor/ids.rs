@@ -15,7 +15,14 @@ pub struct Ids {
 impl Ids {
     /// Reads `values`, of `shape`, once. Those equal to `skip` count as skipped, in range or not; the first of
     /// the others outside `0 <= id < bound` is an `IndexError` that names it and its place.
-    pub fn new(op: &str, argument: &str, values: &[i64], shape: &[usize], bound: usize, skip: Option<i64>) -> Result<Ids> {
+    pub fn new(
+        op: &str,
+        argument: &str,
+        values: &[i64],
+        shape: &[usize],
+        bound: usize,
+        skip: Option<i64>,
+    ) -> Result<Ids> {
         if elements(shape)? != values.len() {
             return Err(Error::internal(format!("{op}: {argument}: ids of another number than their shape")));
         }
@@ -85,7 +92,10 @@ mod tests {
         // S-15
         let ids = [0, 64, 3, 70, -1, 5];
         let e = Ids::new("embedding", "ids", &ids, &[3, 2], 65, None).unwrap_err();
-        assert_eq!((e.kind, e.message.as_str()), (Kind::Index, "embedding: ids: expected 0 <= id < 65, got 70 at (1, 1)"));
+        assert_eq!(
+            (e.kind, e.message.as_str()),
+            (Kind::Index, "embedding: ids: expected 0 <= id < 65, got 70 at (1, 1)")
+        );
         let e = Ids::new("embedding", "ids", &[-1], &[], 65, None).unwrap_err();
         assert!(e.message.ends_with("got -1 at ()"), "{e}");
         assert_eq!(Ids::new("t", "ids", &[i64::MIN], &[1], 2, None).unwrap_err().kind, Kind::Index);

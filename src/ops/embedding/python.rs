@@ -35,8 +35,7 @@ fn embedding_backward(
 ) -> PyResult<Array> {
     let mut call = Call::new(dy.py(), "embedding_backward");
     let (dy, (ids, ids_shape)) = (call.float("dy", dy)?, call.ids("ids", ids)?);
-    let spec =
-        EmbeddingSpec::backward(dy.dtype(), &dy.shape, ids.slice()?, &ids_shape, num_embeddings, padding_idx)?;
+    let spec = EmbeddingSpec::backward(dy.dtype(), &dy.shape, ids.slice()?, &ids_shape, num_embeddings, padding_idx)?;
     let shape = Shape::from([spec.vocabulary, spec.features]);
     let (device, dy) = (call.device(), call.here(dy)?);
     let elements = (dy.len() as u64).saturating_add((spec.vocabulary as u64).saturating_mul(spec.features as u64));

@@ -50,10 +50,8 @@ impl LinearSpec {
                 )));
             }
         };
-        if let Some(bias) = bias {
-            if bias != [output] {
-                return Err(Error::shape(op, "bias", Shape::from([output]), Shape::from(bias)));
-            }
+        if let Some(bias) = bias.filter(|&bias| bias != [output]) {
+            return Err(Error::shape(op, "bias", Shape::from([output]), Shape::from(bias)));
         }
         let spec = LinearSpec { dtype, rows, input, output };
         bytes(&[rows.max(1), output.max(1)], dtype)?;

@@ -3,6 +3,7 @@
 
 use super::{LinearSpec, MatmulSpec};
 use crate::tensor::Real;
+use std::ops::Range;
 
 /// y (rows, out) from x (rows, in), w (out, in), b (out,)
 pub fn forward<R: Real>(spec: &LinearSpec, x: &[R], w: &[R], b: Option<&[R]>, y: &mut [R]) {
@@ -30,45 +31,39 @@ pub fn backward_x<R: Real>(spec: &LinearSpec, w: &[R], dy: &[R], dx: &mut [R]) {
     }
 }
 
-/// dw (out, in) from x (rows, in) and dy (rows, out)
+/// dw (out, in), zero or the sum over earlier rows before, from x (rows, in) and dy (rows, out)
 pub fn backward_weight<R: Real>(spec: &LinearSpec, x: &[R], dy: &[R], dw: &mut [R]) {
-    for o in 0..spec.output {
-        for i in 0..spec.input {
-            let mut sum = R::ZERO;
-            for r in 0..spec.rows {
-                sum = dy[r * spec.output + o].mul_add(x[r * spec.input + i], sum);
+    for r in 0..spec.rows {
+        for o in 0..spec.output {
+            for i in 0..spec.input {
+                let sum = &mut dw[o * spec.input + i];
+                *sum = dy[r * spec.output + o].mul_add(x[r * spec.input + i], *sum);
             }
-            dw[o * spec.input + i] = sum;
         }
     }
 }
 
-/// db (out,) from dy (rows, out)
+/// db (out,), zero or the sum over earlier rows before, from dy (rows, out)
 pub fn backward_bias<R: Real>(spec: &LinearSpec, dy: &[R], db: &mut [R]) {
-    for o in 0..spec.output {
-        let mut sum = R::ZERO;
-        for r in 0..spec.rows {
-            sum += dy[r * spec.output + o];
+    for r in 0..spec.rows {
+        for o in 0..spec.output {
+            db[o] += dy[r * spec.output + o];
         }
-        db[o] = sum;
     }
 }
 
-/// c (batch, m, n) from a (batch, m, k) or (batch, k, m) and b (batch, k, n) or (batch, n, k)
-pub fn matmul<R: Real>(spec: &MatmulSpec, a: &[R], b: &[R], c: &mut [R]) {
+/// `rows` of c (m, n), one product of a batch, from a (m, k) or (k, m) and b (k, n) or (n, k)
+pub fn matmul<R: Real>(spec: &MatmulSpec, rows: Range<usize>, a: &[R], b: &[R], c: &mut [R]) {
     let &MatmulSpec { m, k, n, .. } = spec;
-    for batch in 0..spec.batch {
-        let (a, b) = (&a[batch * m * k..][..m * k], &b[batch * k * n..][..k * n]);
-        for row in 0..m {
-            for col in 0..n {
-                let mut sum = R::ZERO;
-                for i in 0..k {
-                    let left = if spec.transpose_a { a[i * m + row] } else { a[row * k + i] };
-                    let right = if spec.transpose_b { b[col * k + i] } else { b[i * n + col] };
-                    sum = left.mul_add(right, sum);
-                }
-                c[(batch * m + row) * n + col] = sum;
+    for (at, row) in rows.enumerate() {
+        for col in 0..n {
+            let mut sum = R::ZERO;
+            for i in 0..k {
+                let left = if spec.transpose_a { a[i * m + row] } else { a[row * k + i] };
+                let right = if spec.transpose_b { b[col * k + i] } else { b[i * n + col] };
+                sum = left.mul_add(right, sum);
             }
+            c[at * n + col] = sum;
         }
     }
 }
