@@ -196,7 +196,8 @@ mod tests {
     }
 
     fn sweep(stride: u32) {
-        let functions: [(&str, Slices, fn(f64) -> f64, f64); 4] = [
+        type Row = (&'static str, Slices, fn(f64) -> f64, f64);
+        let functions: [Row; 4] = [
             ("exp", exp, f64::exp, 1.1),
             ("ln", ln, f64::ln, 1.5),
             ("sigmoid", sigmoid, |x| 1.0 / (1.0 + (-x).exp()), 2.5),

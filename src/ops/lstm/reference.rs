@@ -43,8 +43,8 @@ pub fn forward<T: Real>(
                 for k in 0..input {
                     *a = x[row * input + k].mul_add(w.ih[n * input + k], *a);
                 }
-                for k in 0..hidden {
-                    *a = h_prev[k].mul_add(w.hh[n * hidden + k], *a);
+                for (k, h) in h_prev.iter().enumerate() {
+                    *a = h.mul_add(w.hh[n * hidden + k], *a);
                 }
             }
             for u in 0..hidden {
