@@ -1,2 +1,126 @@
 //! The GPU workshop (wgpu): adapters, context, buffers, pipelines, counters, and the shader functions that
 //! several operations share. It knows no operation and no Python.
+//!
+//! # How to add a shader
+//!
+//! 1. Write `src/ops/OP/NAME.wgsl`. First lines: what it is for, and `// uses: grid, math` for the shared files
+//!    it needs (`grid.wgsl`: `group_number`; `math.wgsl`: `exp_f32`, `sigmoid`, `tanh_f32`, `is_nan`;
+//!    `philox.wgsl`: `philox`, `uniform_f32`). Binding 0 is the uniform: a struct of u32, i32 or f32, its size a
+//!    multiple of 16 bytes. Storage bindings follow from 1, at most 7 in an entry. Each
+//!    binding, each `const`, `override` and `var<workgroup>` on one line. Above each `@compute` a line `// grid:`
+//!    (workgroups) and one `// trips:` (loop trips of an invocation, all loops together).
+//! 2. A grid is one-dimensional: `group_number(workgroup_id, num_workgroups)`, then a range test, because a long
+//!    grid is spilled into a second dimension and padded. No `return` before a barrier.
+//! 3. In `src/ops/OP/gpu.rs` repeat the struct with `#[repr(C)] #[derive(Clone, Copy, bytemuck::NoUninit)]`, then
+//!
+//!    ```text
+//!    let y = gpu.allocate(DType::F32, n)?;
+//!    gpu.dispatch(&Kernel::new("OP/NAME", "entry"), &[&x, &y], &params, Grid::new(groups).trips(k).work(flops))?;
+//!    ```
+//!
+//!    `with("NAME", value)` sets an override; `repeat` runs a kernel many times with changing parameters for the
+//!    price of the dispatches alone. Nothing waits: errors of shape and size show at once, lost devices at the
+//!    next call, results at `download`. Memory from `allocate` holds old data: write every element.
+//! 4. `cargo test --features gpu` reads every shader with naga and compares it with its manifest. Test the kernel
+//!    with `testing::gpu()`, whose memory is filled with NaN before use.
+
+mod adapters;
+mod buffer;
+mod context;
+mod counters;
+mod engine;
+#[cfg(test)]
+mod fault_tests;
+mod gemm;
+mod guard;
+mod pipeline;
+mod pool;
+#[cfg(test)]
+mod probe;
+mod read;
+mod record;
+mod shaders;
+#[cfg(test)]
+pub(crate) mod testing;
+
+pub use adapters::{AdapterInfo, adapters};
+pub use buffer::GpuBuffer;
+pub use context::{Context, Options};
+pub use counters::Counts;
+pub use gemm::{Begin, Matrix, Product};
+pub use pipeline::Kernel;
+pub use shaders::{Access, Binding, Entry, Shader, shaders};
+
+use crate::error::Result;
+use std::sync::Arc;
+
+/// Asked now and then by long work: `Err` (of kind `Interrupted`) means stop.
+pub type Poll<'a> = &'a (dyn Fn() -> Result<()> + Sync);
+
+/// A GPU as an engine, for one call.
+#[derive(Clone)]
+pub struct Gpu<'a> {
+    context: Arc<Context>,
+    poll: Poll<'a>,
+}
+
+/// How much a dispatch does.
+#[derive(Clone, Copy, Debug)]
+pub struct Grid {
+    groups: u64,
+    trips: u64,
+    work: u64,
+}
+
+impl Grid {
+    /// So many workgroups; none is allowed, and does nothing.
+    pub fn new(groups: u64) -> Grid {
+        Grid { groups, trips: 0, work: 0 }
+    }
+
+    /// Loop trips of one invocation, all its loops together, one more for each time a loop is entered.
+    pub fn trips(self, trips: u64) -> Grid {
+        Grid { trips, ..self }
+    }
+
+    /// Floating-point operations of the whole dispatch, roughly: decides when to submit.
+    pub fn work(self, work: u64) -> Grid {
+        Grid { work, ..self }
+    }
+}
+
+impl<'a> Gpu<'a> {
+    /// The engine on adapter `index` of `adapters()`. Waits ask `poll` every 50 ms, on the calling thread, with
+    /// no lock held.
+    pub fn open(index: usize, poll: Poll<'a>) -> Result<Gpu<'a>> {
+        Ok(Gpu { context: Context::shared(index)?, poll })
+    }
+
+    /// The engine on a context that is already open.
+    pub fn on(context: Arc<Context>, poll: Poll<'a>) -> Gpu<'a> {
+        Gpu { context, poll }
+    }
+
+    /// The opened device.
+    pub fn context(&self) -> &Arc<Context> {
+        &self.context
+    }
+
+    /// Whether the adapter computes on the CPU.
+    pub fn is_software(&self) -> bool {
+        self.context.info().is_software
+    }
+}
+
+/// What was sent to all devices since the last call.
+pub fn take_counts() -> Result<Counts> {
+    let mut sum = Counts::default();
+    for context in Context::all_shared()? {
+        let counts = context.take_counts();
+        sum.dispatches += counts.dispatches;
+        sum.submits += counts.submits;
+        sum.bytes_up += counts.bytes_up;
+        sum.bytes_back += counts.bytes_back;
+    }
+    Ok(sum)
+}

@@ -20,6 +20,11 @@
 //! from zero, joined as (i + f) + (g + o). Weight and bias gradients: one chain over rows, t descending and
 //! b ascending.
 
+#[cfg(feature = "gpu")]
+mod gpu;
+#[cfg(all(test, feature = "gpu"))]
+mod gpu_tests;
+
 use crate::backend::{Backend, Buffer};
 use crate::error::{Error, Result};
 use crate::tensor::{DType, Shape, elements};

@@ -1,0 +1,303 @@
+//! One opened device and all that belongs to it. A context is shared by all threads and kept for the life of
+//! the process: dropping a device at exit, or in a child after fork(), can hang. A lost device is replaced by
+//! a new context with the next generation number; what belonged to the old one stays lost.
+
+use crate::error::{Error, Kind, Result};
+use crate::gpu::adapters::{AdapterInfo, adapter, check_process};
+use crate::gpu::counters::{Counters, Counts};
+use crate::gpu::guard::{Fault, quietly};
+use crate::gpu::pool::{self, Pool, class};
+use crate::gpu::record::Recorder;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+/// An opened device.
+pub struct Context {
+    recorder: Mutex<Recorder>,
+    pool: Mutex<Pool>,
+    /// host-readable buffers that nobody uses at the moment
+    pub(super) readers: Mutex<Vec<wgpu::Buffer>>,
+    pub(super) queue: wgpu::Queue,
+    pub(super) device: wgpu::Device,
+    pub(super) fault: Arc<Fault>,
+    pub(super) counters: Counters,
+    /// how many submissions there were: see `pool.rs`
+    pub(super) submissions: AtomicU64,
+    pub(super) limits: Limits,
+    info: AdapterInfo,
+    index: usize,
+    generation: u64,
+    process: u32,
+    poison: AtomicBool,
+}
+
+/// What is checked here before wgpu sees a size.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Limits {
+    /// bytes of a buffer
+    pub(super) buffer: u64,
+    /// bytes that one binding shows to a kernel
+    pub(super) binding: u64,
+    /// estimated operations in one submission: some 50 ms of work
+    pub(super) work: u64,
+}
+
+/// How to open a device; the default is what users get.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Options {
+    /// lower the largest binding, to test what happens above it
+    pub binding: Option<u64>,
+    /// lower the memory budget
+    pub memory: Option<u64>,
+    /// fill memory with NaN before it is handed out, so that a kernel that does not write all of it shows
+    pub poison: bool,
+}
+
+impl std::fmt::Debug for Context {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Context({}, generation {})", self.info.name, self.generation)
+    }
+}
+
+static SHARED: Mutex<Vec<Arc<Context>>> = Mutex::new(Vec::new());
+
+/// A lock whose holder may have panicked: everything behind these locks is valid at every unlock.
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Context {
+    /// The process's context on adapter `index`, opened at first use; a new one after a loss.
+    pub fn shared(index: usize) -> Result<Arc<Context>> {
+        check_process()?;
+        let mut shared = lock(&SHARED);
+        if let Some(context) = shared.iter().rev().find(|c| c.index == index && !c.fault.is_lost()) {
+            return Ok(context.clone());
+        }
+        let context = Context::open(index, Options::default())?;
+        shared.push(context.clone());
+        Ok(context)
+    }
+
+    /// Every shared context.
+    pub(super) fn all_shared() -> Result<Vec<Arc<Context>>> {
+        check_process()?;
+        Ok(lock(&SHARED).clone())
+    }
+
+    /// A context of its own.
+    pub fn open(index: usize, options: Options) -> Result<Arc<Context>> {
+        static GENERATION: AtomicU64 = AtomicU64::new(1);
+        let adapter = adapter(index)?;
+        let (info, offered) = quietly(|| (adapter.get_info(), adapter.limits())).map_err(Error::internal)?;
+        // Everything else stays at the defaults, which every adapter has: a test on a generous software
+        // driver must not pass with sizes that real devices refuse.
+        let binding = offered.max_storage_buffer_binding_size;
+        let limits = wgpu::Limits {
+            max_buffer_size: offered.max_buffer_size,
+            max_storage_buffer_binding_size: options.binding.map_or(binding, |lower| lower.min(binding)),
+            ..wgpu::Limits::default()
+        };
+        let wanted =
+            wgpu::DeviceDescriptor { label: Some("seqcore"), required_limits: limits.clone(), ..Default::default() };
+        let (device, queue) = quietly(|| pollster::block_on(adapter.request_device(&wanted)))
+            .map_err(|e| Error::plain(Kind::Device, format!("gpu:{index} ({}) cannot be opened: {e}", info.name)))?
+            .map_err(|e| Error::plain(Kind::Device, format!("gpu:{index} ({}) cannot be opened: {e}", info.name)))?;
+        let fault = Arc::new(Fault::default());
+        let heard = fault.clone();
+        device.on_uncaptured_error(Arc::new(move |error: wgpu::Error| heard.uncaught(error.to_string())));
+        let heard = fault.clone();
+        device.set_device_lost_callback(move |reason, message| heard.lose(format!("{reason:?}: {message}")));
+        let info = AdapterInfo::new(&info);
+        let budget = match options.memory {
+            Some(bytes) => bytes,
+            None => pool::budget(info.is_software)?,
+        };
+        let work = match info.kind {
+            "software" => 100_000_000,
+            "discrete" => 100_000_000_000,
+            _ => 10_000_000_000,
+        };
+        Ok(Arc::new(Context {
+            recorder: Mutex::new(Recorder::default()),
+            pool: Mutex::new(Pool::new(budget)),
+            readers: Mutex::new(Vec::new()),
+            queue,
+            device,
+            fault,
+            counters: Counters::default(),
+            submissions: AtomicU64::new(0),
+            limits: Limits { buffer: limits.max_buffer_size, binding: limits.max_storage_buffer_binding_size, work },
+            info,
+            index,
+            generation: GENERATION.fetch_add(1, Ordering::Relaxed),
+            process: std::process::id(),
+            poison: AtomicBool::new(options.poison),
+        }))
+    }
+
+    /// The adapter.
+    pub fn info(&self) -> &AdapterInfo {
+        &self.info
+    }
+
+    /// Never the same for two contexts of one process.
+    pub fn generation(&self) -> u64 {
+        self.generation
+    }
+
+    /// Elements that one binding shows to a kernel.
+    pub fn largest_window(&self) -> usize {
+        usize::try_from(self.limits.binding / 4).unwrap_or(usize::MAX)
+    }
+
+    /// What was sent since the last call.
+    pub fn take_counts(&self) -> Counts {
+        self.counters.take()
+    }
+
+    /// Bytes that tensors hold, and bytes kept for the next ones.
+    pub fn memory(&self) -> (u64, u64) {
+        let (held, free) = lock(&self.pool).bytes();
+        (held - free, free)
+    }
+
+    /// Loses the device on purpose.
+    #[cfg(any(test, feature = "testing"))]
+    pub fn destroy(&self) {
+        let _ = quietly(|| {
+            self.device.destroy();
+            let _ = self.device.poll(wgpu::PollType::Poll);
+        });
+    }
+
+    /// `Err` in a forked child and after a loss.
+    pub(super) fn check(&self) -> Result<()> {
+        if self.process != std::process::id() {
+            check_process()?;
+            return Err(Error::internal("a GPU of another process"));
+        }
+        self.fault.check()
+    }
+
+    /// Runs `f`, which calls wgpu, and finds out whether it worked.
+    pub(super) fn guarded<R>(&self, what: &str, f: impl FnOnce() -> R) -> Result<R> {
+        self.fault.guarded(&self.device, what, f)
+    }
+
+    pub(super) fn recorder(&self) -> MutexGuard<'_, Recorder> {
+        lock(&self.recorder)
+    }
+
+    /// Memory for at least `bytes`. With `for_host` it may be written to at once by the host, else only by
+    /// what is recorded from now on.
+    pub(super) fn block(&self, bytes: u64, for_host: bool) -> Result<wgpu::Buffer> {
+        self.check()?;
+        let class = class(bytes);
+        if class > self.limits.buffer {
+            return Err(Error::memory(format_args!(
+                "{bytes} bytes in one piece: the GPU's largest buffer has {}",
+                self.limits.buffer
+            )));
+        }
+        let before = if for_host { self.submissions.load(Ordering::Acquire) } else { u64::MAX };
+        if let Some(buffer) = lock(&self.pool).take(class, before) {
+            return Ok(buffer);
+        }
+        if lock(&self.pool).reserve(class) {
+            match self.create(class) {
+                Err(error) if error.kind == Kind::Memory => lock(&self.pool).unreserve(class),
+                Err(error) => {
+                    lock(&self.pool).unreserve(class);
+                    return Err(error);
+                }
+                done => return done,
+            }
+        }
+        // No room: free blocks of other sizes may be in the way, and their memory returns only when the work
+        // that uses them has ended.
+        self.trim()?;
+        if !lock(&self.pool).reserve(class) {
+            let (held, _) = lock(&self.pool).bytes();
+            return Err(Error::memory(format_args!("{bytes} bytes on the GPU, beside {held} in use"))
+                .hint("SEQCORE_GPU_MEMORY sets how much may be used"));
+        }
+        self.create(class).inspect_err(|_| lock(&self.pool).unreserve(class))
+    }
+
+    fn create(&self, size: u64) -> Result<wgpu::Buffer> {
+        use wgpu::BufferUsages as Usage;
+        let usage = Usage::STORAGE | Usage::COPY_SRC | Usage::COPY_DST;
+        let wanted = wgpu::BufferDescriptor { label: None, size, usage, mapped_at_creation: false };
+        self.guarded("allocating", || self.device.create_buffer(&wanted))
+    }
+
+    fn trim(&self) -> Result<()> {
+        let blocks = lock(&self.pool).trim();
+        let submitted = self.submit(&mut self.recorder())?;
+        let wait = wgpu::PollType::Wait { submission_index: submitted, timeout: Some(Duration::from_secs(10)) };
+        self.guarded("waiting", move || {
+            drop(blocks);
+            let _ = self.device.poll(wait);
+        })
+    }
+
+    /// Takes memory back. Never blocks on the device, never fails: called by `drop`.
+    pub(super) fn give_back(&self, block: wgpu::Buffer) {
+        if self.process != std::process::id() {
+            // Even dropping a handle of the parent's device can hang here.
+            std::mem::forget(block);
+            return;
+        }
+        let submission = self.submissions.load(Ordering::Acquire);
+        let extra = if self.fault.is_lost() {
+            lock(&self.pool).unreserve(block.size());
+            Some(block)
+        } else {
+            lock(&self.pool).release(block, submission)
+        };
+        let _ = quietly(move || drop(extra));
+    }
+
+    /// Whether memory is to be filled with NaN before it is handed out.
+    pub(super) fn is_poisoned(&self) -> bool {
+        self.poison.load(Ordering::Relaxed)
+    }
+
+    /// Copies host data into a block from `block(.., true)`.
+    pub(super) fn write(&self, block: &wgpu::Buffer, bytes: &[u8]) -> Result<()> {
+        if bytes.is_empty() {
+            return Ok(());
+        }
+        if !bytes.len().is_multiple_of(4) || bytes.len() as u64 > block.size() {
+            return Err(Error::internal("an upload of a wrong size"));
+        }
+        Counters::add(&self.counters.bytes_up, bytes.len() as u64);
+        self.guarded("uploading", || self.queue.write_buffer(block, 0, bytes))?;
+        self.wrote(bytes.len() as u64)
+    }
+}
+
+impl Drop for Context {
+    /// Only contexts that are not shared get here, and lost ones.
+    fn drop(&mut self) {
+        if self.process != std::process::id() || self.fault.is_lost() {
+            // Dropping these may hang, so they are forgotten: of the device and the queue, one reference.
+            std::mem::forget((self.device.clone(), self.queue.clone()));
+            std::mem::forget(std::mem::take(&mut *lock(&self.readers)));
+            std::mem::forget(std::mem::take(&mut *lock(&self.recorder)));
+            std::mem::forget(lock(&self.pool).trim());
+            return;
+        }
+        let wait = wgpu::PollType::Wait { submission_index: None, timeout: Some(Duration::from_secs(10)) };
+        let _ = self.guarded("closing", || {
+            let _ = self.device.poll(wait);
+        });
+        let _ = quietly(|| {
+            lock(&self.readers).clear();
+            *lock(&self.recorder) = Recorder::default();
+            drop(lock(&self.pool).trim());
+        });
+    }
+}

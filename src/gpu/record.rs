@@ -1,0 +1,307 @@
+//! Recording and submitting. One compute pass stays open over many dispatches, and one submission carries some
+//! 50 ms of estimated work: a pass of its own costs as much as ten dispatches, a submission as much as a
+//! hundred. Parameters are 256-byte records of one uniform buffer, written whole before each submission;
+//! dispatches differ only in the offset at which the record is bound.
+
+use crate::backend::Buffer;
+use crate::error::{Error, Result};
+use crate::gpu::buffer::GpuBuffer;
+use crate::gpu::context::Context;
+use crate::gpu::counters::Counters;
+use crate::gpu::guard::quietly;
+use crate::gpu::pipeline::{Kernel, Pipeline, Pipelines};
+use crate::gpu::shaders::Access;
+use crate::gpu::{Gpu, Grid};
+use bytemuck::{NoUninit, bytes_of};
+use std::collections::VecDeque;
+use std::num::NonZeroU64;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+/// Distance of parameter records: the largest alignment that a device may ask for.
+const RECORD: usize = 256;
+/// Records in one submission.
+const RECORDS: usize = 4096;
+/// Submissions that may be under way: bounds memory, and the wait after Ctrl-C.
+const IN_FLIGHT: usize = 2;
+/// Most loop trips of one invocation. lavapipe stops all loops, silently, after 65,535.
+const TRIPS: u64 = 60_000;
+/// Workgroups along one dimension.
+const GROUPS: u64 = 65_535;
+/// Host data that may wait for the next submission.
+const WRITTEN: u64 = 64 << 20;
+
+type Bound<'b> = wgpu::BufferBinding<'b>;
+
+/// What is recorded and not yet submitted, and what is submitted and not yet known to be done.
+#[derive(Debug, Default)]
+pub(super) struct Recorder {
+    /// before `encoder`: a pass must end first
+    pass: Option<wgpu::ComputePass<'static>>,
+    encoder: Option<wgpu::CommandEncoder>,
+    uniforms: Option<wgpu::Buffer>,
+    records: Vec<u8>,
+    work: u64,
+    written: u64,
+    in_flight: VecDeque<(u64, wgpu::SubmissionIndex)>,
+    pipelines: Pipelines,
+}
+
+impl Recorder {
+    fn is_due(&self, context: &Context) -> bool {
+        self.work >= context.limits.work || self.records.len() >= RECORDS * RECORD || self.written >= WRITTEN
+    }
+
+    /// Adds a record of parameters; where it is.
+    fn push(&mut self, params: &[u8]) -> u32 {
+        let offset = self.records.len();
+        self.records.extend_from_slice(params);
+        self.records.resize(offset + RECORD, 0);
+        // At most RECORDS * RECORD: `is_due` comes before.
+        offset as u32
+    }
+
+    /// The encoder with no pass open, for copies.
+    pub(super) fn encoder(&mut self, context: &Context) -> Result<&mut wgpu::CommandEncoder> {
+        if let Some(pass) = self.pass.take() {
+            quietly(move || drop(pass)).map_err(Error::internal)?;
+        }
+        if self.encoder.is_none() {
+            let wanted = wgpu::CommandEncoderDescriptor { label: None };
+            self.encoder = Some(context.guarded("recording", || context.device.create_command_encoder(&wanted))?);
+        }
+        self.encoder.as_mut().ok_or_else(|| Error::internal("no encoder"))
+    }
+
+    fn pass(&mut self, context: &Context) -> Result<&mut wgpu::ComputePass<'static>> {
+        if self.pass.is_none() {
+            let wanted = wgpu::ComputePassDescriptor { label: None, timestamp_writes: None };
+            self.pass = Some(self.encoder(context)?.begin_compute_pass(&wanted).forget_lifetime());
+        }
+        self.pass.as_mut().ok_or_else(|| Error::internal("no pass"))
+    }
+}
+
+impl Context {
+    /// Submits what is recorded; its place in the queue, if there was anything.
+    pub(super) fn submit(&self, recorder: &mut Recorder) -> Result<Option<wgpu::SubmissionIndex>> {
+        // Everything is taken first, so that the recorder is empty and whole if this fails.
+        let pass = recorder.pass.take();
+        let encoder = recorder.encoder.take();
+        let records = std::mem::take(&mut recorder.records);
+        let written = std::mem::take(&mut recorder.written);
+        recorder.work = 0;
+        if encoder.is_none() && written == 0 {
+            return Ok(None);
+        }
+        Counters::add(&self.counters.bytes_up, records.len() as u64);
+        Counters::add(&self.counters.submits, 1);
+        let uniforms = recorder.uniforms.as_ref();
+        let index = self.guarded("submitting", || {
+            drop(pass);
+            if let Some(uniforms) = uniforms.filter(|_| !records.is_empty()) {
+                self.queue.write_buffer(uniforms, 0, &records);
+            }
+            self.queue.submit(encoder.map(wgpu::CommandEncoder::finish))
+        });
+        // Also after a failure: what was recorded will not run any more.
+        let number = self.submissions.fetch_add(1, Ordering::AcqRel);
+        let index = index?;
+        recorder.in_flight.push_back((number, index.clone()));
+        recorder.records = records;
+        recorder.records.clear();
+        Ok(Some(index))
+    }
+
+    /// Counts host data that waits for a submission.
+    pub(super) fn wrote(&self, bytes: u64) -> Result<()> {
+        let mut recorder = self.recorder();
+        recorder.written += bytes;
+        if recorder.is_due(self) {
+            self.submit(&mut recorder)?;
+        }
+        Ok(())
+    }
+
+    fn bind(&self, recorder: &mut Recorder, pipeline: &Pipeline, blocks: &[Bound]) -> Result<wgpu::BindGroup> {
+        if recorder.uniforms.is_none() {
+            let wanted = wgpu::BufferDescriptor {
+                label: Some("parameters"),
+                size: (RECORDS * RECORD) as u64,
+                usage: wgpu::BufferUsages::UNIFORM | wgpu::BufferUsages::COPY_DST,
+                mapped_at_creation: false,
+            };
+            recorder.uniforms = Some(self.guarded("allocating", || self.device.create_buffer(&wanted))?);
+        }
+        let uniforms = recorder.uniforms.as_ref().ok_or_else(|| Error::internal("no parameters"))?;
+        let mut storage = blocks.iter();
+        let mut entries = Vec::with_capacity(pipeline.entry.bindings.len());
+        for binding in &pipeline.entry.bindings {
+            let bound = if binding.access == Access::Uniform {
+                Bound { buffer: uniforms, offset: 0, size: NonZeroU64::new(u64::from(binding.size)) }
+            } else {
+                storage.next().cloned().ok_or_else(|| Error::internal("too few buffers"))?
+            };
+            entries
+                .push(wgpu::BindGroupEntry { binding: binding.number, resource: wgpu::BindingResource::Buffer(bound) });
+        }
+        let wanted = wgpu::BindGroupDescriptor { label: None, layout: &pipeline.layout, entries: &entries };
+        self.guarded("binding", || self.device.create_bind_group(&wanted))
+    }
+}
+
+impl Gpu<'_> {
+    /// Records one run of a kernel over `grid`. `buffers` are the entry's storage bindings in the order of their
+    /// numbers; an optional one that is absent is stood in for by any buffer that is only read. `params` is the
+    /// uniform, field for field.
+    pub fn dispatch<P: NoUninit>(&self, kernel: &Kernel, buffers: &[&GpuBuffer], params: &P, grid: Grid) -> Result<()> {
+        self.repeat(kernel, buffers, grid, 1, |_| *params)
+    }
+
+    /// Records `steps` runs of one kernel over one set of buffers, one after the other: run `i` sees what run
+    /// `i - 1` wrote, and `params(i)`. The cheap form for time loops.
+    pub fn repeat<P: NoUninit>(
+        &self,
+        kernel: &Kernel,
+        buffers: &[&GpuBuffer],
+        grid: Grid,
+        steps: usize,
+        params: impl Fn(usize) -> P,
+    ) -> Result<()> {
+        let context = &*self.context;
+        context.check()?;
+        if grid.groups == 0 || steps == 0 {
+            return Ok(());
+        }
+        let (pipeline, bound) = {
+            let mut recorder = context.recorder();
+            let pipeline = recorder.pipelines.get(context, kernel)?;
+            let blocks = self.checked(&pipeline, buffers, grid, size_of::<P>())?;
+            let bound = context.bind(&mut recorder, &pipeline, &blocks)?;
+            (pipeline, bound)
+        };
+        let x = grid.groups.min(GROUPS);
+        let y = grid.groups.div_ceil(x);
+        let (x, y) = (x as u32, y as u32);
+        let mut step = 0;
+        while step < steps {
+            {
+                let mut recorder = context.recorder();
+                while step < steps && !recorder.is_due(context) {
+                    let offset = recorder.push(bytes_of(&params(step)));
+                    // A launch itself costs some microseconds.
+                    let work = grid.work.saturating_add(context.limits.work / 5_000);
+                    recorder.work = recorder.work.saturating_add(work);
+                    let pass = recorder.pass(context)?;
+                    quietly(|| {
+                        pass.set_pipeline(&pipeline.pipeline);
+                        pass.set_bind_group(0, &bound, &[offset]);
+                        pass.dispatch_workgroups(x, y, 1);
+                    })
+                    .map_err(Error::internal)?;
+                    Counters::add(&context.counters.dispatches, 1);
+                    step += 1;
+                }
+                if recorder.is_due(context) {
+                    context.submit(&mut recorder)?;
+                }
+            }
+            // The lock is free here: waiting may call back into Python.
+            self.throttle()?;
+        }
+        Ok(())
+    }
+
+    /// Refuses what wgpu would refuse later, with the whole submission, or what a driver would do wrongly.
+    fn checked<'b>(
+        &self,
+        pipeline: &Pipeline,
+        buffers: &[&'b GpuBuffer],
+        grid: Grid,
+        uniform: usize,
+    ) -> Result<Vec<Bound<'b>>> {
+        let entry = pipeline.entry;
+        let wrong = |what: String| Err(Error::internal(format!("{}:{}: {what}", pipeline.shader, entry.name)));
+        if entry.storage().count() != buffers.len() || entry.uniform_size() as usize != uniform {
+            return wrong(format!("called with {} buffers and {uniform} bytes of parameters", buffers.len()));
+        }
+        if grid.trips > TRIPS {
+            return wrong(format!("{} loop trips in one invocation", grid.trips));
+        }
+        if grid.groups > GROUPS * GROUPS {
+            return wrong(format!("{} workgroups", grid.groups));
+        }
+        let mut blocks = Vec::with_capacity(buffers.len());
+        for (i, (binding, buffer)) in entry.storage().zip(buffers).enumerate() {
+            let alias =
+                entry.storage().zip(buffers).take(i).any(|(b, other)| {
+                    other.is_same(buffer) && (b.access, binding.access) != (Access::Read, Access::Read)
+                });
+            if alias {
+                return wrong(format!("{} is bound twice and written to", binding.name));
+            }
+            let block = buffer.block(&self.context)?;
+            let bytes = buffer.bytes().next_multiple_of(16).max(16);
+            if bytes > self.context.limits.binding {
+                return Err(Error::memory(format_args!(
+                    "{} elements of {} in one piece: a kernel on this GPU sees at most {} bytes of a tensor",
+                    buffer.len(),
+                    buffer.dtype(),
+                    self.context.limits.binding
+                ))
+                .hint("use a smaller batch or shorter pieces of the sequence"));
+            }
+            // The block was made 16 bytes at a time too, and windows begin at multiples of 256.
+            blocks.push(Bound { buffer: block, offset: buffer.offset(), size: NonZeroU64::new(bytes) });
+        }
+        Ok(blocks)
+    }
+
+    /// Hands what is recorded to the device now.
+    pub fn flush(&self) -> Result<()> {
+        self.context.check()?;
+        self.context.submit(&mut self.context.recorder())?;
+        self.throttle()
+    }
+
+    /// Waits until no more than the allowed submissions are under way.
+    fn throttle(&self) -> Result<()> {
+        loop {
+            let oldest = {
+                let recorder = self.context.recorder();
+                if recorder.in_flight.len() <= IN_FLIGHT {
+                    return Ok(());
+                }
+                recorder.in_flight.front().map(|(_, index)| index.clone())
+            };
+            match oldest {
+                Some(index) => self.wait(index)?,
+                None => return Ok(()),
+            }
+        }
+    }
+
+    /// Waits for one submission in turns of 50 ms, asking `poll` between them. No lock is held: `poll` may wait
+    /// for a lock whose holder waits for ours.
+    pub(super) fn wait(&self, index: wgpu::SubmissionIndex) -> Result<()> {
+        loop {
+            (self.poll)()?;
+            let turn = wgpu::PollType::Wait {
+                submission_index: Some(index.clone()),
+                timeout: Some(Duration::from_millis(50)),
+            };
+            match self.context.guarded("waiting", || self.context.device.poll(turn))? {
+                Ok(_) => break,
+                Err(wgpu::PollError::Timeout) => {}
+                Err(error) => return Err(Error::internal(format!("waiting: {error}"))),
+            }
+        }
+        let mut recorder = self.context.recorder();
+        let place = |i: &wgpu::SubmissionIndex| format!("{i:?}");
+        let done = recorder.in_flight.iter().position(|(_, i)| place(i) == place(&index));
+        if let Some(done) = done {
+            recorder.in_flight.drain(..=done);
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,321 @@
+//! LSTM on the GPU against plain loops in f64, and what it promises beside closeness: counts of dispatches, the
+//! same bits for a row alone, for pieces of the sequence and on every run, every element written.
+
+use super::{Lstm, LstmGrads, LstmInputs, LstmOutputGrads, LstmSpec, LstmWants, LstmWeights};
+use crate::backend::{Backend, Buffer};
+use crate::gpu::testing::{down, gpu, gpu_with, noise, up};
+use crate::gpu::{Gpu, GpuBuffer, Options};
+use crate::tensor::DType;
+
+/// Arrays of one layer, absent ones empty.
+#[derive(Clone, Debug, Default)]
+struct Layer {
+    x: Vec<f32>,
+    h0: Vec<f32>,
+    c0: Vec<f32>,
+    ih: Vec<f32>,
+    hh: Vec<f32>,
+    b_ih: Vec<f32>,
+    b_hh: Vec<f32>,
+    dy: Vec<f32>,
+    dh_n: Vec<f32>,
+    dc_n: Vec<f32>,
+}
+
+/// Bits of `case`: h0, c0, dy, dh_n, dc_n absent.
+fn layer(spec: &LstmSpec, case: u32) -> Layer {
+    let given = |bit: u32, values: Vec<f32>| if case & bit == 0 { values } else { Vec::new() };
+    let scale = (1.0 / spec.hidden as f32).sqrt();
+    let scaled = |values: Vec<f32>| values.into_iter().map(|v| v * scale).collect::<Vec<_>>();
+    let (t, b, i, h) = (spec.steps, spec.batch, spec.input, spec.hidden);
+    let bias = |seed: u64| if spec.bias { scaled(noise(seed, 4 * h)) } else { Vec::new() };
+    Layer {
+        x: noise(1, t * b * i),
+        h0: given(1, noise(2, b * h)),
+        c0: given(2, noise(3, b * h)),
+        ih: scaled(noise(4, 4 * h * i)),
+        hh: scaled(noise(5, 4 * h * h)),
+        b_ih: bias(6),
+        b_hh: bias(7),
+        dy: given(4, noise(8, t * b * h)),
+        dh_n: given(8, noise(9, b * h)),
+        dc_n: given(16, noise(10, b * h)),
+    }
+}
+
+fn spec(steps: usize, batch: usize, input: usize, hidden: usize, bias: bool) -> LstmSpec {
+    LstmSpec::new(DType::F32, steps, batch, input, hidden, bias).unwrap()
+}
+
+/// Results by name, absent ones left out.
+type Named<T> = Vec<(&'static str, Vec<T>)>;
+
+const ALL: LstmWants = LstmWants { dx: true, states: true, weights: true };
+
+fn inputs(gpu: &Gpu, l: &Layer) -> LstmInputs<GpuBuffer> {
+    let some = |values: &Vec<f32>| (!values.is_empty()).then(|| up(gpu, values));
+    let bias = (!l.b_ih.is_empty()).then(|| (up(gpu, &l.b_ih), up(gpu, &l.b_hh)));
+    LstmInputs {
+        x: up(gpu, &l.x),
+        h0: some(&l.h0),
+        c0: some(&l.c0),
+        weights: LstmWeights { ih: up(gpu, &l.ih), hh: up(gpu, &l.hh), bias },
+    }
+}
+
+fn run(gpu: &Gpu, spec: &LstmSpec, l: &Layer, wants: LstmWants) -> Named<f32> {
+    let inputs = inputs(gpu, l);
+    assert!(inputs.fit(spec));
+    let some = |values: &Vec<f32>| (!values.is_empty()).then(|| up(gpu, values));
+    let grads = LstmOutputGrads { dy: some(&l.dy), dh_n: some(&l.dh_n), dc_n: some(&l.dc_n) };
+    let (out, saved) = gpu.lstm_forward(spec, &inputs, true).unwrap();
+    let g = gpu.lstm_backward(spec, &inputs, saved.unwrap(), &grads, wants).unwrap();
+    let mut named = vec![("y", down(gpu, &out.y)), ("h_n", down(gpu, &out.h_n)), ("c_n", down(gpu, &out.c_n))];
+    let LstmGrads { dx, dh0, dc0, dweights, dbias } = g;
+    let (dw_ih, dw_hh) = dweights.unzip();
+    for (name, buffer) in [("dx", dx), ("dh0", dh0), ("dc0", dc0), ("dW_ih", dw_ih), ("dW_hh", dw_hh), ("db", dbias)] {
+        named.extend(buffer.map(|b| (name, down(gpu, &b))));
+    }
+    named
+}
+
+fn sigmoid(x: f64) -> f64 {
+    1.0 / (1.0 + (-x).exp())
+}
+
+/// The equations of mod.rs, in order.
+fn exact(spec: &LstmSpec, l: &Layer) -> Named<f64> {
+    let (steps, batch, input, hidden) = (spec.steps, spec.batch, spec.input, spec.hidden);
+    let wide = |v: &Vec<f32>, len: usize| -> Vec<f64> {
+        if v.is_empty() { vec![0.0; len] } else { v.iter().map(|&x| f64::from(x)).collect() }
+    };
+    let state = batch * hidden;
+    let x = wide(&l.x, 0);
+    let (ih, hh) = (wide(&l.ih, 0), wide(&l.hh, 0));
+    let (b_ih, b_hh) = (wide(&l.b_ih, 4 * hidden), wide(&l.b_hh, 4 * hidden));
+    // Slot t + 1 holds step t.
+    let mut h = wide(&l.h0, state);
+    let mut c = wide(&l.c0, state);
+    let mut gates = vec![0.0; steps * 4 * state];
+    for t in 0..steps {
+        for b in 0..batch {
+            for r in 0..4 * hidden {
+                let mut a = b_ih[r] + b_hh[r];
+                for k in 0..input {
+                    a += ih[r * input + k] * x[(t * batch + b) * input + k];
+                }
+                for k in 0..hidden {
+                    a += hh[r * hidden + k] * h[t * state + b * hidden + k];
+                }
+                gates[(t * batch + b) * 4 * hidden + r] = if r / hidden == 2 { a.tanh() } else { sigmoid(a) };
+            }
+        }
+        for b in 0..batch {
+            for j in 0..hidden {
+                let gate = |g: usize| gates[(t * batch + b) * 4 * hidden + g * hidden + j];
+                let cell = gate(1) * c[t * state + b * hidden + j] + gate(0) * gate(2);
+                c.push(cell);
+                h.push(gate(3) * cell.tanh());
+            }
+        }
+    }
+    let mut dh = wide(&l.dh_n, state);
+    let mut dc = wide(&l.dc_n, state);
+    let dy = wide(&l.dy, steps * state);
+    let mut dx = vec![0.0; x.len()];
+    let (mut dw_ih, mut dw_hh, mut db) = (vec![0.0; ih.len()], vec![0.0; hh.len()], vec![0.0; 4 * hidden]);
+    for t in (0..steps).rev() {
+        let mut earlier = vec![0.0; state];
+        for b in 0..batch {
+            let mut da = vec![0.0; 4 * hidden];
+            for j in 0..hidden {
+                let at = b * hidden + j;
+                let gate = |g: usize| gates[(t * batch + b) * 4 * hidden + g * hidden + j];
+                let (i, f, g, o) = (gate(0), gate(1), gate(2), gate(3));
+                let squashed = c[(t + 1) * state + at].tanh();
+                let above = dh[at] + dy[t * state + at];
+                let d = dc[at] + above * o * (1.0 - squashed * squashed);
+                da[j] = d * g * i * (1.0 - i);
+                da[hidden + j] = d * c[t * state + at] * f * (1.0 - f);
+                da[2 * hidden + j] = d * i * (1.0 - g * g);
+                da[3 * hidden + j] = above * squashed * o * (1.0 - o);
+                dc[at] = d * f;
+            }
+            for r in 0..4 * hidden {
+                db[r] += da[r];
+                for k in 0..input {
+                    dx[(t * batch + b) * input + k] += da[r] * ih[r * input + k];
+                    dw_ih[r * input + k] += da[r] * x[(t * batch + b) * input + k];
+                }
+                for k in 0..hidden {
+                    earlier[b * hidden + k] += da[r] * hh[r * hidden + k];
+                    dw_hh[r * hidden + k] += da[r] * h[t * state + b * hidden + k];
+                }
+            }
+        }
+        dh = earlier;
+    }
+    let last = |v: &Vec<f64>| v[steps * state..].to_vec();
+    let mut named = vec![("y", h[state..].to_vec()), ("h_n", last(&h)), ("c_n", last(&c))];
+    named.extend([("dx", dx), ("dh0", dh), ("dc0", dc), ("dW_ih", dw_ih), ("dW_hh", dw_hh)]);
+    if spec.bias {
+        named.push(("db", db));
+    }
+    named
+}
+
+/// 2e-6 of the largest magnitude, 5e-6 for gradients of weights, which are sums over all rows; `factor` times that
+/// for sums over tens of thousands of rows (S-159).
+fn close(got: &Named<f32>, exact: &Named<f64>, factor: f64, what: &str) {
+    for (name, got) in got {
+        let (_, exact) = exact.iter().find(|(n, _)| n == name).unwrap();
+        assert_eq!(got.len(), exact.len(), "{what}: {name}");
+        let largest = exact.iter().fold(1e-30f64, |m, x| m.max(x.abs()));
+        let tolerance = if matches!(*name, "dW_ih" | "dW_hh" | "db") { 5e-6 * factor } else { 2e-6 };
+        for (i, (got, exact)) in got.iter().zip(exact).enumerate() {
+            let error = (f64::from(*got) - exact).abs() / largest;
+            assert!(error <= tolerance, "{what}: {name}[{i}] is {got}, not {exact}: {error:.2e} of the largest");
+        }
+    }
+}
+
+#[test]
+fn close_to_f64() {
+    let Some(gpu) = gpu() else { return };
+    for (case, (t, b, i, h)) in
+        [(1, 1, 1, 1), (7, 3, 5, 33), (4, 4, 64, 64), (3, 5, 2, 65), (37, 2, 20, 16), (2, 9, 130, 3), (1, 2, 3, 4)]
+            .into_iter()
+            .enumerate()
+    {
+        let spec = spec(t, b, i, h, case % 2 == 0);
+        let l = layer(&spec, 0);
+        close(&run(&gpu, &spec, &l, ALL), &exact(&spec, &l), 1.0, &format!("{t}x{b}x{i}x{h}"));
+    }
+}
+
+#[test]
+fn every_subset_of_what_is_given_and_wanted() {
+    let Some(gpu) = gpu() else { return };
+    for steps in [1, 3] {
+        let spec = spec(steps, 2, 3, 5, true);
+        for case in 0..32 {
+            let l = layer(&spec, case);
+            let expected = exact(&spec, &l);
+            let wants = LstmWants { dx: case % 3 != 0, states: case % 5 != 0, weights: case % 2 == 0 };
+            let got = run(&gpu, &spec, &l, wants);
+            let asked = 3 + usize::from(wants.dx) + 2 * usize::from(wants.states) + 3 * usize::from(wants.weights);
+            assert_eq!(got.len(), asked);
+            close(&got, &expected, 1.0, &format!("{steps} steps, case {case}"));
+        }
+    }
+}
+
+// S-30
+#[test]
+fn no_steps_or_no_rows() {
+    let Some(gpu) = gpu() else { return };
+    for (t, b) in [(0, 2), (3, 0), (0, 0)] {
+        for case in [0, 31] {
+            let spec = spec(t, b, 3, 4, true);
+            let l = layer(&spec, case);
+            let got = run(&gpu, &spec, &l, ALL);
+            close(&got, &exact(&spec, &l), 1.0, &format!("{t} steps, {b} rows, case {case}"));
+            assert_eq!(got.len(), 9);
+        }
+    }
+}
+
+#[test]
+fn inference_gives_the_bits_of_training() {
+    let Some(gpu) = gpu() else { return };
+    let spec = spec(9, 3, 4, 10, true);
+    let inputs = inputs(&gpu, &layer(&spec, 0));
+    let (trained, saved) = gpu.lstm_forward(&spec, &inputs, true).unwrap();
+    let (inferred, none) = gpu.lstm_forward(&spec, &inputs, false).unwrap();
+    assert!(saved.is_some() && none.is_none());
+    for (a, b) in [(&trained.y, &inferred.y), (&trained.h_n, &inferred.h_n), (&trained.c_n, &inferred.c_n)] {
+        assert_eq!(down(&gpu, a), down(&gpu, b));
+    }
+}
+
+#[test]
+fn a_row_alone_is_the_row_in_a_batch_and_runs_agree() {
+    let Some(gpu) = gpu() else { return };
+    let (t, b, i, h) = (6, 7, 5, 34);
+    let whole = spec(t, b, i, h, true);
+    let l = layer(&whole, 0);
+    let all = run(&gpu, &whole, &l, ALL);
+    assert_eq!(all, run(&gpu, &whole, &l, ALL), "twice");
+    let row = |v: &[f32], width: usize, b_at: usize| -> Vec<f32> {
+        v.chunks(width).skip(b_at).step_by(b).flatten().copied().collect()
+    };
+    for r in [0, 3, 6] {
+        let one = Layer {
+            x: row(&l.x, i, r),
+            h0: row(&l.h0, h, r),
+            c0: row(&l.c0, h, r),
+            dy: row(&l.dy, h, r),
+            dh_n: row(&l.dh_n, h, r),
+            dc_n: row(&l.dc_n, h, r),
+            ..l.clone()
+        };
+        let alone = run(&gpu, &spec(t, 1, i, h, true), &one, LstmWants { weights: false, ..ALL });
+        for (name, got) in alone {
+            let (_, batch) = all.iter().find(|(n, _)| *n == name).unwrap();
+            assert_eq!(got, row(batch, if name == "dx" { i } else { h }, r), "{name}, row {r}");
+        }
+    }
+}
+
+// A binding smaller than the sequence: pieces, with the bits of the whole.
+#[test]
+fn pieces_of_the_sequence_change_no_bit() {
+    let Some(gpu) = gpu() else { return };
+    let Some(small) = gpu_with(Options { binding: Some(16 << 10), poison: true, ..Options::default() }) else { return };
+    let spec = spec(23, 3, 7, 21, true);
+    let l = layer(&spec, 0);
+    assert!(spec.gates().iter().product::<usize>() * 4 > 16 << 10);
+    assert_eq!(run(&small, &spec, &l, ALL), run(&gpu, &spec, &l, ALL));
+    let huge = LstmSpec::new(DType::F32, 1, 1200, 7, 21, true).unwrap();
+    let inputs = inputs(&small, &layer(&huge, 0));
+    assert_eq!(small.lstm_forward(&huge, &inputs, true).unwrap_err().kind, crate::error::Kind::Memory);
+}
+
+// The recurrent weights are packed once, until they change.
+#[test]
+fn few_dispatches_and_one_submission() {
+    let Some(gpu) = gpu_with(Options::default()) else { return };
+    let spec = spec(50, 4, 8, 16, true);
+    let l = layer(&spec, 0);
+    let inputs = inputs(&gpu, &l);
+    let dy = up(&gpu, &l.dy);
+    for packs in [1, 0] {
+        gpu.context().take_counts();
+        let (_, saved) = gpu.lstm_forward(&spec, &inputs, true).unwrap();
+        let forward = gpu.context().take_counts();
+        assert_eq!((forward.dispatches, forward.submits), (50 + 1 + packs, 0));
+        let grads = LstmOutputGrads { dy: Some(dy.clone()), dh_n: None, dc_n: None };
+        let g = gpu.lstm_backward(&spec, &inputs, saved.unwrap(), &grads, ALL).unwrap();
+        let backward = gpu.context().take_counts();
+        assert_eq!((backward.dispatches, backward.submits, backward.bytes_back), (50 + 6, 0, 0));
+        down(&gpu, &g.dc0.unwrap());
+        assert_eq!(gpu.context().take_counts().submits, 1);
+    }
+    let before = down(&gpu, &gpu.lstm_forward(&spec, &inputs, false).unwrap().0.y);
+    gpu.assign(&inputs.weights.hh, &gpu.zeros(DType::F32, inputs.weights.hh.len()).unwrap()).unwrap();
+    gpu.context().take_counts();
+    let after = down(&gpu, &gpu.lstm_forward(&spec, &inputs, false).unwrap().0.y);
+    assert_eq!(gpu.context().take_counts().dispatches, 52);
+    assert_ne!(before, after);
+}
+
+// Grids around 65,535, where one dimension ends, and sums longer than one dispatch may take.
+#[test]
+fn very_many_rows() {
+    let Some(gpu) = gpu() else { return };
+    for (t, b) in [(1, 65_535), (1, 65_536), (1, 70_000), (7, 10_000), (35_000, 2)] {
+        let spec = spec(t, b, 1, 2, true);
+        let l = layer(&spec, 0);
+        close(&run(&gpu, &spec, &l, ALL), &exact(&spec, &l), 4.0, &format!("{t} steps, {b} rows"));
+    }
+}
