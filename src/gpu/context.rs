@@ -142,6 +142,11 @@ impl Context {
         &self.info
     }
 
+    /// The adapter's place in the list of adapters.
+    pub fn index(&self) -> usize {
+        self.index
+    }
+
     /// Never the same for two contexts of one process.
     pub fn generation(&self) -> u64 {
         self.generation
