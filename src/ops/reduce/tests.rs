@@ -11,7 +11,7 @@ fn buffer<T: Element>(values: &[T]) -> CpuBuffer {
     fresh.done()
 }
 
-fn numbers(n: usize) -> Vec<f32> {
+pub(super) fn numbers(n: usize) -> Vec<f32> {
     (0..n as u64)
         .map(|i| crate::tensor::uniform(crate::tensor::Philox { seed: 9, stream: 1 }.word(i)) * 2.0 - 0.9)
         .collect()
@@ -54,7 +54,7 @@ fn worked_by_hand() {
 }
 
 /// Shape and summed axes.
-const CASES: &[(&[usize], &[isize])] = &[
+pub(super) const CASES: &[(&[usize], &[isize])] = &[
     (&[1], &[0]),
     (&[15], &[0]),
     (&[16], &[0]),
