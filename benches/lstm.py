@@ -27,6 +27,7 @@ import torch  # noqa: E402
 
 import seqcore  # noqa: E402
 from paired import HEADER, Row, paired  # noqa: E402
+from seqcore import _core  # noqa: E402
 
 torch.set_num_threads(threads)
 seqcore.set_num_threads(threads)
@@ -91,7 +92,8 @@ def step(h: int) -> list[Row]:
     x, tx = arrays(1, 1, h)
     state = seqcore.Tensor(np.full((1, 1, h), 0.1, np.float32)), seqcore.Tensor(np.full((1, 1, h), 0.2, np.float32))
     tstate = torch.full((1, 1, h), 0.1), torch.full((1, 1, h), 0.2)
-    bare = ours.bare_step(batch=1)
+    names = ("weight_ih_l0", "weight_hh_l0", "bias_ih_l0", "bias_hh_l0")
+    bare = _core.LstmStep(*(getattr(ours, name) for name in names), batch=1)
     row, out = x[0].copy(), np.empty((1, h), np.float32)
 
     def run_ours() -> None:

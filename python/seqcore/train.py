@@ -291,8 +291,10 @@ class Trainer:
             now = time.monotonic()
             if self.finished(epochs, steps) or (deadline is not None and now >= deadline):
                 return
-            due = (save_seconds and now - saved_at >= save_seconds) or (
-                save_steps and self.steps - saved_step >= save_steps
+            made = self.steps - saved_step
+            due = made and (
+                (save_seconds is not None and now - saved_at >= save_seconds)
+                or (save_steps is not None and made >= save_steps)
             )
             if path is not None and due:
                 self._report(watcher)
@@ -349,7 +351,7 @@ class Trainer:
             "awaiting_validation": awaiting,
         }
         state = {} if self._state is None else dict(zip(("h", "c"), self._state, strict=True))
-        save(path, self.model, self.optimizer, config={**self.model.config(), "training": training}, tensors=state)
+        save(path, self.model, self.optimizer, config={**self.model.config(), "training": training}, state=state)
 
     @classmethod
     def resume(cls, model: nn.Module, ids: np.ndarray, checkpoint, path: str | os.PathLike) -> Self:
@@ -372,7 +374,7 @@ class Trainer:
         if position["window"] >= len(trainer.streams):
             raise _no_training(path, f"window {position['window']} of {len(trainer.streams)}")
         shape = (model.lstm.num_layers, trainer.streams.batch, model.lstm.hidden_size)
-        state = [checkpoint.tensors.get(name) for name in ("h", "c")]
+        state = [checkpoint.state.get(name) for name in ("h", "c")]
         if any((part is None) != (position["window"] == 0) for part in state):
             raise _no_training(path, "a carried state where none can be, or none where one must")
         if position["window"]:
@@ -413,7 +415,8 @@ def training_in(checkpoint, path: str | os.PathLike) -> dict:
     Raises:
         CheckpointError: there is none, or it is not what a `Trainer` writes.
     """
-    training = (checkpoint.config or {}).get("training")
+    config = checkpoint.config
+    training = config.get("training") if isinstance(config, dict) else None
     if training is None or checkpoint.optimizer is None:
         raise CheckpointError(
             f"{os.fspath(path)}: the file holds no training to go on with. Hint: --init starts anew from its weights."

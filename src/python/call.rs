@@ -196,9 +196,14 @@ impl<'py> Call<'py> {
         self.device.as_ref().map_or(Device::Cpu, |(device, _)| *device)
     }
 
-    /// Says where the call will run when it has no tensors.
-    pub fn on(mut self, device: Device) -> Call<'py> {
-        self.device.get_or_insert_with(|| (device, "device".into()));
+    /// Whether an argument said where the call will run.
+    pub fn is_placed(&self) -> bool {
+        self.device.is_some()
+    }
+
+    /// Says where the call will run, and by which argument.
+    pub fn on(mut self, device: Device, by: &str) -> Call<'py> {
+        self.device.get_or_insert_with(|| (device, by.into()));
         self
     }
 

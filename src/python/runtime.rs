@@ -65,33 +65,32 @@ fn set_num_threads(n: i64) -> PyResult<()> {
 fn cpu_info(py: Python<'_>) -> PyResult<Bound<'_, PyDict>> {
     let info = PyDict::new(py);
     info.set_item("isa", cpu::isa()?.name())?;
-    info.set_item("available", cpu::Isa::available().into_iter().map(cpu::Isa::name).collect::<Vec<_>>())?;
+    info.set_item("features", cpu::Isa::available().into_iter().map(cpu::Isa::name).collect::<Vec<_>>())?;
     info.set_item("threads", cpu::num_threads())?;
     Ok(info)
 }
 
-/// The adapters that "gpu:0", "gpu:1", … name, as dicts; empty where there is none. No device is opened.
+/// The devices of this machine, as dicts: the CPU, then the adapters that "gpu:0", "gpu:1", … name. None is opened.
 #[pyfunction]
-fn adapters(py: Python<'_>) -> PyResult<Vec<Bound<'_, PyDict>>> {
+fn devices(py: Python<'_>) -> PyResult<Vec<Bound<'_, PyDict>>> {
+    let processor = PyDict::new(py);
+    processor.set_item("device", "cpu")?;
+    processor.set_item("type", "cpu")?;
+    #[allow(unused_mut)]
+    let mut all = vec![processor];
     #[cfg(feature = "gpu")]
-    {
-        let describe = |(index, adapter): (usize, crate::gpu::AdapterInfo)| {
-            let info = PyDict::new(py);
-            info.set_item("device", format!("gpu:{index}"))?;
-            info.set_item("name", adapter.name)?;
-            info.set_item("type", adapter.kind)?;
-            info.set_item("backend", adapter.backend)?;
-            info.set_item("driver", adapter.driver)?;
-            info.set_item("driver_info", adapter.driver_info)?;
-            Ok(info)
-        };
-        py.detach(crate::gpu::adapters)?.into_iter().enumerate().map(describe).collect()
+    for (index, adapter) in py.detach(crate::gpu::adapters)?.into_iter().enumerate() {
+        let info = PyDict::new(py);
+        info.set_item("device", format!("gpu:{index}"))?;
+        info.set_item("type", adapter.kind)?;
+        info.set_item("hardware", !adapter.is_software)?;
+        info.set_item("name", adapter.name)?;
+        info.set_item("backend", adapter.backend)?;
+        info.set_item("driver", adapter.driver)?;
+        info.set_item("driver_info", adapter.driver_info)?;
+        all.push(info);
     }
-    #[cfg(not(feature = "gpu"))]
-    {
-        let _ = py;
-        Ok(Vec::new())
-    }
+    Ok(all)
 }
 
 /// What was sent to all GPUs since the last call.
@@ -129,7 +128,7 @@ pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(num_threads, module)?)?;
     module.add_function(wrap_pyfunction!(set_num_threads, module)?)?;
     module.add_function(wrap_pyfunction!(cpu_info, module)?)?;
-    module.add_function(wrap_pyfunction!(adapters, module)?)?;
+    module.add_function(wrap_pyfunction!(devices, module)?)?;
     module.add_function(wrap_pyfunction!(gpu_counters, module)?)?;
     module.add_function(wrap_pyfunction!(shaders, module)?)?;
     module.add_function(wrap_pyfunction!(remember_main_thread, module)?)

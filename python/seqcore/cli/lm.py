@@ -246,7 +246,8 @@ def _initialise(model, path: str) -> None:
     from ..checkpoint import load_file
     from ..errors import CheckpointError
 
-    weights = load_file(path).model
+    found = load_file(path)
+    weights = dict(found) if found.format_version is None else found.model
     wanted = {name: tuple(value.shape) for name, value in model.state_dict().items()}
     got = {name: tuple(value.shape) for name, value in weights.items()}
     wrong = sorted(name for name in wanted.keys() | got.keys() if wanted.get(name) != got.get(name))

@@ -172,7 +172,7 @@ class LossLog:
 
     def __init__(self, path: str, kept: int | None, say: Callable[[str], None]):
         mode = "r+b" if kept is not None and os.path.exists(path) else "wb"
-        self._file = open(path, mode)  # noqa: SIM115 - open as long as training lasts
+        self._file = open(path, mode)
         if kept:
             reached = self._cut(kept)
             if reached != kept:

@@ -158,7 +158,8 @@ def _checked(checkpoint, path) -> dict:
     def bad(argument: str, expected: str, got: object) -> CheckpointError:
         return CheckpointError(f"{os.fspath(path)}: {argument}: expected {expected}, got {str(got)[:80]}.")
 
-    config = checkpoint.config or {}
+    config = checkpoint.config if checkpoint.format_version is not None else None
+    config = config if isinstance(config, dict) else {}
     kind = config.get("model")
     if kind != "LanguageModel":
         raise bad("model", "a language model of seqcore", ascii(kind) if kind else "a file that names none")

@@ -101,18 +101,20 @@ class LSTM(Module):
         return {name: value for name, value in self.__dict__.items() if name != "_layers"}
 
     def _weights(self):
-        """Per layer the four parameters, in the order that the operation takes; remembered, as a step is short."""
+        """Per layer the four parameters, as the operation takes them; remembered, as a step is short."""
         names = ("weight_ih_l", "weight_hh_l", "bias_ih_l", "bias_hh_l")
         own = self.__dict__
         layers = [tuple([own.get(f"{name}{k}") for name in names]) for k in range(self.num_layers)]
-        own["_layers"] = layers
-        return layers
+        own["_layers"] = weights = functions.LstmWeights(layers)
+        return weights
 
     def forward(self, x, hx=None):
         """y and (h_n, c_n) of x."""
         # one short step is a few microseconds: what is usual is looked at first, and sizes are checked below
-        weights = self.__dict__.get("_layers") or self._weights()
-        dropout = self.dropout if self.dropout and self.training and len(weights) > 1 else 0.0
+        weights = self.__dict__.get("_layers")
+        if weights is None or not weights.is_current():
+            weights = self._weights()
+        dropout = self.dropout if self.dropout and self.training and self.num_layers > 1 else 0.0
         if type(hx) is tuple and len(hx) == 2:
             h0, c0 = hx
         else:

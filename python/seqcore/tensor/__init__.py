@@ -23,6 +23,7 @@ from ._optim import adam_step as adam_step
 from ._optim import clip_grad_norm as clip_grad_norm
 from ._optim import sgd_step as sgd_step
 from ._optim import zeros_like as zeros_like
+from ._recurrent import LstmWeights as LstmWeights
 from ._recurrent import lstm as lstm
 from ._shape import cat as cat
 from ._shape import stack as stack
@@ -34,6 +35,7 @@ from ._tensor import Tensor as Tensor
 from ._tensor import as_tensor as as_tensor
 
 __all__ = [
+    "LstmWeights",
     "Tensor",
     "cat",
     "cross_entropy",

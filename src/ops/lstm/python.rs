@@ -9,6 +9,7 @@ use crate::on_device;
 use crate::ops::recurrent::{self, Between, Layer, LayerGrads, Run, StackSaved, Wants};
 use crate::python::{Arg, Array, Call, Saved, normalize, owned};
 use crate::tensor::{DType, Shape};
+use pyo3::intern;
 use pyo3::prelude::*;
 use std::any::Any;
 use std::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
@@ -115,10 +116,6 @@ impl Sizes {
     }
 }
 
-fn named(name: &str, layer: Option<usize>) -> String {
-    layer.map_or_else(|| name.to_string(), |l| format!("{name}_l{l}"))
-}
-
 fn expect(op: &str, name: &str, arg: &Arg, what: &str, shape: &[usize]) -> Result<()> {
     if *arg.shape == *shape {
         return Ok(());
@@ -126,7 +123,103 @@ fn expect(op: &str, name: &str, arg: &Arg, what: &str, shape: &[usize]) -> Resul
     Err(Error::shape(op, name, format_args!("{} = {what}", Shape::from(shape)), &arg.shape))
 }
 
+/// The parameters of a stack, checked once: a module that is called for every step keeps one. It is good as long as
+/// every tensor still has the memory it had.
+#[pyclass(frozen, module = "seqcore._core")]
+struct LstmLayers {
+    layers: Layers,
+    /// the tensors, and the arrays that they had
+    owners: Vec<(Py<PyAny>, Py<PyAny>)>,
+}
+
+struct Layers {
+    /// of no steps and no rows
+    parameters: Vec<Parameters>,
+    device: Device,
+    placed: bool,
+    first: String,
+}
+
+impl Layers {
+    /// Checks what was given against itself. With `own`, parameters are called by their names without `_l0`.
+    fn read<'py>(py: Python<'py>, weights: &[Given<'py>], own: bool) -> PyResult<Layers> {
+        let mut call = Call::new(py, "lstm");
+        let mut layers = Vec::with_capacity(weights.len());
+        let (mut hidden, mut first) = (0, String::new());
+        for (l, (ih, hh, b_ih, b_hh)) in weights.iter().enumerate() {
+            let name = |n: &str| if own { n.to_string() } else { format!("{n}_l{l}") };
+            let (ih_name, hh_name) = (name("weight_ih"), name("weight_hh"));
+            let (ih, hh) = (call.float(&ih_name, ih)?, call.float(&hh_name, hh)?);
+            if l == 0 {
+                hidden = match *hh.shape.0 {
+                    [rows, h] if h > 0 && Some(rows) == h.checked_mul(4) => h,
+                    _ => return Err(Error::shape("lstm", &hh_name, "(4 * hidden_size, hidden_size)", &hh.shape).into()),
+                };
+            }
+            let width = match *ih.shape.0 {
+                [_, width] if l == 0 => width,
+                _ => hidden,
+            };
+            expect("lstm", &ih_name, &ih, "(4 * hidden_size, input_size)", &[4 * hidden, width])?;
+            expect("lstm", &hh_name, &hh, "(4 * hidden_size, hidden_size)", &[4 * hidden, hidden])?;
+            let (bi_name, bh_name) = (name("bias_ih"), name("bias_hh"));
+            let bias = match (call.optional(&bi_name, b_ih.as_ref())?, call.optional(&bh_name, b_hh.as_ref())?) {
+                (Some(bi), Some(bh)) => {
+                    expect("lstm", &bi_name, &bi, "(4 * hidden_size,)", &[4 * hidden])?;
+                    expect("lstm", &bh_name, &bh, "(4 * hidden_size,)", &[4 * hidden])?;
+                    Some((bi, bh))
+                }
+                (None, None) => None,
+                (given, _) => {
+                    let (absent, there) = if given.is_some() { (bh_name, bi_name) } else { (bi_name, bh_name) };
+                    let expected = format!("an array, as {there} is given");
+                    return Err(Error::value("lstm", &absent, expected, "None").into());
+                }
+            };
+            layers.push((LstmSpec::new(ih.dtype(), 0, 0, width, hidden, bias.is_some())?, ih, hh, bias));
+            first = if l == 0 { ih_name } else { first };
+        }
+        if layers.is_empty() {
+            return Err(Error::value("lstm", "weights", "at least one layer", "none").into());
+        }
+        let mut parameters = Vec::with_capacity(layers.len());
+        for (spec, ih, hh, bias) in layers {
+            let bias = bias.map(|(bi, bh)| PyResult::Ok((call.here(bi)?, call.here(bh)?))).transpose()?;
+            parameters.push(Parameters { spec, weights: LstmWeights { ih: call.here(ih)?, hh: call.here(hh)?, bias } });
+        }
+        Ok(Layers { parameters, device: call.device(), placed: call.is_placed(), first })
+    }
+}
+
+#[pymethods]
+impl LstmLayers {
+    /// `weights` has per layer weight_ih, weight_hh, bias_ih and bias_hh, as tensors.
+    #[new]
+    fn new<'py>(py: Python<'py>, weights: Vec<Given<'py>>) -> PyResult<LstmLayers> {
+        let mut owners = Vec::new();
+        for (ih, hh, b_ih, b_hh) in &weights {
+            for tensor in [Some(ih), Some(hh), b_ih.as_ref(), b_hh.as_ref()].into_iter().flatten() {
+                if let Some(array) = tensor.getattr_opt(intern!(py, "_array"))? {
+                    owners.push((tensor.clone().unbind(), array.unbind()));
+                }
+            }
+        }
+        Ok(LstmLayers { layers: Layers::read(py, &weights, false)?, owners })
+    }
+
+    /// Whether every tensor still has the memory it had.
+    fn is_current(&self, py: Python<'_>) -> PyResult<bool> {
+        for (tensor, array) in &self.owners {
+            if !tensor.bind(py).getattr(intern!(py, "_array"))?.is(array) {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+}
+
 /// y, h_n, c_n and, with `save`, what `lstm_backward` needs, of a stack of layers: x (T, B, I), states (L, B, H).
+/// `weights` are `LstmLayers`, or per layer weight_ih, weight_hh, bias_ih and bias_hh.
 ///
 /// With `own` the caller may write to every array given and returned: `saved` keeps copies, and parameters are
 /// called by their names without `_l0`.
@@ -137,58 +230,36 @@ fn lstm<'py>(
     x: &Bound<'py, PyAny>,
     h0: Option<&Bound<'py, PyAny>>,
     c0: Option<&Bound<'py, PyAny>>,
-    weights: Vec<Given<'py>>,
+    weights: &Bound<'py, PyAny>,
     dropout: f64,
     seed: u64,
     stream: u64,
     save: bool,
     own: bool,
 ) -> PyResult<(Array, Array, Array, Option<LstmSaved>)> {
-    let mut call = Call::new(x.py(), "lstm");
-    let x = call.float("x", x)?;
-    let [steps, batch, input] = *x.shape.0 else {
-        return Err(Error::shape("lstm", "x", "(T, B, input_size)", &x.shape).into());
-    };
-    let mut layers = Vec::with_capacity(weights.len());
-    let mut hidden = 0;
-    for (l, (ih, hh, b_ih, b_hh)) in weights.iter().enumerate() {
-        let name = |n: &str| named(n, (!own).then_some(l));
-        let (ih_name, hh_name) = (name("weight_ih"), name("weight_hh"));
-        let (ih, hh) = (call.float(&ih_name, ih)?, call.float(&hh_name, hh)?);
-        if l == 0 {
-            hidden = match *hh.shape.0 {
-                [rows, h] if rows.checked_div(4) == Some(h) && rows % 4 == 0 && h > 0 => h,
-                _ => return Err(Error::shape("lstm", &hh_name, "(4 * hidden_size, hidden_size)", &hh.shape).into()),
-            };
+    let read;
+    let layers = match weights.cast_exact::<LstmLayers>() {
+        Ok(kept) => &kept.get().layers,
+        Err(_) => {
+            read = Layers::read(x.py(), &weights.extract::<Vec<Given<'py>>>()?, own)?;
+            &read
         }
-        let width = if l == 0 { input } else { hidden };
-        if l == 0 && ih.shape.len() == 2 && ih.shape[0] == 4 * hidden && ih.shape[1] != input {
-            return Err(Error::shape("lstm", "x", format_args!("(T, B, {})", ih.shape[1]), &x.shape)
-                .hint(format!("the last axis is the feature axis; this layer has input_size={}", ih.shape[1]))
+    };
+    let bottom = &layers.parameters[0].spec;
+    let mut call = Call::new(x.py(), "lstm").of(bottom.dtype, &layers.first);
+    if layers.placed {
+        call = call.on(layers.device, &layers.first);
+    }
+    let x = call.float("x", x)?;
+    let (steps, batch, input, hidden) = match *x.shape.0 {
+        [steps, batch, input] if input == bottom.input => (steps, batch, input, bottom.hidden),
+        _ => {
+            return Err(Error::shape("lstm", "x", format_args!("(T, B, {})", bottom.input), &x.shape)
+                .hint(format!("the last axis is the feature axis; this layer has input_size={}", bottom.input))
                 .into());
         }
-        expect("lstm", &ih_name, &ih, "(4 * hidden_size, input_size)", &[4 * hidden, width])?;
-        expect("lstm", &hh_name, &hh, "(4 * hidden_size, hidden_size)", &[4 * hidden, hidden])?;
-        let (bi_name, bh_name) = (name("bias_ih"), name("bias_hh"));
-        let bias = match (call.optional(&bi_name, b_ih.as_ref())?, call.optional(&bh_name, b_hh.as_ref())?) {
-            (Some(bi), Some(bh)) => {
-                expect("lstm", &bi_name, &bi, "(4 * hidden_size,)", &[4 * hidden])?;
-                expect("lstm", &bh_name, &bh, "(4 * hidden_size,)", &[4 * hidden])?;
-                Some((bi, bh))
-            }
-            (None, None) => None,
-            (given, _) => {
-                let (absent, there) = if given.is_some() { (bh_name, bi_name) } else { (bi_name, bh_name) };
-                return Err(Error::value("lstm", &absent, format_args!("an array, as {there} is given"), "None").into());
-            }
-        };
-        let spec = LstmSpec::new(x.dtype(), steps, batch, width, hidden, bias.is_some())?;
-        layers.push((spec, ih, hh, bias));
-    }
-    if layers.is_empty() {
-        return Err(Error::value("lstm", "weights", "at least one layer", "none").into());
-    }
-    let sizes = Sizes { steps, batch, input, hidden, layers: layers.len(), dtype: x.dtype() };
+    };
+    let sizes = Sizes { steps, batch, input, hidden, layers: layers.parameters.len(), dtype: x.dtype() };
     let mut state = |name: &str, value: Option<&Bound<'py, PyAny>>| -> PyResult<Option<Arg>> {
         let arg = call.optional(name, value)?;
         if let Some(arg) = &arg {
@@ -201,10 +272,16 @@ fn lstm<'py>(
     let device = call.device();
     let here = |arg: Option<Arg>| arg.map(|arg| call.here(arg)).transpose();
     let (x, initial) = (call.here(x)?, [here(h0)?, here(c0)?]);
-    let mut parameters = Vec::with_capacity(layers.len());
-    for (spec, ih, hh, bias) in layers {
-        let bias = bias.map(|(bi, bh)| PyResult::Ok((call.here(bi)?, call.here(bh)?))).transpose()?;
-        parameters.push(Parameters { spec, weights: LstmWeights { ih: call.here(ih)?, hh: call.here(hh)?, bias } });
+    let mut parameters = Vec::with_capacity(layers.parameters.len());
+    for Parameters { spec, weights } in &layers.parameters {
+        let spec = LstmSpec::new(spec.dtype, steps, batch, spec.input, spec.hidden, spec.bias)?;
+        let mut weights = weights.clone();
+        if !layers.placed {
+            let here = |s: Storage| call.here(Arg { shape: Shape::from([s.len()]), storage: s });
+            let bias = weights.bias.map(|(bi, bh)| PyResult::Ok((here(bi)?, here(bh)?))).transpose()?;
+            weights = LstmWeights { ih: here(weights.ih)?, hh: here(weights.hh)?, bias };
+        }
+        parameters.push(Parameters { spec, weights });
     }
     let between = Between { p: dropout, seed, stream };
     let ns = parameters.iter().map(|p| p.spec.flops()).fold(0u64, u64::saturating_add) / 30;
@@ -325,7 +402,7 @@ fn lstm_backward<'py>(
 ) -> PyResult<(Option<Array>, Option<Array>, Option<Array>, Option<Vec<(Array, Array, Option<Array>)>>)> {
     let this = saved.get();
     let sizes = this.sizes;
-    let mut call = Call::new(saved.py(), "lstm_backward").on(this.device).of(sizes.dtype, "x");
+    let mut call = Call::new(saved.py(), "lstm_backward").on(this.device, "x").of(sizes.dtype, "x");
     let mut grad = |name: &str, value: Option<&Bound<'py, PyAny>>, what: &str, shape: Shape| -> PyResult<Option<Arg>> {
         let arg = call.optional(name, value)?;
         if let Some(arg) = &arg {
@@ -449,9 +526,7 @@ impl LstmStep {
         let mut call = Call::new(py, OP).of(DType::F32, "the weights");
         let x = call.float("x", x)?;
         expect(OP, "x", &x, "(B, input_size)", &[this.batch, this.input])?;
-        let Storage::Cpu(x) = x.storage else {
-            return Err(Error::argument(Kind::Device, OP, "x", "an array on cpu", call.device()).into());
-        };
+        let x = crate::cpu::Cpu::quiet().get(&x.storage)?;
         let shape = this.states();
         let (result, start) = match out {
             Some(given) => {
@@ -506,6 +581,7 @@ impl LstmStep {
 
 pub(crate) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<LstmSaved>()?;
+    module.add_class::<LstmLayers>()?;
     module.add_class::<LstmStep>()?;
     module.add_function(wrap_pyfunction!(lstm, module)?)?;
     module.add_function(wrap_pyfunction!(lstm_backward, module)?)
