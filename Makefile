@@ -132,9 +132,12 @@ ifeq ($(wildcard /usr/share/vulkan/icd.d/*.json /etc/vulkan/icd.d/*.json /usr/lo
 endif
 endif
 
-.PHONY: test-rust
-test-rust:
-	cargo test --locked -- --show-output | $(PYTHON) tools/rust_skips.py
+.PHONY: test-rust test-rust-alone test-rust-gpu
+test-rust: test-rust-alone test-rust-gpu
+test-rust-alone:
+	@echo "== cargo test"
+	@cargo test --locked -- --show-output | $(PYTHON) tools/rust_skips.py
+test-rust-gpu:
 	@echo "== cargo test --features gpu,testing"
 	@$(GPU_ENV) cargo test --locked --features gpu,testing -- --show-output | $(PYTHON) tools/rust_skips.py
 

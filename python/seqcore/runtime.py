@@ -41,12 +41,14 @@ _random = _Random()
 def devices():
     """The devices of this machine: a list of dicts, the CPU first, then every GPU adapter.
 
+    Each has `device`, the name that `device=` takes, `name` and `type` ("cpu" for a GPU that is software).
+
     Example:
         >>> import seqcore
         >>> seqcore.devices()[0]["device"]
         'cpu'
     """
-    return _core.devices()
+    return [{"device": "cpu", "name": _core.cpu_info()["isa"], "type": "cpu"}, *_core.adapters()]
 
 
 def place(device):
@@ -62,7 +64,7 @@ def place(device):
     if not isinstance(device, str):
         raise TypeError(message("device", "device", "a string or None", type(device).__name__))
     if device == "auto":
-        return next((d["device"] for d in _core.devices() if d.get("hardware")), "cpu")
+        return next((a["device"] for a in _core.adapters() if "gpu" in a["type"].lower()), "cpu")
     if device == "gpu":
         return "gpu:0"
     number = device.removeprefix("gpu:")

@@ -10,19 +10,20 @@
 
 use super::Cpu;
 use super::lanes::{Kernel, Lanes, launch};
-use super::memory::Fresh;
 use super::pack::{Panels, Shared, share};
 use super::tile::{Blocks, Left, PANEL, joined, joined_lone, lone_row, tile};
 use crate::by_rows;
 use crate::error::{Error, Result};
 use crate::tensor::elements;
 
+pub use super::gradient::{Segment, accumulate};
+
 /// Rows of the left side that are multiplied by all panels before the next are: they stay in the second level of
 /// cache, and panels are read from further away once in so many rows.
 const ROWS_AT_ONCE: usize = 240;
 
 /// Below so many multiplications a team does not pay (some 20 µs of one core).
-const WORTH_A_TEAM: usize = 1 << 20;
+pub(super) const WORTH_A_TEAM: usize = 1 << 20;
 
 /// What the chains of a product start from.
 #[derive(Clone, Copy, Debug)]
@@ -240,218 +241,6 @@ pub unsafe fn store_columns<L: Lanes>(v: &[L; PANEL], row: *mut f32, p: usize, n
                 v.store(row.add(at));
             } else if at < n {
                 v.store_first(row.add(at), n - at);
-            }
-        }
-    }
-}
-
-/// Rows that a weight gradient sums over: `dy` (steps, batch, n) and `x` (steps, batch, k), steps descending,
-/// batch ascending. A linear layer has one step.
-#[derive(Clone, Copy, Debug)]
-pub struct Segment<'a> {
-    /// gradients of the outputs
-    pub dy: &'a [f32],
-    /// the inputs
-    pub x: &'a [f32],
-    /// outer axis, walked backwards
-    pub steps: usize,
-    /// inner axis, walked forwards
-    pub batch: usize,
-}
-
-/// Columns of dy that are packed at once: a cache line.
-const GROUP: usize = 16;
-/// Rows between two visits to dW, and how large the packed rows of x may become (bytes).
-const CHUNK: usize = 384;
-const CHUNK_BYTES: usize = 400 << 10;
-
-/// `dw` (n, k) += dyᵀ x and, if given, `db` (n) += Σ dy, each element one chain over the rows of all segments in
-/// their order; from zero instead of what is there with `from_zero`.
-pub fn accumulate(
-    cpu: &Cpu<'_>,
-    segments: &[Segment<'_>],
-    (n, k): (usize, usize),
-    from_zero: bool,
-    dw: &mut [f32],
-    db: Option<&mut [f32]>,
-) -> Result<()> {
-    let mut total = 0usize;
-    for s in segments {
-        let rows = elements(&[s.steps, s.batch])?;
-        if elements(&[rows, n])? != s.dy.len() || elements(&[rows, k])? != s.x.len() {
-            return Err(Error::internal("a weight gradient over rows of another length"));
-        }
-        total += rows;
-    }
-    if elements(&[n, k])? != dw.len() || db.as_ref().is_some_and(|db| db.len() != n) {
-        return Err(Error::internal("a weight gradient of another size"));
-    }
-    if total == 0 || k == 0 {
-        if from_zero {
-            dw.fill(0.0);
-            if let Some(db) = db {
-                db.fill(0.0);
-            }
-        }
-        if total == 0 || k > 0 {
-            return Ok(());
-        }
-        return Err(Error::internal("a weight gradient of width 0"));
-    }
-    let isa = cpu.isa()?;
-    let width = isa.lanes() * PANEL;
-    let padded = k.div_ceil(width) * width;
-    let chunk = (CHUNK_BYTES / 4 / padded).clamp(48, CHUNK).min(total);
-    let groups = n.div_ceil(GROUP);
-    let worth = total.saturating_mul(n).saturating_mul(k) > WORTH_A_TEAM;
-    let units = if worth { cpu.threads().min(groups).max(1) } else { 1 };
-    let size = elements(&[chunk, padded + GROUP])?;
-    let mut scratch = Fresh::<f32>::new(elements(&[units, size])?)?;
-    let kernel = Accumulate {
-        segments,
-        total,
-        chunk,
-        n,
-        k,
-        padded,
-        groups: (0, groups),
-        from_zero,
-        dw: dw.as_mut_ptr(),
-        db: db.map_or(std::ptr::null_mut(), |db| db.as_mut_ptr()),
-        scratch: scratch.as_mut_ptr(),
-        first: 0,
-    };
-    // SAFETY: units write disjoint rows of `dw` and disjoint parts of the scratch.
-    let kernel = unsafe { Shared::new(kernel) };
-    // a phase a chunk, so that poll is asked in between
-    cpu.run_phases(total.div_ceil(chunk), units, |at| {
-        let groups = share(at.unit, units, groups);
-        let kernel = Accumulate {
-            groups: (groups.start, groups.end),
-            scratch: kernel.get().scratch.wrapping_add(at.unit * size),
-            first: at.phase * chunk,
-            ..kernel.get()
-        };
-        // SAFETY: sizes were checked above; units write disjoint rows of dw and have their own scratch.
-        unsafe { launch(isa, &kernel) }
-    })
-}
-
-#[derive(Clone, Copy)]
-struct Accumulate<'a> {
-    segments: &'a [Segment<'a>],
-    total: usize,
-    chunk: usize,
-    n: usize,
-    k: usize,
-    padded: usize,
-    groups: (usize, usize),
-    from_zero: bool,
-    dw: *mut f32,
-    db: *mut f32,
-    scratch: *mut f32,
-    first: usize,
-}
-
-impl Kernel for Accumulate<'_> {
-    #[inline(always)]
-    unsafe fn run<L: Lanes>(&self) {
-        let rows = self.chunk.min(self.total - self.first);
-        let mut dy = [std::ptr::null::<f32>(); CHUNK];
-        let mut x = [std::ptr::null::<f32>(); CHUNK];
-        self.find_rows(&mut dy[..rows], &mut x[..rows]);
-        let panels = self.scratch;
-        let group = self.scratch.wrapping_add(self.chunk * self.padded);
-        let width = PANEL * L::N;
-        let panel_size = rows * width;
-        // SAFETY: `accumulate` checked sizes and gave scratch for a chunk; columns past the end are masked.
-        unsafe {
-            for p in 0..self.padded / width {
-                for (i, &x) in x[..rows].iter().enumerate() {
-                    let to = panels.add(p * panel_size + i * width);
-                    for (z, v) in load_columns::<L>(x, p, self.k).iter().enumerate() {
-                        v.store(to.add(z * L::N));
-                    }
-                }
-            }
-            for g in self.groups.0..self.groups.1 {
-                let column = g * GROUP;
-                let columns = GROUP.min(self.n - column);
-                self.pack_group::<L>(&dy[..rows], column, columns, group);
-                let blocks = Blocks::new(columns, L::ROWS);
-                for p in 0..self.padded / width {
-                    let panel = panels.add(p * panel_size);
-                    for i in 0..blocks.count() {
-                        let (r0, r) = blocks.get(i);
-                        let left = Left { at: group.add(r0), row_step: 1, k_step: GROUP };
-                        by_rows!(r, self.block::<L>(rows, left, column + r0, p, panel));
-                    }
-                }
-            }
-        }
-    }
-}
-
-impl Accumulate<'_> {
-    /// Where the rows of this chunk are, in the order of the chain.
-    fn find_rows(&self, dy: &mut [*const f32], x: &mut [*const f32]) {
-        let (mut segment, mut row) = (0, self.first);
-        for (dy, x) in dy.iter_mut().zip(x) {
-            while row >= self.segments[segment].steps * self.segments[segment].batch {
-                row -= self.segments[segment].steps * self.segments[segment].batch;
-                segment += 1;
-            }
-            let s = &self.segments[segment];
-            let at = (s.steps - 1 - row / s.batch) * s.batch + row % s.batch;
-            *dy = s.dy.as_ptr().wrapping_add(at * self.n);
-            *x = s.x.as_ptr().wrapping_add(at * self.k);
-            row += 1;
-        }
-    }
-
-    /// Copies a line of every row of dy, so that the tile walks along cache lines, and sums the lines to db.
-    #[inline(always)]
-    unsafe fn pack_group<L: Lanes>(&self, dy: &[*const f32], column: usize, columns: usize, to: *mut f32) {
-        for z in 0..GROUP / L::N {
-            let n = columns.saturating_sub(z * L::N).min(L::N);
-            let at = column + z * L::N;
-            // SAFETY: n columns from `at` are there; scratch holds all rows of a chunk.
-            unsafe {
-                let fresh = self.db.is_null() || (self.from_zero && self.first == 0) || n == 0;
-                let mut sum = if fresh { L::splat(0.0) } else { L::load_first(self.db.add(at), n) };
-                for (i, &row) in dy.iter().enumerate() {
-                    let row = row.wrapping_add(at);
-                    let v = if n == L::N { L::load(row) } else { L::load_first(row, n) };
-                    v.store(to.add(i * GROUP + z * L::N));
-                    sum = sum.add(v);
-                }
-                if !self.db.is_null() && n > 0 {
-                    sum.store_first(self.db.add(at), n);
-                }
-            }
-        }
-    }
-
-    #[inline(always)]
-    unsafe fn block<L: Lanes, const R: usize>(
-        &self,
-        rows: usize,
-        left: Left,
-        column: usize,
-        p: usize,
-        panel: *const f32,
-    ) {
-        // SAFETY: as `run`.
-        unsafe {
-            let mut acc = [[L::splat(0.0); PANEL]; R];
-            if !(self.from_zero && self.first == 0) {
-                for (r, acc) in acc.iter_mut().enumerate() {
-                    *acc = load_columns(self.dw.wrapping_add((column + r) * self.k), p, self.k);
-                }
-            }
-            tile::<L, R>(&mut acc, rows, left, panel);
-            for (r, acc) in acc.iter().enumerate() {
-                store_columns(acc, self.dw.wrapping_add((column + r) * self.k), p, self.k);
             }
         }
     }

@@ -111,6 +111,7 @@ fn weight_gradients_walk_steps_backwards() {
                 (1, 1, (1, 1), (0, 3)),
                 (37, 21, (5, 3), (1, 3)),
                 (64, 130, (201, 2), (1, 2)),
+                (90, 330, (530, 1), (3, 1)),
                 (100, 64, (1, 999), (2, 7)),
             ] {
                 let rows = |(steps, batch): (usize, usize)| steps * batch;

@@ -3,6 +3,7 @@
 
 mod flush;
 pub mod gemm;
+mod gradient;
 mod isa;
 mod lanes;
 #[cfg(target_arch = "x86_64")]

@@ -49,7 +49,7 @@ impl Gpu<'_> {
         if let Some(submission) = submission {
             self.wait(&submission)?;
         }
-        context.check()?;
+        context.answered(&|| state.load(Ordering::Acquire) != 0, self.poll)?;
         if state.load(Ordering::Acquire) != 1 {
             context.fault.lose("memory could not be mapped for reading".into());
             return Err(context.check().err().unwrap_or_else(|| Error::plain(Kind::DeviceLost, "mapping failed")));

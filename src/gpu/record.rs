@@ -16,7 +16,6 @@ use bytemuck::{NoUninit, bytes_of};
 use std::collections::VecDeque;
 use std::num::NonZeroU64;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
 
 /// Distance of parameter records: the largest alignment that a device may ask for.
 const RECORD: usize = 256;
@@ -36,7 +35,7 @@ type Bound<'b> = wgpu::BufferBinding<'b>;
 /// Something handed to the queue.
 #[derive(Clone, Debug)]
 pub(super) struct Submission {
-    number: u64,
+    pub(super) number: u64,
     pub(super) index: wgpu::SubmissionIndex,
 }
 
@@ -66,6 +65,11 @@ impl Recorder {
         self.records.resize(offset + RECORD, 0);
         // At most RECORDS * RECORD: `is_due` comes before.
         offset as u32
+    }
+
+    /// Submissions up to `number` are done.
+    pub(super) fn forget(&mut self, number: u64) {
+        self.in_flight.retain(|other| other.number > number);
     }
 
     /// The encoder with no pass open, for copies.
@@ -109,7 +113,8 @@ impl Context {
             if let Some(uniforms) = uniforms.filter(|_| !records.is_empty()) {
                 self.queue.write_buffer(uniforms, 0, &records);
             }
-            self.queue.submit(encoder.map(wgpu::CommandEncoder::finish))
+            let commands = encoder.map(wgpu::CommandEncoder::finish);
+            self.gate.beside(|| self.queue.submit(commands))
         });
         // Also after a failure: what was recorded will not run any more.
         let number = self.submissions.fetch_add(1, Ordering::AcqRel);
@@ -288,23 +293,8 @@ impl Gpu<'_> {
         }
     }
 
-    /// Waits for one submission in turns of 50 ms, asking `poll` between them. No lock is held: `poll` may wait
-    /// for a lock whose holder waits for ours.
+    /// Waits for one submission, asking the caller now and then whether to go on.
     pub(super) fn wait(&self, submission: &Submission) -> Result<()> {
-        loop {
-            (self.poll)()?;
-            let turn = wgpu::PollType::Wait {
-                submission_index: Some(submission.index.clone()),
-                timeout: Some(Duration::from_millis(50)),
-            };
-            match self.context.guarded("waiting", || self.context.device.poll(turn))? {
-                Ok(_) => break,
-                Err(wgpu::PollError::Timeout) => {}
-                Err(error) => return Err(Error::internal(format!("waiting: {error}"))),
-            }
-        }
-        // The queue runs in order: all before it are done too.
-        self.context.recorder().in_flight.retain(|other| other.number > submission.number);
-        Ok(())
+        self.context.wait(submission, self.poll)
     }
 }

@@ -1,0 +1,128 @@
+"""Which arrays are taken, and with which result (S-1 to S-10): every layout of every array argument."""
+
+import numpy as np
+import pytest
+import seqcore
+from seqcore import nn, ops
+from torch_compare import raised, rounded
+
+RNG = np.random.default_rng(5)
+
+
+def layouts(array):
+    """fault 3: the same numbers in other layouts."""
+    unaligned = np.frombuffer(b"\0" + array.tobytes(), np.uint8)[1:].view(array.dtype).reshape(array.shape)
+    record = np.zeros(array.shape, [("pad", "i1"), ("value", array.dtype)])
+    record["value"] = array
+    wide = np.zeros((*array.shape[:-1], 2 * array.shape[-1]), array.dtype)
+    wide[..., ::2] = array
+    frozen = array.copy()
+    frozen.flags.writeable = False
+    return {
+        "fortran": np.asfortranarray(array),  # S-1
+        "strided": wide[..., ::2],
+        "negative": array[..., ::-1].copy()[..., ::-1],
+        "packed": record["value"],  # S-2
+        "unaligned": unaligned,
+        "swapped": array.astype(array.dtype.newbyteorder()),  # S-4
+        "read-only": frozen,
+        "masked": np.ma.masked_array(array, np.zeros(array.shape, bool)),  # S-5
+        "list": array.tolist(),
+        "tensor": seqcore.Tensor(array),
+    }
+
+
+WEIGHTS = {
+    "weight_ih": rounded(RNG, (20, 3)),
+    "weight_hh": rounded(RNG, (20, 5)),
+    "bias_ih": rounded(RNG, (20,)),
+    "bias_hh": rounded(RNG, (20,)),
+}
+INPUTS = {"x": rounded(RNG, (7, 2, 3)), "h0": rounded(RNG, (2, 5)), "c0": rounded(RNG, (2, 5)), **WEIGHTS}
+GRADS = {"dy": rounded(RNG, (7, 2, 5)), "dh_n": rounded(RNG, (2, 5)), "dc_n": rounded(RNG, (2, 5))}
+
+
+def run(**changed):
+    given = {**INPUTS, **GRADS, **changed}
+    weights = {name: given[name] for name in WEIGHTS}
+    y, h_n, c_n, saved = ops.lstm(given["x"], given["h0"], given["c0"], weights)
+    grads = ops.lstm_backward(saved, given["dy"], given["dh_n"], given["dc_n"])
+    return {"y": y, "h_n": h_n, "c_n": c_n, **grads}
+
+
+@pytest.mark.parametrize("argument", [*INPUTS, *GRADS])
+def test_layouts(argument):
+    want = run()
+    for name, array in layouts({**INPUTS, **GRADS}[argument]).items():
+        got = run(**{argument: array})
+        for key, value in got.items():
+            assert type(value) is np.ndarray and value.flags.c_contiguous and value.flags.writeable
+            assert value.dtype == np.float32 and value.tobytes() == want[key].tobytes(), (name, key)
+
+
+def test_broadcast_and_matrix():
+    x = np.broadcast_to(np.float32(0.5), (7, 2, 3))
+    assert run(x=x)["y"].tobytes() == run(x=np.full((7, 2, 3), 0.5, np.float32))["y"].tobytes()
+    matrix = np.asmatrix(INPUTS["h0"]) if hasattr(np, "asmatrix") else INPUTS["h0"]
+    assert run(h0=matrix)["y"].tobytes() == run()["y"].tobytes()
+    assert run(x=INPUTS["x"].reshape(7, 2, 3, order="C").transpose(0, 1, 2))["y"].tobytes() == run()["y"].tobytes()  # S-7
+
+
+@pytest.mark.parametrize("argument", [*INPUTS, *GRADS])
+def test_what_is_refused(argument):
+    """fault 4, fault 5: what is no plain float array; S-3: 33 axes do not panic; S-6: nothing is converted."""
+    good = {**INPUTS, **GRADS}[argument]
+    for kind in ("i4", "i8", "u1", "?", "c8", "f2", "O", "U4", "M8[s]"):
+        bad = np.zeros(good.shape, kind)
+        assert isinstance(raised(run, **{argument: bad}), seqcore.DTypeError), kind
+    masked = np.ma.masked_array(good, np.ones(good.shape, bool))
+    assert isinstance(raised(run, **{argument: masked}), seqcore.DTypeError)
+    structured = np.zeros(good.shape, [("a", "f4")])
+    assert isinstance(raised(run, **{argument: structured}), seqcore.DTypeError)
+    other = good.astype(np.float64)
+    assert isinstance(raised(run, **{argument: other}), seqcore.DTypeError)  # S-12
+    for bad in (good[0], good[None], good[..., :-1], np.float32(1), np.ones((1,) * 33, np.float32)):
+        error = raised(run, **{argument: bad})
+        assert isinstance(error, seqcore.ShapeError), (np.shape(bad), error)
+        if np.ndim(bad) < 33:
+            assert argument in str(error) and "expected" in str(error)  # S-20
+    assert isinstance(raised(run, **{argument: [[1.0], [1.0, 2.0]]}), seqcore.ShapeError)
+
+
+def test_zero_rank_is_kept():
+    """S-8."""
+    assert seqcore.Tensor(np.float32(2)).shape == () and seqcore.exp(np.float64(0)).shape == ()
+
+
+def test_ids():
+    """S-15: any integers but bool; nothing wraps; the first offender is named."""
+    embedding = nn.Embedding(4, 2)
+    want = embedding([3, 0]).numpy()
+    for kind in ("i1", "u1", "i2", "u2", "i4", "u4", "i8", "u8", ">i4"):
+        assert np.array_equal(embedding(np.array([3, 0], kind)).numpy(), want), kind
+    for bad in ([0, -1], [4], np.array([2**63], np.uint64), np.array([0, 7, -9])):
+        assert isinstance(raised(embedding, bad), IndexError), bad
+    assert "7" in str(raised(embedding, np.array([0, 7, -9])))
+    for bad in ([1.9], [True], np.array([1 + 0j]), np.array(["1"]), np.array([None])):
+        assert isinstance(raised(embedding, bad), seqcore.DTypeError), bad
+
+
+def test_enormous_logical_shapes():
+    """fault 7: no allocation of what cannot be."""
+    huge = np.broadcast_to(np.float32(0), (2**30, 2**30))
+    for call in (lambda: seqcore.Tensor(huge), lambda: nn.Linear(2**30, 2)(huge), lambda: seqcore.exp(huge)):
+        assert isinstance(raised(call), (MemoryError, seqcore.ShapeError))
+    assert isinstance(raised(nn.Linear, 2**31, 2**31), MemoryError)
+
+
+def test_errors_leave_all_as_it_was():
+    """S-21: classes of the hierarchy, importable from seqcore."""
+    for name, base in {
+        "ShapeError": ValueError,
+        "DTypeError": TypeError,
+        "DeviceError": RuntimeError,
+        "CheckpointError": ValueError,
+        "InternalError": RuntimeError,
+    }.items():
+        assert issubclass(getattr(seqcore, name), (base,)) and issubclass(getattr(seqcore, name), seqcore.SeqcoreError)
+    assert issubclass(seqcore.DeviceLostError, seqcore.DeviceError)

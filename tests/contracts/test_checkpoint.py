@@ -1,0 +1,277 @@
+"""Checkpoints: what is saved comes back, what is damaged is refused, what was there stays (fault 24 to fault 29)."""
+
+import json
+import os
+import pickle
+import resource
+import stat
+import subprocess
+import sys
+import zipfile
+
+import numpy as np
+import pytest
+import seqcore
+from seqcore import Tensor, nn, optim
+from seqcore.runtime import get_random_state, set_random_state
+from torch_compare import raised, rounded
+
+
+def trained(steps=3, amsgrad=True):
+    seqcore.manual_seed(4)
+    module = nn.Sequential(nn.Linear(3, 5), nn.Dropout(0.3), nn.Linear(5, 2))
+    optimizer = optim.AdamW(module.parameters(), lr=0.01, amsgrad=amsgrad)
+    for _ in range(steps):
+        step(module, optimizer)
+    return module, optimizer
+
+
+def step(module, optimizer):
+    x = rounded(np.random.default_rng(0), (4, 3))
+    optimizer.zero_grad()
+    (module(x) ** 2).sum().backward()
+    optimizer.step()
+
+
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / "model.safetensors"
+
+
+def test_resumed_training_is_the_same(path):
+    """Weights, optimizer and random state come back, so that the next steps are the same bit for bit."""
+    module, optimizer = trained()
+    seqcore.save(path, module, optimizer, {"sizes": [3, 5, 2], "name": "é\n"}, state={"h": Tensor([1.0, 2.0])})
+    for _ in range(3):
+        step(module, optimizer)
+    loaded = seqcore.load_file(path)
+    assert loaded.config == {"sizes": [3, 5, 2], "name": "é\n"} and loaded.format_version == 1
+    assert loaded.state["h"].tolist() == [1.0, 2.0]
+    other, other_optimizer = trained(1)
+    other.load_state_dict(loaded.model)
+    other_optimizer.load_state_dict(loaded.optimizer)
+    set_random_state(loaded.random_state)
+    for _ in range(3):
+        step(other, other_optimizer)
+    assert get_random_state()["calls"] > 0
+    for a, b in zip(module.parameters(), other.parameters(), strict=True):
+        assert a.numpy().tobytes() == b.numpy().tobytes()
+
+
+def test_others_read_ours_and_we_theirs(path, tmp_path):
+    """The header is the format's: parsed here by hand, as no other package is needed."""
+    module, _ = trained()
+    seqcore.save(path, module)
+    data = path.read_bytes()
+    length = int.from_bytes(data[:8], "little")
+    header = json.loads(data[8 : 8 + length])
+    assert header["__metadata__"]["format_version"] == "1" and length % 8 == 0
+    entry = header["model.0.weight"]
+    begin, end = entry["data_offsets"]
+    values = np.frombuffer(data[8 + length :][begin:end], "<f4").reshape(entry["shape"])
+    assert np.array_equal(values, module[0].weight.numpy())
+    foreign = make(tmp_path / "foreign", {"weight": ("F32", [1, 2], b"\0\0\x80?\0\0\0@"), "bias": ("F64", [1], bytes(8))})
+    layer = nn.Linear(2, 1)
+    layer.load_state_dict(seqcore.load_file(foreign))
+    assert layer.weight.numpy().tolist() == [[1.0, 2.0]]
+    assert isinstance(raised(lambda: seqcore.load_file(foreign).model), seqcore.CheckpointError)
+
+
+def make(path, tensors, metadata=None, header=None, tail=b""):
+    """A file, by hand."""
+    entries, data = {}, b""
+    for name, (dtype, shape, content) in tensors.items():
+        entries[name] = {"dtype": dtype, "shape": shape, "data_offsets": [len(data), len(data) + len(content)]}
+        data += content
+    if metadata is not None:
+        entries["__metadata__"] = metadata
+    text = json.dumps(entries).encode() if header is None else header
+    path.write_bytes(len(text).to_bytes(8, "little") + text + data + tail)
+    return path
+
+
+W = {"w": ("F32", [2, 3], bytes(24))}
+ONE = b'{"w":{"dtype":"F32","shape":[2,3],"data_offsets":[0,24]}'
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        b"[1]",
+        b"{",
+        b" {}",
+        b"\xff\xfe",
+        b'{"a":NaN}',
+        ONE + b"," + ONE[1:] + b"}",  # one name twice
+        b"[" * 100_000,
+        b'{"a":' + b"[" * 100_000 + b"]" * 100_000 + b"}",
+        ONE.replace(b"F32", b"F99") + b"}",
+        ONE.replace(b"[2,3]", b"[2.0,3]") + b"}",
+        ONE.replace(b"[2,3]", b"[-2,-3]") + b"}",
+        ONE.replace(b"[2,3]", b"[true,6]") + b"}",
+        ONE.replace(b"[2,3]", b"[2,4]") + b"}",
+        ONE.replace(b"[2,3]", b"[4294967296,4294967296]") + b"}",
+        ONE.replace(b"[2,3]", b"[4611686018427387904]") + b"}",
+        ONE.replace(b"[2,3]", b"[" + b"9" * 5000 + b"]") + b"}",
+        ONE.replace(b"[0,24]", b"[-24,0]") + b"}",
+        ONE.replace(b"[0,24]", b"[24,0]") + b"}",
+        ONE.replace(b"[0,24]", b"[0,48]") + b"}",
+        ONE.replace(b"[0,24]", b"[0]") + b"}",
+        ONE.replace(b',"data_offsets":[0,24]', b"") + b"}",
+        ONE + b',"v":{"dtype":"F32","shape":[2,3],"data_offsets":[0,24]}}',  # overlap
+        ONE + b',"v":{"dtype":"F32","shape":[0,4611686018427387904,8],"data_offsets":[24,24]}}',
+        ONE + b',"__metadata__":{"a":1}}',
+        ONE + b',"__metadata__":[]}',
+    ],
+    ids=range(25),
+)
+def test_wrong_headers(tmp_path, header):
+    """fault 28."""
+    path = make(tmp_path / "bad", W, header=header)
+    error = raised(seqcore.load_file, path)
+    assert type(error) is seqcore.CheckpointError and "\n" not in str(error) and len(str(error)) < 1000
+
+
+def test_wrong_lengths(tmp_path):
+    """fault 28: nothing of the size that a header names is allocated."""
+    path = make(tmp_path / "bad", W)
+    good = path.read_bytes()
+    for length in (0, 1, 2**63, 2**64 - 1, 2**32, 100_000_001, len(good)):
+        path.write_bytes(length.to_bytes(8, "little") + good[8:])
+        assert type(raised(seqcore.load_file, path)) is seqcore.CheckpointError, length
+    for data in (b"", good[:7], good[:8], good[:-5], good + b"\0"):
+        path.write_bytes(data)
+        assert type(raised(seqcore.load_file, path)) is seqcore.CheckpointError
+    odd = {name: ("F32", [1], bytes(4)) for name in ("", "../a", "a\nb", "\0", "x" * 5000)}
+    assert len(seqcore.load_file(make(path, odd))) == 5
+    error = raised(nn.Linear(1, 1).load_state_dict, seqcore.load_file(path))
+    assert isinstance(error, RuntimeError) and "\n" not in str(error) and "\0" not in str(error)
+    many = {f"t{i}": ("F32", [0], b"") for i in range(2000)}
+    assert len(seqcore.load_file(make(path, many))) == 2000
+
+
+def test_every_cut_and_every_changed_byte(path):
+    """fault 27."""
+    module, optimizer = trained()
+    seqcore.save(path, module, optimizer, {"a": 1})
+    good = path.read_bytes()
+    length = 8 + int.from_bytes(good[:8], "little")
+    for cut in range(0, len(good), 64):
+        path.write_bytes(good[:cut])
+        assert type(raised(seqcore.load_file, path)) is seqcore.CheckpointError, cut
+    blanks = length - len(good[:length].rstrip(b" "))
+    for at in [*range(length - blanks), *range(length, len(good), 29)]:
+        for bit in (1, 32):  # 32 turns capitals into small letters and the other way round
+            path.write_bytes(good[:at] + bytes([good[at] ^ bit]) + good[at + 1 :])
+            error = raised(seqcore.load_file, path)
+            assert type(error) is seqcore.CheckpointError, (at, bit, good[max(0, at - 20) : at + 20])
+
+
+def test_versions_and_other_files(tmp_path, path):
+    """fault 29."""
+    for version in ("2", "0", "-1", "x", "1.0", "99999999999", ""):
+        make(path, W, {"format": "seqcore", "format_version": version})
+        error = raised(seqcore.load_file, path)
+        assert type(error) is seqcore.CheckpointError and "format_version" in str(error)
+    make(path, W, {"format_version": "2", "checksum": "0"})
+    assert "1" in str(raised(seqcore.load_file, path)) and "got 2" in str(raised(seqcore.load_file, path))
+    path.write_bytes(pickle.dumps({"a": np.ones(3)}))
+    assert "torch.load" in str(raised(seqcore.load_file, path))
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("data.pkl", "x")
+    assert "save_file" in str(raised(seqcore.load_file, path)) and isinstance(
+        raised(seqcore.load_file, path), seqcore.CheckpointError
+    )
+    assert isinstance(raised(seqcore.load_file, tmp_path), IsADirectoryError)
+    assert isinstance(raised(seqcore.load_file, tmp_path / "absent"), FileNotFoundError)
+    os.mkfifo(tmp_path / "pipe")
+    assert type(raised(seqcore.load_file, tmp_path / "pipe")) is seqcore.CheckpointError
+    seqcore.save(path, nn.Linear(3, 2))
+    assert isinstance(raised(nn.LSTM(3, 5).load_state_dict, seqcore.load_file(path).model), RuntimeError)
+
+
+def test_modes_and_leftovers(path):
+    """The mode is that of the old file, else 0666 less the umask; a link stays a link; nothing is left over."""
+    module = nn.Linear(3, 2)
+    old = os.umask(0o027)
+    try:
+        seqcore.save(path, module)
+    finally:
+        os.umask(old)
+    assert stat.S_IMODE(path.stat().st_mode) == 0o640
+    path.chmod(0o604)
+    seqcore.save(path, module)
+    assert stat.S_IMODE(path.stat().st_mode) == 0o604
+    link = path.with_name("link")
+    link.symlink_to(path)
+    seqcore.save(link, module, config={"new": True})
+    assert link.is_symlink() and seqcore.load_file(path).config == {"new": True}
+    assert sorted(p.name for p in path.parent.iterdir()) == ["link", path.name]
+
+
+def test_what_cannot_be_written(path):
+    """fault 25: OSError with errno, the old file whole, nothing left over."""
+    module = nn.Linear(300, 200)
+    seqcore.save(path, module)
+    before = path.read_bytes()
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, hard))
+    try:
+        error = raised(seqcore.save, path, module)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert isinstance(error, OSError) and error.errno and error.filename == str(path)
+    assert path.read_bytes() == before and len(list(path.parent.iterdir())) == 1
+    assert isinstance(raised(seqcore.save, path.parent, module), IsADirectoryError)
+    assert isinstance(raised(seqcore.save, path.parent / "no" / "file", module), FileNotFoundError)
+    assert isinstance(raised(seqcore.save, path, module, config={"a": object()}), TypeError)
+    assert path.read_bytes() == before
+
+
+def test_order_of_system_calls(path, monkeypatch):
+    """fault 26: write, fsync of the file, rename, fsync of the folder; a failure at any of them (fault 24)."""
+    module = nn.Linear(3, 2)
+    seqcore.save(path, module, config=1)
+    before = path.read_bytes()
+    calls = []
+
+    def spy(name, fail_at=None):
+        original = getattr(os, name)
+
+        def call(*args, **kwargs):
+            calls.append(name)
+            if fail_at == calls.count(name):
+                raise OSError(5, "Input/output error")
+            return original(*args, **kwargs)
+
+        monkeypatch.setattr(os, name, call)
+
+    with monkeypatch.context() as monkeypatch:
+        for name in ("write", "fsync", "replace"):
+            spy(name)
+        seqcore.save(path, module, config=1)
+    assert [c for i, c in enumerate(calls) if i == 0 or calls[i - 1] != c] == ["write", "fsync", "replace", "fsync"]
+    for name in ("write", "fsync", "replace"):
+        calls.clear()
+        with pytest.MonkeyPatch.context() as monkeypatch:
+            spy(name, 1)
+            error = raised(seqcore.save, path, module, config=2)
+        assert isinstance(error, OSError) and error.errno == 5
+        assert path.read_bytes() == before and len(list(path.parent.iterdir())) == 1
+
+
+def test_killed_while_saving(path):
+    """fault 24: at any moment a whole file is there."""
+    program = """if True:
+        import sys, seqcore
+        module = seqcore.nn.Linear(400, 300)
+        for i in range(10**6):
+            seqcore.save(sys.argv[1], module, config=i)
+            print(i, flush=True)
+    """
+    for wait in (1, 2, 5):
+        with subprocess.Popen([sys.executable, "-c", program, str(path)], stdout=subprocess.PIPE) as process:
+            for _ in range(wait):
+                process.stdout.readline()
+            process.kill()
+        assert seqcore.load_file(path).config >= wait - 1

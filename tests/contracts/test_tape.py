@@ -1,0 +1,250 @@
+"""The tape: what is used once, what is stale, what goes into `.grad`, how deep it may be."""
+
+import gc
+import subprocess
+import sys
+import threading
+import weakref
+
+import numpy as np
+import pytest
+import seqcore
+from seqcore import Tensor, nn
+from torch_compare import raised, rounded
+
+RNG = np.random.default_rng(3)
+
+
+def leaf(*shape):
+    return Tensor(rounded(RNG, shape), requires_grad=True)
+
+
+def test_used_once():
+    """S-24: twice through one graph, or no gradient for several elements, is a RuntimeError."""
+    t = leaf(3)
+    y = (t * t).sum()
+    y.backward()
+    before = t.grad.numpy().copy()
+    with pytest.raises(RuntimeError, match="used"):
+        y.backward()
+    assert np.array_equal(t.grad.numpy(), before)
+    with pytest.raises(RuntimeError, match=r"shape \(3,\)"):
+        (t * t).backward()
+    with pytest.raises(RuntimeError):
+        Tensor([1.0]).backward()
+    with pytest.raises(seqcore.ShapeError):
+        (t * t).backward(np.ones(4, np.float32))
+    with pytest.raises(seqcore.DTypeError):
+        (t * t).backward(np.ones(3))
+
+
+def test_gradients_add_up():
+    """S-24."""
+    t = leaf(3)
+    for _ in range(3):
+        (t * 2).sum().backward()
+    assert t.grad.numpy().tolist() == [6.0] * 3
+    t.backward(np.ones(3, np.float32))
+    assert t.grad.numpy().tolist() == [7.0] * 3
+
+
+MUTATORS = {
+    "copy_": lambda p: p.copy_(np.full(p.shape, 2.0, np.float32)),
+    "setitem": lambda p: p.__setitem__(0, 2.0),
+    "setitem all": lambda p: p.__setitem__(..., 2.0),
+    "iadd": lambda p: p.__iadd__(1.0),
+    "isub": lambda p: p.__isub__(1.0),
+    "imul": lambda p: p.__imul__(2.0),
+    "itruediv": lambda p: p.__itruediv__(2.0),
+    "zero_": lambda p: p.zero_(),
+    "reshaped": lambda p: p.reshape(-1).__iadd__(1.0),
+    "detached": lambda p: p.detach().__iadd__(1.0),
+    "load_state_dict": None,
+    "sgd": None,
+    "adam": None,
+    "init": lambda p: nn.init.zeros_(p),
+}
+
+
+@pytest.mark.parametrize("name", MUTATORS)
+@pytest.mark.parametrize("kind", ["linear", "lstm", "mul"])
+def test_a_parameter_changed_since_is_refused(name, kind):
+    """fault 14: every mutator, through any alias, and no gradient is changed."""
+    module = nn.LSTM(3, 5) if kind == "lstm" else nn.Linear(3, 5)
+    p = module.weight_hh_l0 if kind == "lstm" else module.weight
+    x = Tensor(rounded(RNG, (7, 2, 3)), requires_grad=True)
+    for q in module.parameters():
+        q.grad = np.ones(q.shape, np.float32)
+    y = module(x)[0] if kind == "lstm" else module(x) if kind == "linear" else p * p
+    with seqcore.no_grad():
+        if name == "load_state_dict":
+            module.load_state_dict(module.state_dict())
+        elif name in ("sgd", "adam"):
+            {"sgd": seqcore.optim.SGD, "adam": seqcore.optim.Adam}[name](module.parameters(), lr=0.1).step()
+        else:
+            MUTATORS[name](p)
+    grads = [q.grad for q in module.parameters()]
+    with pytest.raises(RuntimeError, match="changed in place"):
+        y.sum().backward()
+    assert x.grad is None
+    assert all(a is b for a, b in zip(grads, [q.grad for q in module.parameters()], strict=True))
+
+
+def test_an_activation_changed_since_is_refused():
+    t = leaf(3)
+    y = t.sigmoid()
+    z = y * 2
+    y += 1
+    with pytest.raises(RuntimeError, match="changed"):
+        z.sum().backward()
+
+
+def test_packed_weights_follow_every_mutation():
+    """Stale packed copies: after each mutator the layer computes with the new weights."""
+    x = rounded(RNG, (7, 2, 3))
+    for name, mutate in MUTATORS.items():
+        if mutate is None:
+            continue
+        lstm = nn.LSTM(3, 5)
+        with seqcore.no_grad():
+            lstm(x)
+            mutate(lstm.weight_hh_l0)
+            fresh = nn.LSTM(3, 5)
+            fresh.load_state_dict(lstm.state_dict())
+            assert np.array_equal(lstm(x)[0].numpy(), fresh(x)[0].numpy()), name
+
+
+def test_in_place_on_a_leaf_needs_no_grad():
+    t = leaf(3)
+    for name, mutate in MUTATORS.items():
+        if mutate is None or name in ("detached", "init"):
+            continue
+        with pytest.raises(RuntimeError):
+            mutate(t)
+    y = t * 2
+    y.reshape(3)
+    with pytest.raises(RuntimeError, match="reshape"):
+        y += 1  # the other shape would keep the old history
+
+
+def test_caller_arrays_are_copied_where_backward_reads_them():
+    """An array that the caller writes to after forward does not change the gradient."""
+    linear, lstm = nn.Linear(3, 2), nn.LSTM(3, 5)
+    for module in (linear, lambda x: lstm(x)[0]):
+        x = rounded(RNG, (7, 2, 3))
+        want_module = linear if module is linear else lstm
+        want_module.zero_grad()
+        module(x.copy()).sum().backward()
+        want = [p.grad.numpy().copy() for p in want_module.parameters()]
+        want_module.zero_grad()
+        y = module(x)
+        x[...] = 1e9
+        y.sum().backward()
+        assert all(np.array_equal(p.grad.numpy(), w) for p, w in zip(want_module.parameters(), want, strict=True))
+    ids = np.array([1, 0, 2])
+    embedding = nn.Embedding(4, 2)
+    y = embedding(ids)
+    ids[:] = 3
+    y.sum().backward()
+    assert embedding.weight.grad.numpy()[:, 0].tolist() == [1, 1, 1, 0]
+
+
+def test_grads_share_no_memory():
+    """S-11: one gradient that reaches two leaves is two arrays, and the caller's own stays the caller's."""
+    a, b = leaf(3), leaf(3)
+    given = Tensor(np.ones(3, np.float32))
+    (a + b).backward(given)
+    nn.utils.clip_grad_norm_([a], 0.1)
+    assert b.grad.numpy().tolist() == [1.0] * 3 and given.numpy().tolist() == [1.0] * 3
+    a.backward(given)
+    lstm = nn.LSTM(3, 5)
+    lstm(rounded(RNG, (7, 2, 3)))[0].sum().backward()
+    grads = [p.grad.numpy() for p in lstm.parameters()]
+    assert not any(np.shares_memory(x, y) for i, x in enumerate(grads) for y in grads[:i])
+
+
+def test_no_grad_per_thread_nested_and_as_decorator():
+    t = leaf(2)
+    seen = []
+    with seqcore.no_grad():
+        thread = threading.Thread(target=lambda: seen.append((t * 2).requires_grad))
+        thread.start()
+        thread.join()
+        with seqcore.enable_grad():
+            assert (t * 2).requires_grad
+        assert not (t * 2).requires_grad
+    assert seen == [True] and (t * 2).requires_grad
+
+    @seqcore.no_grad()
+    def double():
+        return t * 2
+
+    @seqcore.no_grad()
+    def doubles():
+        for _ in range(2):
+            yield t * 2
+
+    assert not double().requires_grad
+    for y in doubles():
+        assert not y.requires_grad and (t * 2).requires_grad
+    with pytest.raises(ZeroDivisionError), seqcore.no_grad():
+        raise ZeroDivisionError
+    assert (t * 2).requires_grad
+
+
+def test_threads_add_to_one_grad():
+    """fault 15: no sum is lost."""
+    t = leaf(50)
+
+    def work():
+        for _ in range(50):
+            (t * 1.0).sum().backward()
+
+    threads = [threading.Thread(target=work) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert t.grad.numpy().tolist() == [400.0] * 50
+
+
+def test_graphs_are_freed_without_the_collector():
+    gc.disable()
+    try:
+        t = leaf(3)
+        kept = weakref.ref(t)
+        y = (t.sigmoid() * t).sum()
+        del t, y
+        assert kept() is None
+    finally:
+        gc.enable()
+
+
+def test_deep_tapes():
+    """fault 33: 10^6 steps, backward and drop, on a small stack."""
+    program = """if True:
+        import seqcore
+        t = seqcore.Tensor([1.0], requires_grad=True)
+        y = t
+        for _ in range(1_000_000):
+            y = y + 1.0
+        y.backward()
+        assert t.grad.item() == 1.0
+        y = t
+        for _ in range(1_000_000):
+            y = y.sigmoid()
+        del y
+        print("whole")
+    """
+    run = ["sh", "-c", 'ulimit -s 1024; exec "$0" -c "$1"', sys.executable, program]
+    done = subprocess.run(run, capture_output=True, text=True, timeout=240, check=False)
+    assert done.returncode == 0 and done.stdout == "whole\n", done.stderr
+
+
+def test_requires_grad_rules():
+    assert isinstance(raised(Tensor, [1, 2], True), seqcore.DTypeError)
+    y = leaf(2) * 2
+    with pytest.raises(RuntimeError):
+        y.requires_grad = False
+    assert not y.detach().requires_grad and y.detach().is_leaf
+    assert not y.is_leaf and leaf(2).is_leaf

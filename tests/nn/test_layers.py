@@ -1,0 +1,146 @@
+"""Linear, Embedding, Dropout, activations and cross-entropy against PyTorch."""
+
+import numpy as np
+import pytest
+import seqcore
+import torch
+from seqcore import Tensor, nn
+from torch_compare import compare, raised, rounded, same_exception, twins
+
+RNG = np.random.default_rng(2)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("shape", [(5,), (7, 5), (3, 2, 5), (1, 5), (33, 5)])
+def test_linear(shape, bias, dtype):
+    ours, theirs = twins(nn.Linear, torch.nn.Linear, 5, 3, bias, dtype=dtype)
+    compare(ours, theirs, {"x": rounded(RNG, shape)}, dtype, [(ours, theirs)])
+
+
+def test_linear_with_frozen_parts():
+    x = Tensor(rounded(RNG, (7, 5)), requires_grad=True)
+    for part in ("weight", "bias"):
+        layer = nn.Linear(5, 3)
+        getattr(layer, part).requires_grad_(False)
+        layer(x).sum().backward()
+        assert getattr(layer, part).grad is None
+    layer = nn.Linear(5, 3)
+    y = layer(x.numpy())
+    with seqcore.no_grad():
+        layer.weight += 1  # not read by backward: x needs no gradient
+    y.sum().backward()
+    assert layer.weight.grad is not None
+
+
+@pytest.mark.parametrize("padding_idx", [None, 2, -1])
+@pytest.mark.parametrize("shape", [(7,), (3, 4), ()])
+def test_embedding(shape, padding_idx):
+    """S-136: repeated ids add up, the padding row gets no gradient and keeps its value in forward."""
+    ours, theirs = twins(nn.Embedding, torch.nn.Embedding, 6, 5, padding_idx)
+    ids = RNG.integers(0, 6, shape)
+    if ids.size > 1:
+        ids.flat[:2] = 3
+    compare(ours, theirs, {"ids": ids}, modules=[(ours, theirs)])
+
+
+def test_embedding_options():
+    for option in ({"max_norm": 1.0}, {"scale_grad_by_freq": True}, {"sparse": True}):
+        assert isinstance(raised(nn.Embedding, 3, 2, **option), NotImplementedError)
+    assert isinstance(raised(nn.Embedding, 3, 2, 7), ValueError)
+    table = rounded(RNG, (4, 2))
+    layer = nn.Embedding.from_pretrained(table, padding_idx=1)
+    assert np.array_equal(layer.weight.numpy(), table) and not layer.weight.requires_grad
+    assert nn.Embedding.from_pretrained(table, freeze=False).weight.requires_grad
+
+
+@pytest.mark.parametrize("name", ["Sigmoid", "Tanh", "ReLU"])
+def test_activations(name):
+    """S-115 to S-117: saturated, at the kink, and with NaN and inf."""
+    ours, theirs = getattr(nn, name)(), getattr(torch.nn, name)()
+    compare(ours, theirs, {"x": rounded(RNG, (7, 3), scale=4)})
+    x = np.array([0.0, -0.0, 100.0, -100.0, np.inf, -np.inf, np.nan], np.float32)
+    mine, other = Tensor(x, requires_grad=True), torch.tensor(x, requires_grad=True)
+    y, z = ours(mine), theirs(other)
+    np.testing.assert_allclose(y.numpy(), z.detach().numpy(), atol=1e-37)
+    y.sum().backward()
+    z.sum().backward()
+    assert np.array_equal(np.isnan(mine.grad.numpy()), np.isnan(other.grad.numpy()))
+    np.testing.assert_allclose(np.nan_to_num(mine.grad.numpy()), np.nan_to_num(other.grad.numpy()), atol=1e-30)
+
+
+def test_dropout():
+    """S-27, S-28: scaled in training, nothing in eval; what is dropped is 0 even if it was NaN."""
+    seqcore.manual_seed(5)
+    x = np.full((100, 50), 2.0, np.float32)
+    layer = nn.Dropout(0.25)
+    y = layer(x).numpy()
+    assert set(np.unique(y)) == {0.0, np.float32(2 / 0.75)} and abs((y == 0).mean() - 0.25) < 0.03
+    assert not np.array_equal(layer(x).numpy(), y)
+    seqcore.manual_seed(5)
+    assert np.array_equal(layer(x).numpy(), y)
+    assert np.array_equal(layer.eval()(x).numpy(), x)
+    bad = np.full(1000, np.nan, np.float32)
+    assert (nn.Dropout(0.5)(bad).numpy() == 0).any()
+    t = Tensor(x, requires_grad=True)
+    y = nn.Dropout(0.25)(t)
+    y.sum().backward()
+    np.testing.assert_allclose(t.grad.numpy() * 2, y.numpy(), rtol=1e-6)
+    assert not nn.Dropout(1.0)(x).numpy().any() and np.array_equal(nn.Dropout(0.0)(x).numpy(), x)
+
+
+def test_dropout_options():
+    """S-29."""
+    for p in (-0.1, 1.5, float("nan")):
+        assert isinstance(raised(nn.Dropout, p), ValueError)
+    for p in (True, "0.5", None):
+        assert isinstance(raised(nn.Dropout, p), TypeError)
+    assert isinstance(raised(nn.Dropout, 0.5, True), NotImplementedError)
+
+
+CASES = {
+    "plain": ((7, 5), {}),
+    "sum": ((7, 5), {"reduction": "sum"}),
+    "none": ((7, 5), {"reduction": "none"}),
+    "ignored": ((7, 5), {"ignore_index": 2}),
+    "one": ((5,), {}),
+    "axis 1": ((3, 5, 4), {}),
+    "axis 1, none": ((3, 5, 2, 2), {"reduction": "none"}),
+}
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("name", CASES)
+def test_cross_entropy(name, dtype):
+    """S-122: the mean is over the targets that are kept. S-125: the class axis is 1."""
+    shape, options = CASES[name]
+    ids = RNG.integers(0, 5, shape[:-1] if len(shape) == 1 else shape[:1] + shape[2:])
+    if name == "ignored":
+        ids[:3] = 2
+    ours, theirs = nn.CrossEntropyLoss(**options), torch.nn.CrossEntropyLoss(**options)
+    target = torch.tensor(ids)
+    compare(lambda x: ours(x, ids), lambda x: theirs(x, target), {"x": rounded(RNG, shape, scale=3)}, dtype)
+
+
+def test_cross_entropy_edges():
+    """S-122, S-126: all ignored is NaN with a zero gradient; a logit of -inf costs inf only where it is the target."""
+    x = Tensor(rounded(RNG, (3, 5)), requires_grad=True)
+    loss = nn.functional.cross_entropy(x, np.array([-100] * 3))
+    assert np.isnan(loss.item())
+    loss.backward()
+    assert not x.grad.numpy().any()
+    logits = np.array([[0.0, -np.inf, 1.0]], np.float32)
+    assert nn.functional.cross_entropy(logits, [1]).item() == np.inf
+    assert np.isfinite(nn.functional.cross_entropy(logits, [0]).item())
+    one = torch.tensor(logits)
+    for bad in ([3], [-1]):
+        same_exception(
+            lambda bad=bad: nn.functional.cross_entropy(logits, bad),
+            lambda bad=bad: torch.nn.functional.cross_entropy(one, torch.tensor(bad)),
+        )
+    for shape, ids in (((7, 5), (6,)), ((7, 5), (7, 1)), ((3, 4, 5), (3, 4)), ((), ())):
+        assert isinstance(raised(nn.functional.cross_entropy, np.ones(shape, np.float32), np.zeros(ids, int)), ValueError)
+    assert isinstance(raised(nn.functional.cross_entropy, np.ones((3, 5), np.float32), np.ones(3, np.float32)), TypeError)
+    for options in ({"weight": [1.0]}, {"label_smoothing": 0.1}, {"size_average": True}):
+        assert isinstance(raised(nn.CrossEntropyLoss, **options), NotImplementedError)
+    assert isinstance(raised(nn.CrossEntropyLoss, reduction="avg"), ValueError)

@@ -1,0 +1,178 @@
+"""Optimizers and clipping against PyTorch in float64."""
+
+import numpy as np
+import pytest
+import seqcore
+import torch
+from seqcore import Tensor, nn, optim
+from torch_compare import EXACT, FORWARD, assert_close, raised, rounded
+
+RNG = np.random.default_rng(9)
+SHAPES = [(3, 4), (5,), (2, 3, 2)]
+
+CASES = {
+    "sgd": ("SGD", {"lr": 0.1}),
+    "momentum": ("SGD", {"lr": 0.1, "momentum": 0.9}),
+    "dampening": ("SGD", {"lr": 0.1, "momentum": 0.9, "dampening": 0.3}),  # S-144: not in the first step
+    "nesterov": ("SGD", {"lr": 0.1, "momentum": 0.9, "nesterov": True, "weight_decay": 0.1}),
+    "maximize": ("SGD", {"lr": 0.1, "maximize": True, "weight_decay": 0.2}),
+    "adam": ("Adam", {"lr": 0.1, "eps": 1e-3}),  # S-145: a large eps shows where it stands
+    "adam decay": ("Adam", {"lr": 0.1, "eps": 1e-3, "weight_decay": 0.3, "betas": (0.5, 0.7)}),
+    "amsgrad": ("Adam", {"lr": 0.1, "eps": 1e-3, "amsgrad": True}),
+    "adam maximize": ("Adam", {"lr": 0.1, "maximize": True, "eps": 1e-2}),
+    "adamw": ("AdamW", {"lr": 0.1, "eps": 1e-3}),  # S-146
+    "adamw decay": ("AdamW", {"lr": 0.1, "weight_decay": 0.5, "amsgrad": True}),
+}
+
+
+def pair(dtype="float32"):
+    values = [rounded(RNG, s) for s in SHAPES]
+    ours = [nn.Parameter(v.astype(dtype)) for v in values]
+    return ours, [torch.nn.Parameter(torch.tensor(v).double()) for v in values]
+
+
+def give_grads(ours, theirs, scale=1.0, skip=()):
+    for i, (p, q) in enumerate(zip(ours, theirs, strict=True)):
+        g = rounded(RNG, q.shape, scale=scale)
+        p.grad = None if i in skip else g.astype(p.dtype)
+        q.grad = None if i in skip else torch.tensor(g).double()
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("name", CASES)
+def test_steps(name, dtype):
+    """S-149: a parameter without a gradient is skipped, and so is its step count."""
+    kind, options = CASES[name]
+    ours, theirs = pair(dtype)
+    mine, other = getattr(optim, kind)(ours, **options), getattr(torch.optim, kind)(theirs, **options)
+    limit = EXACT if dtype == "float64" else FORWARD
+    for step in range(6):
+        give_grads(ours, theirs, scale=10.0 ** (-step), skip=(1,) if step in (0, 3) else ())
+        mine.step()
+        other.step()
+        for p, q in zip(ours, theirs, strict=True):
+            assert_close(f"step {step}", p, q, limit, dtype)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_state_dicts_are_pytorchs(name):
+    """Ours loads theirs and goes on the same; ours in, ours out is bit for bit."""
+    kind, options = CASES[name]
+    ours, theirs = pair()
+    mine, other = getattr(optim, kind)(ours, **options), getattr(torch.optim, kind)(theirs, **options)
+    for _ in range(2):
+        give_grads(ours, theirs, skip=(2,))
+        mine.step()
+        other.step()
+    state, want = mine.state_dict(), other.state_dict()
+    assert state["state"].keys() == want["state"].keys()
+    for number, entry in want["state"].items():
+        entry = {k: v for k, v in entry.items() if v is not None}
+        assert set(state["state"][number]) == set(entry)
+        if "step" in entry:
+            assert state["state"][number]["step"].item() == 2.0 and state["state"][number]["step"].shape == ()
+    fresh = [nn.Parameter(p.numpy(copy=True)) for p in ours]
+    again = getattr(optim, kind)(fresh, lr=9.0)
+    again.load_state_dict(state)
+    theirs_too = [nn.Parameter(p.numpy(copy=True)) for p in ours]
+    third = getattr(optim, kind)(theirs_too, lr=9.0)
+    third.load_state_dict(want)
+    assert again.param_groups[0]["lr"] == 0.1 and third.param_groups[0]["lr"] == 0.1
+    give_grads(ours, theirs)
+    for p, q, r in zip(ours, fresh, theirs_too, strict=True):
+        q.grad = r.grad = p.grad.numpy(copy=True)
+    for optimizer in (mine, again, third):
+        optimizer.step()
+    for p, q, r in zip(ours, fresh, theirs_too, strict=True):
+        assert p.numpy().tobytes() == q.numpy().tobytes()
+        np.testing.assert_allclose(r.numpy(), p.numpy(), rtol=1e-5, atol=1e-6)
+
+
+def test_groups_and_options():
+    """S-150: duplicates are refused; S-21: wrong values ValueError, wrong types TypeError."""
+    ours, _ = pair()
+    optimizer = optim.SGD([{"params": ours[:1]}, {"params": ours[1:], "lr": 0.5}], lr=0.1)
+    assert [g["lr"] for g in optimizer.param_groups] == [0.1, 0.5]
+    for bad in ([ours[0], ours[0]], [{"params": ours[:1]}, {"params": ours[:2]}], []):
+        assert isinstance(raised(optim.SGD, bad), ValueError)
+    assert isinstance(raised(optim.SGD, ours[0]), TypeError)
+    assert isinstance(raised(optim.SGD, [np.ones(3)]), TypeError)
+    for options in ({"lr": -1}, {"momentum": -0.1}, {"nesterov": True}, {"weight_decay": -1}, {"lr": float("nan")}):
+        assert isinstance(raised(optim.SGD, ours, **options), ValueError), options
+    for options in ({"betas": (1.0, 0.9)}, {"betas": (0.9,)}, {"eps": -1}):
+        assert isinstance(raised(optim.Adam, ours, **options), ValueError), options
+    for options in ({"lr": "0.1"}, {"lr": True}):
+        assert isinstance(raised(optim.SGD, ours, **options), TypeError)
+    assert isinstance(raised(optim.Adam, ours, capturable=True), NotImplementedError)
+    state = optim.Adam(ours).state_dict()
+    for bad in ({}, {"state": {}, "param_groups": []}, {**state, "state": {0: {"exp_avg": np.ones(2)}}}):
+        assert isinstance(raised(optim.Adam(ours).load_state_dict, bad), ValueError)
+
+
+def test_closure_and_zero_grad():
+    p = nn.Parameter([2.0])
+    optimizer = optim.SGD([p], lr=0.1)
+
+    def closure():
+        optimizer.zero_grad()
+        loss = (p * p).sum()
+        loss.backward()
+        return loss
+
+    with seqcore.no_grad():
+        assert optimizer.step(closure).item() == 4.0
+    assert abs(p.item() - 1.6) < 1e-6
+    optimizer.zero_grad(set_to_none=False)
+    assert p.grad.item() == 0.0
+
+
+def test_clipping():
+    """S-151: one norm over all; the coefficient is min(1, max / (norm + 1e-6)); below it no bit changes."""
+    for max_norm in (0.5, 3.0, 1e6, 0.0):
+        ours, theirs = pair("float64")
+        give_grads(ours, theirs, skip=(1,))
+        before = [p.grad.numpy(copy=True) if p.grad is not None else None for p in ours]
+        got = nn.utils.clip_grad_norm_(ours, max_norm)
+        want = torch.nn.utils.clip_grad_norm_(theirs, max_norm)
+        assert got.shape == () and abs(got.item() - want.item()) <= 1e-12 * want.item()
+        for p, q, b in zip(ours, theirs, before, strict=True):
+            if q.grad is None:
+                assert p.grad is None
+            elif max_norm == 1e6:
+                assert p.grad.numpy().tobytes() == b.tobytes()
+            elif max_norm:
+                assert_close("clipped", p.grad, q.grad, EXACT)
+            else:
+                assert not p.grad.numpy().any()
+
+
+def test_clipping_edges():
+    """S-150, S-151, S-152."""
+    p = nn.Parameter([0.0, 0.0])
+    p.grad = Tensor([3.0, 4.0])
+    assert nn.utils.clip_grad_norm_([p, p], 1.0).item() == 5.0
+    np.testing.assert_allclose(p.grad.numpy(), [0.6, 0.8], rtol=1e-5)
+    p.grad = Tensor([3e20, 4e20])
+    nn.utils.clip_grad_norm_(p, 1.0)
+    np.testing.assert_allclose(p.grad.numpy(), [0.6, 0.8], rtol=1e-5)
+    p.grad = Tensor([np.inf, 1.0])
+    with pytest.raises(RuntimeError):
+        nn.utils.clip_grad_norm_(p, 1.0, error_if_nonfinite=True)
+    assert p.grad.numpy().tolist() == [np.inf, 1.0]
+    nn.utils.clip_grad_norm_((q for q in [p]), 1.0)
+    assert np.isnan(p.grad.numpy()[0]) and p.grad.numpy()[1] == 0.0
+    assert nn.utils.clip_grad_norm_([nn.Parameter([1.0])], 1.0).item() == 0.0
+    assert nn.utils.clip_grad_norm_([], 1.0).item() == 0.0
+    assert isinstance(raised(nn.utils.clip_grad_norm_, p, -1.0), ValueError)
+    assert isinstance(raised(nn.utils.clip_grad_norm_, p, 1.0, 1.0), NotImplementedError)
+
+
+def test_a_failed_step_changes_nothing():
+    ours, theirs = pair()
+    give_grads(ours, theirs)
+    ours[2]._grad = Tensor(np.ones((4, 4), np.float32))
+    before = [p.numpy(copy=True) for p in ours]
+    assert raised(optim.SGD(ours, lr=0.1).step) is not None
+    optimizer = optim.Adam(ours, lr=0.1)
+    assert raised(optimizer.step) is not None and not optimizer.state
+    assert all(np.array_equal(p.numpy(), b) for p, b in zip(ours, before, strict=True))

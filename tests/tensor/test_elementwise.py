@@ -1,0 +1,124 @@
+"""Tensor arithmetic against PyTorch: broadcasting, promotion, gradients."""
+
+import numpy as np
+import pytest
+import seqcore
+import torch
+from torch_compare import compare, rounded
+
+RNG = np.random.default_rng(7)
+A, B, C = rounded(RNG, (3, 4, 5)), rounded(RNG, (4, 1)), np.abs(rounded(RNG, (4, 5))) + np.float32(0.25)
+
+CASES = {
+    "add": (lambda a, b: a + b, A, B),
+    "sub": (lambda a, b: a - b, A, B),
+    "rsub": (lambda a, b: b - a, A, B),
+    "mul": (lambda a, b: a * b, A, B),
+    "div": (lambda a, b: a / b, A, C),
+    "rdiv": (lambda a, b: b / a, C, B),
+    "pow": (lambda a, b: a**b, C, B),
+    "numbers": (lambda a, b: 2 / a + a / 3 - 1 + (4 - b) * 2 + 2**b + (1 + a), C, B),
+    "square": (lambda a, b: a**3 * b**2, A, B),
+    "twice": (lambda a, b: a * a + a * b * a, A, B),  # S-24: one tensor, many uses
+    "log": (lambda a, b: a.log() + b, C, B),
+    "exp": (lambda a, b: a.exp() * b, A, B),
+    "sqrt": (lambda a, b: a.sqrt() * b, C, B),
+    "neg": (lambda a, b: -a * b, A, B),
+    "sigmoid": (lambda a, b: a.sigmoid() * b, A, B),
+    "tanh": (lambda a, b: a.tanh() * b, A, B),
+    "relu": (lambda a, b: a.relu() * b, A, B),
+}
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("name", CASES)
+def test_against_torch(name, dtype):
+    function, a, b = CASES[name]
+    compare(function, function, {"a": a, "b": b}, dtype)
+
+
+@pytest.mark.parametrize("name", ["add", "sub", "mul", "div"])
+def test_arrays_on_either_side(name):
+    """S-14: an ndarray on the left asks the Tensor."""
+    operate = {
+        "add": lambda a, b: a + b,
+        "sub": lambda a, b: a - b,
+        "mul": lambda a, b: a * b,
+        "div": lambda a, b: a / b,
+    }[name]
+    t = seqcore.Tensor(A)
+    for got, want in ((operate(t, C), operate(A, C)), (operate(C, t), operate(C, A))):
+        assert isinstance(got, seqcore.Tensor)
+        np.testing.assert_allclose(got.numpy(), want, rtol=1e-6)
+    with pytest.raises(TypeError):
+        np.add(A, t)
+
+
+def test_promotion():
+    """S-13: numbers and 0-d arrays keep the tensor's dtype; float64 arrays of some rank widen; lists are float32."""
+    t, zero = seqcore.Tensor(A), seqcore.Tensor(np.float32(2))
+    wide = np.ones(5)
+    for other in (2, 2.5, np.float64(2), np.array(2.0), [1.0] * 5, np.int64(3), True):
+        assert (t * other).dtype == np.float32, other
+        assert (other * t).dtype == np.float32, other
+    assert (t * wide).dtype == np.float64
+    assert (wide * t).dtype == np.float64
+    assert (seqcore.Tensor(wide) * [1.0] * 5).dtype == np.float64
+    assert (seqcore.Tensor(2.0, dtype="float64") * t).dtype == np.float32
+    assert (zero * seqcore.Tensor(2.0, dtype="float64")).dtype == np.float64
+    assert (zero * wide).dtype == np.float64
+    leaf = seqcore.Tensor(A, requires_grad=True)
+    (leaf * wide).sum().backward()
+    assert leaf.grad.dtype == np.float32
+    theirs = torch.tensor(A)
+    for other in (2.5, torch.tensor(2.0, dtype=torch.float64), torch.ones(5, dtype=torch.float64)):
+        ours = seqcore.Tensor(other.numpy()) if isinstance(other, torch.Tensor) else other
+        assert str((theirs * other).dtype).endswith(str((t * ours).dtype))
+
+
+def test_where():
+    condition = A > 0
+    compare(
+        lambda a, b: seqcore.where(condition, a, b),
+        lambda a, b: torch.where(torch.tensor(condition), a, b),
+        {"a": A, "b": B},
+    )
+    x = seqcore.Tensor([-1.0, 2.0], requires_grad=True)
+    y = seqcore.where([True, False], 0.0, x * np.float32(np.inf))
+    assert y.numpy().tolist() == [0.0, np.inf]  # selected, not multiplied (S-19)
+    with pytest.raises(seqcore.DTypeError):
+        seqcore.where([1, 0], x, 0.0)
+
+
+def test_pow_at_the_edges():
+    x = np.array([0.0, 1.0, 2.0], np.float32)
+    for exponent in (0.0, 1.0, 2.0, 0.5):
+        ours, theirs = seqcore.Tensor(x, requires_grad=True), torch.tensor(x, requires_grad=True)
+        (ours**exponent).sum().backward()
+        (theirs**exponent).sum().backward()
+        np.testing.assert_allclose(ours.grad.numpy(), theirs.grad.numpy(), rtol=1e-6)
+
+
+def test_comparisons_are_arrays_of_bool():
+    t = seqcore.Tensor([1.0, 2.0, 3.0])
+    for got in (t > 1, t >= 2, t < [2.0, 2.0, 2.0], t <= t, t == 2, t != np.float32(2)):
+        assert type(got) is np.ndarray and got.dtype == bool and got.shape == (3,)
+    assert not t == None  # noqa: E711
+    assert t != "text"
+    with pytest.raises(ValueError, match=r"got shape \(3,\)"):
+        bool(t)
+    assert bool(seqcore.Tensor([2.0])) and not bool(seqcore.Tensor(0.0))
+
+
+def test_unknown_operands():
+    t = seqcore.Tensor([1.0])
+    for other in (None, "1", object(), {"a": 1}):
+        with pytest.raises(TypeError):
+            t + other
+        with pytest.raises(TypeError):
+            other * t
+    for other in (np.array([1]), np.array([True]), np.array([1j]), np.array(["a"]), np.array([None])):
+        with pytest.raises(seqcore.DTypeError):
+            t + other
+    with pytest.raises(seqcore.ShapeError):
+        seqcore.Tensor(A) + np.ones((3, 4), np.float32)

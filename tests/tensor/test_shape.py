@@ -1,0 +1,149 @@
+"""Indexing, reshaping, joining, sums and products against PyTorch."""
+
+import numpy as np
+import pytest
+import seqcore
+import torch
+from torch_compare import compare, raised, rounded
+
+RNG = np.random.default_rng(8)
+A, B = rounded(RNG, (3, 4, 5)), rounded(RNG, (3, 2, 5))
+
+BASIC = {
+    "int": np.s_[1],
+    "ints": np.s_[1, -2, 3],
+    "slice": np.s_[1:, ::2, -1],
+    "none": np.s_[:, None, ..., 2],
+    "ellipsis": np.s_[..., 1:3],
+    "empty": np.s_[2:2],
+    "numpy int": (np.int64(1), slice(None)),
+}
+ADVANCED = {
+    "repeated": [0, 0, 2],  # S-24: a repeated row's gradient adds up
+    "mask": A > 0,
+    "rows of a mask": np.array([True, False, True]),
+    "pairs": ([0, 1, 1], [3, 2, 2]),
+    "array and slice": (slice(None), [1, 1]),
+    "array beside int": ([2, 0], 1),
+    "2-d": np.array([[0, 1], [2, 2]]),
+}
+
+
+def torch_index(index):
+    index = index if isinstance(index, tuple) else (index,)
+    return tuple(torch.tensor(i) if isinstance(i, (list, np.ndarray)) else i for i in index)
+
+
+@pytest.mark.parametrize("name", [*BASIC, *ADVANCED])
+def test_getitem(name):
+    index = {**BASIC, **ADVANCED}[name]
+    if name == "empty":
+        assert seqcore.Tensor(A)[index].shape == (0, 4, 5)
+        return
+    compare(lambda a: a[index], lambda a: a[torch_index(index)], {"a": A})
+
+
+def test_negative_steps_work_as_in_numpy():
+    t = seqcore.Tensor(A, requires_grad=True)
+    y = t[::-1, 3:0:-2]
+    assert np.array_equal(y.numpy(), A[::-1, 3:0:-2])
+    y.backward(rounded(RNG, y.shape))
+    assert (t.grad.numpy()[:, [1, 3]] != 0).all() and not t.grad.numpy()[:, [0, 2]].any()
+
+
+def test_index_by_tensor_and_iteration():
+    t = seqcore.Tensor(A)
+    assert np.array_equal(t[seqcore.Tensor([2, 0])].numpy(), A[[2, 0]])
+    assert [row.shape for row in t] == [(4, 5)] * 3
+    assert isinstance(raised(lambda: t[3]), IndexError)
+    assert isinstance(raised(lambda: t[[0, 7]]), IndexError)
+    assert isinstance(raised(lambda: t["a"]), IndexError)
+    assert isinstance(raised(lambda: len(seqcore.Tensor(1.0))), TypeError)
+
+
+@pytest.mark.parametrize("name", [*BASIC, *ADVANCED])
+def test_setitem(name):
+    index = {**BASIC, **ADVANCED}[name]
+    if name in ("repeated", "pairs", "array and slice", "2-d"):
+        want = A.copy()
+        want[index] = 7.0
+        t = seqcore.Tensor(A)
+        t[index] = 7.0
+        assert np.array_equal(t.numpy(), want)
+        return
+    part = A[index]
+
+    def write(a, v):
+        b = a * 2
+        b[index if isinstance(a, seqcore.Tensor) else torch_index(index)] = v
+        return b * a
+
+    if part.size:
+        compare(write, write, {"a": A, "v": rounded(RNG, part.shape or (1,))[..., :1] if part.ndim else np.float32(3)})
+
+
+SHAPES = {
+    "reshape": lambda a: a.reshape(5, -1) * 2,
+    "reshape tuple": lambda a: a.reshape((2, 30)),
+    "permute": lambda a: a.permute(2, 0, 1),
+    "transpose": lambda a: a.transpose(0, -1),
+    "sum": lambda a: a.sum(),
+    "sum axis": lambda a: a.sum(1),
+    "sum axes": lambda a: a.sum((0, -1)),
+    "sum keepdim": lambda a: a.sum(-1, keepdim=True),
+    "mean": lambda a: a.mean(),
+    "mean axes": lambda a: a.mean((0, 2), True),
+}
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("name", SHAPES)
+def test_shapes(name, dtype):
+    compare(SHAPES[name], SHAPES[name], {"a": A}, dtype)
+
+
+def test_joins():
+    joins = {"a": A, "b": B}
+    compare(lambda a, b: seqcore.cat([a, b, a], 1), lambda a, b: torch.cat([a, b, a], 1), joins)
+    compare(lambda a: seqcore.stack([a, a * 2], 1), lambda a: torch.stack([a, a * 2], 1), {"a": A})
+    compare(lambda a: a[0].T, lambda a: a[0].T, {"a": A})
+
+
+PRODUCTS = [
+    ((4, 5), (5, 2)),
+    ((3, 4, 5), (5, 2)),
+    ((3, 4, 5), (3, 5, 2)),
+    ((4, 5), (5,)),
+    ((5,), (5, 2)),
+    ((5,), (5,)),
+    ((5,), (3, 5, 2)),
+    ((2, 1, 4, 5), (3, 5, 2)),
+    ((3, 4, 5), (5,)),
+]
+
+
+@pytest.mark.parametrize(("a", "b"), PRODUCTS)
+def test_matmul(a, b):
+    inputs = {"a": rounded(RNG, a), "b": rounded(RNG, b)}
+    compare(lambda a, b: a @ b, lambda a, b: a @ b, inputs, weights=5e-6)
+    compare(seqcore.matmul, torch.matmul, inputs, "float64")
+
+
+def test_shapes_that_do_not_fit():
+    t = seqcore.Tensor(A)
+    for call in (
+        lambda: t.reshape(7, -1),
+        lambda: t.reshape(-1, -1),
+        lambda: t.permute(0, 1),
+        lambda: t @ seqcore.Tensor(A),
+        lambda: t @ 2.0,
+        lambda: seqcore.cat([A, A[0]]),
+        lambda: seqcore.cat([A, A[:, :2]], 0),
+        lambda: seqcore.stack([A, B]),
+        lambda: seqcore.Tensor([1.0, 2.0]).item(),
+        lambda: seqcore.Tensor([[1.0], [2.0, 3.0]]),
+    ):
+        assert isinstance(raised(call), seqcore.ShapeError)
+    for call in (lambda: t.sum(3), lambda: t.transpose(0, 5), lambda: seqcore.cat([A, A], 3)):
+        assert isinstance(raised(call), IndexError)
+    assert np.isnan(seqcore.Tensor(np.zeros((0, 2), np.float32)).mean().item())  # S-26
