@@ -41,14 +41,15 @@ _random = _Random()
 def devices():
     """The devices of this machine: a list of dicts, the CPU first, then every GPU adapter.
 
-    Each has `device`, the name that `device=` takes, `name` and `type` ("cpu" for a GPU that is software).
+    Each has `device`, the name that `device=` takes, and `type`; an adapter also has `name`, `backend`, `driver`,
+    `driver_info`, and `hardware`, which is False where it computes on the CPU.
 
     Example:
         >>> import seqcore
         >>> seqcore.devices()[0]["device"]
         'cpu'
     """
-    return [{"device": "cpu", "name": _core.cpu_info()["isa"], "type": "cpu"}, *_core.adapters()]
+    return _core.devices()
 
 
 def place(device):
@@ -64,7 +65,7 @@ def place(device):
     if not isinstance(device, str):
         raise TypeError(message("device", "device", "a string or None", type(device).__name__))
     if device == "auto":
-        return next((a["device"] for a in _core.adapters() if "gpu" in a["type"].lower()), "cpu")
+        return next((d["device"] for d in _core.devices() if d.get("hardware")), "cpu")
     if device == "gpu":
         return "gpu:0"
     number = device.removeprefix("gpu:")
