@@ -1,7 +1,7 @@
 """Training of language models: truncated back-propagation through time, interruptible and resumable at every step.
 
-What a run is, between two steps, is one file: weights, optimizer, random state, the place in the text, the carried state
-and the sums of the epoch. A run that is killed and resumed computes the same bits as one that is not.
+What a run is, between two steps, is one file: weights, optimizer, random state, the place in the text, the carried
+state and the sums of the epoch. A run that is killed and resumed computes the same bits as one that is not.
 """
 
 import hashlib
@@ -39,9 +39,13 @@ class Interrupts:
 
     Only the first signal counts, so that an impatient second one does not tear what the first one started.
     Outside the main thread, where Python delivers no signals, it does nothing.
+
+    Args:
+        last: after a signal the process is to end: those that follow are ignored to its end.
     """
 
-    def __init__(self):
+    def __init__(self, last: bool = False):
+        self.last = last
         self.signum: int | None = None
         self._raised = False
         self._depth = 0
@@ -59,7 +63,7 @@ class Interrupts:
 
     def __exit__(self, *_) -> None:
         for number, handler in self._before.items():
-            signal.signal(number, handler)
+            signal.signal(number, signal.SIG_IGN if self.last and self.signum is not None else handler)
         self._before.clear()
 
     def held(self) -> "_Held":
@@ -105,12 +109,12 @@ class Record:
 class Trainer:
     """Trains a language model on one text.
 
-    The text is split, its first part cut into `batch` streams, and each step learns from `bptt` characters of all of them,
-    beginning with the state in which the step before ended (detached: gradients stop at the border of the step).
+    The text is split, its first part cut into `batch` streams, and each step learns from `bptt` characters of all of
+    them, beginning with the state in which the step before ended (detached: gradients stop at the step's border).
 
     Args:
-        model: on the device to train on; as `models.LanguageModel`: `model(ids, state)` gives logits and the next state,
-            `model.loss(logits, following)` the mean loss, `model.config()` and `model.vocabulary` go into checkpoints.
+        model: on the device to train on; as `models.LanguageModel`: `model(ids, state)` gives logits and the next
+            state, `model.loss(logits, following)` the mean loss; `model.config()` goes into checkpoints.
         ids: the whole text, (n,) integers of the model's vocabulary.
         batch, bptt: as in `Streams`.
         lr: Adam's step size.

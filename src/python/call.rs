@@ -231,10 +231,10 @@ impl<'py> Call<'py> {
         work: impl FnOnce(crate::cpu::Poll<'_>) -> Result<R> + Send,
     ) -> PyResult<R> {
         let py = self.py;
-        if ns < RELEASE_ABOVE_NS {
-            if let Some(_pass) = pass_now(mutates)? {
-                return Ok(caught(|| work(&|| Ok(())))?);
-            }
+        if ns < RELEASE_ABOVE_NS
+            && let Some(_pass) = pass_now(mutates)?
+        {
+            return Ok(caught(|| work(&|| Ok(())))?);
         }
         let nested = INSIDE.get();
         if nested && mutates {

@@ -1,7 +1,7 @@
 """The command `seqcore`: results on standard output, everything else on standard error.
 
-Exit status: 0 done, 1 failed, 2 wrong usage, 130 interrupted by Ctrl-C (143 by SIGTERM, 129 by SIGHUP). A failure is one
-line; with SEQCORE_TRACEBACK=1 it is Python's traceback. What reads the output may stop at any time.
+Exit status: 0 done, 1 failed, 2 wrong usage, 130 interrupted by Ctrl-C (143 by SIGTERM, 129 by SIGHUP). A failure is
+one line; with SEQCORE_TRACEBACK=1 it is Python's traceback. What reads the output may stop at any time.
 """
 
 import os

@@ -149,7 +149,7 @@ def _train(options: argparse.Namespace) -> int:
     epochs = options.epochs
     if epochs is None and options.steps is None and options.minutes is None:
         epochs = _EPOCHS
-    _describe(trainer, display, f"{place} ({why}), {runtime.num_threads()} threads", before)
+    _describe(trainer, display, f"{place} ({why}), {_count(runtime.num_threads(), 'thread')}", before)
     if trainer.finished(epochs, options.steps):
         display.say(f"nothing to do: {trainer.epoch} epochs and {trainer.steps:,} steps are made; ask for more")
         return 0
@@ -160,6 +160,7 @@ def _train(options: argparse.Namespace) -> int:
     if not options.resume:
         # proves at once that there is a place to write to, and lets a run that is killed at once go on
         trainer.save(out)
+    trainer.interrupts.last = True
     go_on = f"seqcore lm train {shlex.join(map(_shell, options.files))} --resume {shlex.quote(str(out))}"
     try:
         with display.training(trainer, epochs, options.steps, options.minutes):
@@ -302,10 +303,15 @@ def _describe(trainer, display, device: str, before: str) -> None:
 
 
 def _summarise(trainer, display, out: Path, as_json: bool) -> None:
+    from .progress import figure
+
     loss, validation = trainer.mean_loss(), trainer.validation_loss
-    tested = "" if validation is None else f", validation {_nats(validation)}"
-    display.say(f"saved   {out} at step {trainer.steps:,}: loss {_nats(loss)}{tested}")
-    display.say(f"now try seqcore lm generate {shlex.quote(str(out))}")
+    display.say(f"saved   {out} at step {trainer.steps:,}")
+    if validation is None:
+        display.say(f"loss    {_nats(loss)}")
+    else:
+        display.say(f"loss    {figure(loss)} in training; held out {_nats(validation)}")
+    display.say(f"try     seqcore lm generate {shlex.quote(str(out))}")
     if as_json:
         found = {"out": str(out), "steps": trainer.steps, "epochs": trainer.epoch, "loss": loss,
                  "validation_loss": validation, "characters_per_second": display.overall_speed()}  # fmt: skip
@@ -313,7 +319,13 @@ def _summarise(trainer, display, out: Path, as_json: bool) -> None:
 
 
 def _nats(loss: float) -> str:
-    return f"{loss:.4f} nats = {loss / math.log(2):.4f} bits a character"
+    from .progress import figure
+
+    return f"{figure(loss)} nats = {figure(loss / math.log(2))} bits a character"
+
+
+def _count(n: int, what: str) -> str:
+    return f"{n:,} {what}" if n == 1 else f"{n:,} {what}s"
 
 
 def _named(files: list[str]) -> str:

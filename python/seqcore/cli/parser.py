@@ -1,4 +1,4 @@
-"""argparse with seqcore's manners: help opens with an example, a usage error is one line, flags are never abbreviated."""
+"""argparse with seqcore's manners: help opens with an example, a usage error is one line, no flag is abbreviated."""
 
 import argparse
 import math

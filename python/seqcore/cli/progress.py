@@ -98,8 +98,9 @@ class Display(Watcher):
         better = self._best is None or record.validation_loss < self._best
         self._best = record.validation_loss if better else self._best
         self.say(
-            f"epoch {record.epoch}: loss {self._trainer.mean_loss():.4f}, validation {record.validation_loss:.4f} nats "
-            f"= {record.validation_loss / math.log(2):.4f} bits a character{'' if better else ' (not better)'}"
+            f"epoch {record.epoch}: loss {figure(self._trainer.mean_loss())}, "
+            f"validation {figure(record.validation_loss)} nats "
+            f"= {figure(record.validation_loss / math.log(2))} bits a character{'' if better else ' (not better)'}"
         )
 
     def _show(self, record: Record, now: float) -> None:
@@ -108,8 +109,8 @@ class Display(Watcher):
         done, left = self._remaining(now)
         facts = {
             "epoch": f"epoch {record.epoch}" + (f"/{self._limits[0]}" if self._limits[0] else ""),
-            "loss": f"loss {record.loss:.3f}",
-            "bits": f"{record.loss / math.log(2):.3f} bits/char",
+            "loss": f"loss {figure(record.loss, 3)}",
+            "bits": f"{figure(record.loss / math.log(2), 3)} bits/char",
             "speed": f"{self._speed:,.0f} char/s",
             "left": f"{_clock(left)} left" if math.isfinite(left) else "",
         }
@@ -144,15 +145,24 @@ def _bar():
         if not sys.stderr.isatty() or os.environ.get("TERM") == "dumb":
             return None
         from rich.console import Console
-        from rich.progress import BarColumn, Progress, TextColumn
+        from rich.progress import BarColumn, Progress, ProgressColumn, TextColumn
     except (ImportError, ValueError):
         return None
     console = Console(stderr=True)
-    columns = [TextColumn("{task.fields[epoch]}"), BarColumn(bar_width=None), TextColumn("{task.percentage:>3.0f}%")]
-    columns += [TextColumn(f"{{task.fields[{name}]}}") for name in ("loss", "bits", "speed", "left")]
-    bar = Progress(*columns, console=console, transient=True, expand=True)
-    bar.add_task("", total=1.0, epoch="", loss="", bits="", speed="starting", left="")
+    wide, narrow = console.width >= 76, console.width < 60
+    names = ("loss",) if narrow else ("loss", "bits", "speed", "left") if wide else ("loss", "bits", "speed")
+    columns: list[ProgressColumn] = [TextColumn("{task.fields[epoch]}")]
+    columns += [BarColumn(bar_width=None)] if wide else []
+    columns += [TextColumn("{task.percentage:>3.0f}%")]
+    columns += [TextColumn(f"{{task.fields[{name}]}}") for name in names]
+    bar = Progress(*columns, console=console, transient=True, expand=wide)
+    bar.add_task("", total=1.0, epoch="", loss="starting", bits="", speed="", left="")
     return bar
+
+
+def figure(loss: float, places: int = 4) -> str:
+    """A loss as a person reads it, also one that has run away."""
+    return f"{loss:.{places}f}" if loss < 1000 else f"{loss:.3g}"
 
 
 def _clock(seconds: float) -> str:

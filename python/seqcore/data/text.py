@@ -3,8 +3,8 @@
 How bytes become characters:
 
 * A byte order mark decides: UTF-8, UTF-16 or UTF-32; the mark is dropped.
-* Without one it is the `encoding` asked for, else UTF-8. Nothing is guessed and nothing is replaced: the first byte that
-  does not fit is an error that names the file and the offset.
+* Without one it is the `encoding` asked for, else UTF-8. Nothing is guessed and nothing is replaced: the first byte
+  that does not fit is an error that names the file and the offset.
 * Unless an encoding was asked for, a NUL character is taken as the sign of a binary file, and is an error.
 * CRLF and lone CR become LF, as Python's own text files do. Nothing else is changed: no normalisation, no stripping.
 """

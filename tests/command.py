@@ -17,9 +17,9 @@ def command(*arguments):
 
 def run(*arguments, check=0, **options):
     """The finished process; its exit status must be `check`, and whatever went wrong must be one line."""
-    done = subprocess.run(
-        command(*arguments), capture_output=True, timeout=100, **{"text": True, "encoding": "utf-8", **options}
-    )
+    if options.pop("text", True):
+        options["encoding"] = "utf-8"
+    done = subprocess.run(command(*arguments), capture_output=True, timeout=100, **options)
     assert done.returncode == check, (done.returncode, done.stdout, done.stderr)
     errors = done.stderr if isinstance(done.stderr, str) else done.stderr.decode("utf-8", "replace")
     assert "Traceback" not in errors
