@@ -1,8 +1,11 @@
 """What the process as a whole has: devices, threads, and the random state."""
 
+from __future__ import annotations
+
 import operator
 import os
 import threading
+from typing import Any
 
 import numpy as np
 
@@ -10,6 +13,7 @@ from . import _core
 from .errors import DeviceError, DTypeError, message
 
 __all__ = [
+    "VERSION",
     "devices",
     "draw",
     "dtype_name",
@@ -21,6 +25,8 @@ __all__ = [
     "set_random_state",
 ]
 
+VERSION = _core.__version__
+
 # PyTorch's own default: a program that never calls manual_seed still runs the same way twice
 _DEFAULT_SEED = 67280421310721
 _FLOATS = {"float32", "float64"}
@@ -29,7 +35,7 @@ _FLOATS = {"float32", "float64"}
 class _Random:
     """The seed and how many random calls were made under it; every random number is a function of the two."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.lock = threading.RLock()
         self.seed = _DEFAULT_SEED
         self.calls = 0
@@ -38,11 +44,10 @@ class _Random:
 _random = _Random()
 
 
-def devices():
+def devices() -> list[dict[str, Any]]:
     """The devices of this machine: a list of dicts, the CPU first, then every GPU adapter.
 
-    Each has `device`, the name that `device=` takes, and `type`; an adapter also has `name`, `backend`, `driver`,
-    `driver_info`, and `hardware`, which is False where it computes on the CPU.
+    Each has `device`, the name that `device=` takes, and `type`; adapters have `name`, `hardware` and more.
 
     Example:
         >>> import seqcore
@@ -52,7 +57,7 @@ def devices():
     return _core.devices()
 
 
-def place(device):
+def place(device: Any) -> str:
     """The canonical name, "cpu" or "gpu:N", of "cpu", "gpu", "gpu:N", "auto" or None (the CPU).
 
     "auto" is the first adapter that is hardware, else the CPU.
@@ -74,7 +79,7 @@ def place(device):
     return f"gpu:{int(number)}"
 
 
-def dtype_name(dtype, device="cpu", op="Tensor"):
+def dtype_name(dtype: Any, device: Any = "cpu", op: str = "Tensor") -> str:
     """NumPy's name of `dtype`, if tensors of it can live on `device` (a canonical name).
 
     Raises:
@@ -91,12 +96,12 @@ def dtype_name(dtype, device="cpu", op="Tensor"):
     return name
 
 
-def num_threads():
+def num_threads() -> int:
     """How many threads a call may use."""
     return _core.num_threads()
 
 
-def set_num_threads(n):
+def set_num_threads(n: Any) -> None:
     """Sets how many threads a call may use; results do not depend on it.
 
     Raises:
@@ -114,7 +119,7 @@ def set_num_threads(n):
     _core.set_num_threads(n)
 
 
-def manual_seed(seed):
+def manual_seed(seed: Any) -> None:
     """Restarts the random state: initial weights and dropout masks are functions of the seed and the calls since.
 
     Args:
@@ -131,7 +136,7 @@ def manual_seed(seed):
         _random.seed, _random.calls = seed, 0
 
 
-def draw(calls=1):
+def draw(calls: int = 1) -> tuple[int, int]:
     """The seed and the number of the first of `calls` random streams, which no other call will get."""
     with _random.lock:
         first = _random.calls
@@ -139,13 +144,13 @@ def draw(calls=1):
         return _random.seed, first
 
 
-def get_random_state():
+def get_random_state() -> dict[str, int]:
     """The random state as a dict of two integers, `seed` and `calls`, for a checkpoint."""
     with _random.lock:
         return {"seed": _random.seed, "calls": _random.calls}
 
 
-def set_random_state(state):
+def set_random_state(state: Any) -> None:
     """Goes on from a state that `get_random_state` gave.
 
     Raises:
@@ -158,7 +163,7 @@ def set_random_state(state):
         _random.seed, _random.calls = seed, calls
 
 
-def check_device(op, argument, device, expected):
+def check_device(op: str, argument: str, device: Any, expected: Any) -> None:
     """DeviceError by the template unless `device` is `expected`."""
     if device != expected:
         raise DeviceError(
@@ -166,7 +171,7 @@ def check_device(op, argument, device, expected):
         )
 
 
-def _after_fork():
+def _after_fork() -> None:
     # a lock that another thread held at the fork would never be released in the child
     _random.lock = threading.RLock()
     _core.remember_main_thread()
