@@ -43,7 +43,7 @@ impl Storage {
         match self {
             Storage::Cpu(_) => Device::Cpu,
             #[cfg(feature = "gpu")]
-            Storage::Gpu(buffer) => Device::Gpu(buffer.adapter()),
+            Storage::Gpu(buffer) => Device::Gpu(buffer.context().index()),
         }
     }
 
@@ -106,8 +106,8 @@ impl Engine for Cpu<'_> {
 impl Engine for Gpu<'_> {
     fn get(&self, storage: &Storage) -> Result<GpuBuffer> {
         match storage {
-            Storage::Gpu(buffer) if buffer.adapter() == self.adapter() => Ok(buffer.clone()),
-            _ => Err(elsewhere(Device::Gpu(self.adapter()), storage.device())),
+            Storage::Gpu(buffer) if buffer.context().index() == self.context().index() => Ok(buffer.clone()),
+            _ => Err(elsewhere(Device::Gpu(self.context().index()), storage.device())),
         }
     }
 

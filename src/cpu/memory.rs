@@ -7,17 +7,15 @@
 //! is never written. Outsiders may still write to memory they own while we read it: numbers may then be mixed,
 //! so nothing read from such memory twice may decide a bound (S-10).
 
+use super::pool::Block;
 use crate::backend::{Buffer, Stamp};
 use crate::error::{Error, Result};
 use crate::tensor::{DType, Element, bytes};
-use std::alloc::{Layout, alloc, dealloc};
 use std::any::Any;
 use std::marker::PhantomData;
 use std::ops::{Deref, DerefMut};
 use std::ptr::NonNull;
 use std::sync::Arc;
-
-const ALIGN: usize = 64;
 
 /// A handle on CPU memory.
 #[derive(Clone)]
@@ -32,7 +30,7 @@ struct Memory {
 }
 
 enum Owner {
-    Ours(Layout),
+    Ours(Option<Block>),
     Outside { _keep: Box<dyn Any + Send + Sync> },
 }
 
@@ -43,9 +41,10 @@ unsafe impl Sync for Memory {}
 
 impl Drop for Memory {
     fn drop(&mut self) {
-        if let Owner::Ours(layout) = self.owner {
-            // SAFETY: allocated in `CpuBuffer::allocate` with this layout.
-            unsafe { dealloc(self.start.as_ptr(), layout) }
+        if let Owner::Ours(block) = &mut self.owner
+            && let Some(block) = block.take()
+        {
+            block.free();
         }
     }
 }
@@ -54,12 +53,10 @@ impl CpuBuffer {
     /// New memory, contents unspecified.
     pub fn allocate(dtype: DType, len: usize) -> Result<CpuBuffer> {
         let size = bytes(&[len], dtype)?;
-        let layout = Layout::from_size_align(size.max(1), ALIGN)
-            .map_err(|_| Error::memory(format_args!("{len} elements of {dtype}")))?;
-        // SAFETY: the size is not 0.
-        let start = NonNull::new(unsafe { alloc(layout) })
-            .ok_or_else(|| Error::memory(format_args!("{len} elements of {dtype} ({size} bytes)")))?;
-        Ok(CpuBuffer(Arc::new(Memory { start, dtype, len, owner: Owner::Ours(layout), stamp: Stamp::default() })))
+        let block =
+            Block::new(size).ok_or_else(|| Error::memory(format_args!("{len} elements of {dtype} ({size} bytes)")))?;
+        let (start, owner) = (block.as_ptr(), Owner::Ours(Some(block)));
+        Ok(CpuBuffer(Arc::new(Memory { start, dtype, len, owner, stamp: Stamp::default() })))
     }
 
     /// Memory that `keep` owns and keeps alive.
@@ -122,6 +119,12 @@ impl CpuBuffer {
         }
         // SAFETY: aligned, in bounds; exclusive by the caller's promise.
         Ok(unsafe { std::slice::from_raw_parts_mut(self.as_ptr().cast(), self.0.len) })
+    }
+}
+
+impl std::fmt::Debug for CpuBuffer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "CpuBuffer({} x {})", self.0.len, self.0.dtype)
     }
 }
 

@@ -2,6 +2,8 @@
 //! thread team. It knows no operation and no Python; `ops/*/cpu.rs` builds kernels from these parts.
 
 mod flush;
+pub mod gemm;
+mod gradient;
 mod isa;
 mod lanes;
 #[cfg(target_arch = "x86_64")]
@@ -9,10 +11,13 @@ mod lanes_x86;
 pub mod map;
 pub mod math;
 mod memory;
+pub mod pack;
+mod pool;
 mod pow;
 mod strided;
 mod sum;
 mod team;
+pub mod tile;
 
 pub use isa::{Isa, isa};
 pub use lanes::{Kernel, Lanes, ROUND, launch};

@@ -8,9 +8,13 @@ use crate::gpu::counters::{Counters, Counts};
 use crate::gpu::guard::{Fault, quietly};
 use crate::gpu::pool::{self, Pool, class};
 use crate::gpu::record::Recorder;
+use crate::gpu::wait::{Done, Gate};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
+
+/// How long something is waited for that should come at once, or that we can do without.
+pub(super) const PATIENCE: Duration = Duration::from_secs(10);
 
 /// An opened device.
 pub struct Context {
@@ -22,6 +26,8 @@ pub struct Context {
     pub(super) device: wgpu::Device,
     pub(super) fault: Arc<Fault>,
     pub(super) counters: Counters,
+    pub(super) gate: Gate,
+    pub(super) done: Done,
     /// how many submissions there were: see `pool.rs`
     pub(super) submissions: AtomicU64,
     pub(super) limits: Limits,
@@ -127,6 +133,8 @@ impl Context {
             device,
             fault,
             counters: Counters::default(),
+            gate: Gate::default(),
+            done: Done::default(),
             submissions: AtomicU64::new(0),
             limits: Limits { buffer: limits.max_buffer_size, binding: limits.max_storage_buffer_binding_size, work },
             info,
@@ -142,7 +150,7 @@ impl Context {
         &self.info
     }
 
-    /// The adapter's place in the list of adapters.
+    /// Its place in the list of adapters.
     pub fn index(&self) -> usize {
         self.index
     }
@@ -173,7 +181,7 @@ impl Context {
     pub fn destroy(&self) {
         let _ = quietly(|| {
             self.device.destroy();
-            let _ = self.device.poll(wgpu::PollType::Poll);
+            let _ = self.gate.beside(|| self.device.poll(wgpu::PollType::Poll));
         });
     }
 
@@ -241,10 +249,12 @@ impl Context {
     fn trim(&self) -> Result<()> {
         let blocks = lock(&self.pool).trim();
         let submitted = self.submit(&mut self.recorder())?;
-        let wait = wgpu::PollType::Wait { submission_index: submitted, timeout: Some(Duration::from_secs(10)) };
-        self.guarded("waiting", move || {
-            drop(blocks);
-            let _ = self.device.poll(wait);
+        self.guarded("freeing", || drop(blocks))?;
+        let Some(submitted) = submitted else { return Ok(()) };
+        let start = Instant::now();
+        self.wait(&submitted, &|| match start.elapsed() < PATIENCE {
+            true => Ok(()),
+            false => Err(Error::memory("more tensors while the GPU is still busy with others")),
         })
     }
 
@@ -295,7 +305,7 @@ impl Drop for Context {
             std::mem::forget(lock(&self.pool).trim());
             return;
         }
-        let wait = wgpu::PollType::Wait { submission_index: None, timeout: Some(Duration::from_secs(10)) };
+        let wait = wgpu::PollType::Wait { submission_index: None, timeout: Some(PATIENCE) };
         let _ = self.guarded("closing", || {
             let _ = self.device.poll(wait);
         });

@@ -141,7 +141,7 @@ fn threads_share_a_device() {
     std::thread::scope(|scope| {
         for _ in 0..4 {
             scope.spawn(|| {
-                for i in 0..10 {
+                for i in 0..30 {
                     assert_eq!(down(&gpu, &up(&gpu, &[i as f32; 100])), [i as f32; 100]);
                     if i % 5 == 0 {
                         assert_eq!(long_work(&gpu, 2).unwrap(), expected);

@@ -33,6 +33,8 @@ mod engine;
 mod fault_tests;
 mod gemm;
 mod guard;
+#[cfg(all(test, target_os = "linux"))]
+mod injected_tests;
 mod pipeline;
 mod pool;
 #[cfg(test)]
@@ -42,6 +44,7 @@ mod record;
 mod shaders;
 #[cfg(test)]
 pub(crate) mod testing;
+mod wait;
 
 pub use adapters::{AdapterInfo, adapters};
 pub use buffer::GpuBuffer;
@@ -90,7 +93,7 @@ impl Grid {
 }
 
 impl<'a> Gpu<'a> {
-    /// The engine on adapter `index` of `adapters()`. Waits ask `poll` every 50 ms, on the calling thread, with
+    /// The engine on adapter `index` of `adapters()`. Waits ask `poll` every 20 ms, on the calling thread, with
     /// no lock held.
     pub fn open(index: usize, poll: Poll<'a>) -> Result<Gpu<'a>> {
         Ok(Gpu { context: Context::shared(index)?, poll })

@@ -33,7 +33,7 @@ impl Gpu<'_> {
         context.check()?;
         let block = from.block(context)?;
         let reader = self.reader(size)?;
-        let index = {
+        let submission = {
             let mut recorder = context.recorder();
             recorder.encoder(context)?.copy_buffer_to_buffer(block, from.offset() + start, &reader, 0, size);
             context.submit(&mut recorder)?
@@ -46,10 +46,10 @@ impl Gpu<'_> {
                 told.store(if outcome.is_ok() { 1 } else { 2 }, Ordering::Release);
             });
         })?;
-        if let Some(index) = index {
-            self.wait(index)?;
+        if let Some(submission) = submission {
+            self.wait(&submission)?;
         }
-        context.check()?;
+        context.answered(&|| state.load(Ordering::Acquire) != 0, self.poll)?;
         if state.load(Ordering::Acquire) != 1 {
             context.fault.lose("memory could not be mapped for reading".into());
             return Err(context.check().err().unwrap_or_else(|| Error::plain(Kind::DeviceLost, "mapping failed")));

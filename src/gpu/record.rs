@@ -16,7 +16,6 @@ use bytemuck::{NoUninit, bytes_of};
 use std::collections::VecDeque;
 use std::num::NonZeroU64;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
 
 /// Distance of parameter records: the largest alignment that a device may ask for.
 const RECORD: usize = 256;
@@ -33,6 +32,13 @@ const WRITTEN: u64 = 64 << 20;
 
 type Bound<'b> = wgpu::BufferBinding<'b>;
 
+/// Something handed to the queue.
+#[derive(Clone, Debug)]
+pub(super) struct Submission {
+    pub(super) number: u64,
+    pub(super) index: wgpu::SubmissionIndex,
+}
+
 /// What is recorded and not yet submitted, and what is submitted and not yet known to be done.
 #[derive(Debug, Default)]
 pub(super) struct Recorder {
@@ -43,7 +49,7 @@ pub(super) struct Recorder {
     records: Vec<u8>,
     work: u64,
     written: u64,
-    in_flight: VecDeque<(u64, wgpu::SubmissionIndex)>,
+    in_flight: VecDeque<Submission>,
     pipelines: Pipelines,
 }
 
@@ -59,6 +65,11 @@ impl Recorder {
         self.records.resize(offset + RECORD, 0);
         // At most RECORDS * RECORD: `is_due` comes before.
         offset as u32
+    }
+
+    /// Submissions up to `number` are done.
+    pub(super) fn forget(&mut self, number: u64) {
+        self.in_flight.retain(|other| other.number > number);
     }
 
     /// The encoder with no pass open, for copies.
@@ -84,7 +95,7 @@ impl Recorder {
 
 impl Context {
     /// Submits what is recorded; its place in the queue, if there was anything.
-    pub(super) fn submit(&self, recorder: &mut Recorder) -> Result<Option<wgpu::SubmissionIndex>> {
+    pub(super) fn submit(&self, recorder: &mut Recorder) -> Result<Option<Submission>> {
         // Everything is taken first, so that the recorder is empty and whole if this fails.
         let pass = recorder.pass.take();
         let encoder = recorder.encoder.take();
@@ -102,15 +113,16 @@ impl Context {
             if let Some(uniforms) = uniforms.filter(|_| !records.is_empty()) {
                 self.queue.write_buffer(uniforms, 0, &records);
             }
-            self.queue.submit(encoder.map(wgpu::CommandEncoder::finish))
+            let commands = encoder.map(wgpu::CommandEncoder::finish);
+            self.gate.beside(|| self.queue.submit(commands))
         });
         // Also after a failure: what was recorded will not run any more.
         let number = self.submissions.fetch_add(1, Ordering::AcqRel);
-        let index = index?;
-        recorder.in_flight.push_back((number, index.clone()));
+        let submission = Submission { number, index: index? };
+        recorder.in_flight.push_back(submission.clone());
         recorder.records = records;
         recorder.records.clear();
-        Ok(Some(index))
+        Ok(Some(submission))
     }
 
     /// Counts host data that waits for a submission.
@@ -272,36 +284,17 @@ impl Gpu<'_> {
                 if recorder.in_flight.len() <= IN_FLIGHT {
                     return Ok(());
                 }
-                recorder.in_flight.front().map(|(_, index)| index.clone())
+                recorder.in_flight.front().cloned()
             };
             match oldest {
-                Some(index) => self.wait(index)?,
+                Some(submission) => self.wait(&submission)?,
                 None => return Ok(()),
             }
         }
     }
 
-    /// Waits for one submission in turns of 50 ms, asking `poll` between them. No lock is held: `poll` may wait
-    /// for a lock whose holder waits for ours.
-    pub(super) fn wait(&self, index: wgpu::SubmissionIndex) -> Result<()> {
-        loop {
-            (self.poll)()?;
-            let turn = wgpu::PollType::Wait {
-                submission_index: Some(index.clone()),
-                timeout: Some(Duration::from_millis(50)),
-            };
-            match self.context.guarded("waiting", || self.context.device.poll(turn))? {
-                Ok(_) => break,
-                Err(wgpu::PollError::Timeout) => {}
-                Err(error) => return Err(Error::internal(format!("waiting: {error}"))),
-            }
-        }
-        let mut recorder = self.context.recorder();
-        let place = |i: &wgpu::SubmissionIndex| format!("{i:?}");
-        let done = recorder.in_flight.iter().position(|(_, i)| place(i) == place(&index));
-        if let Some(done) = done {
-            recorder.in_flight.drain(..=done);
-        }
-        Ok(())
+    /// Waits for one submission, asking the caller now and then whether to go on.
+    pub(super) fn wait(&self, submission: &Submission) -> Result<()> {
+        self.context.wait(submission, self.poll)
     }
 }

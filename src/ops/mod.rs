@@ -5,10 +5,25 @@
 //! `python.rs` (the border) and `tests.rs`. How to add one: `CONTRIBUTING.md`.
 
 pub mod activation;
+pub mod dropout;
 pub mod elementwise;
+pub mod embedding;
+pub mod linear;
+pub mod loss;
 pub mod lstm;
+pub mod optim;
+pub mod recurrent;
 pub mod reduce;
 pub mod shape;
+
+/// The kinds of packed images that operations keep with their weights (`Stamp::packed`). An instruction set's index
+/// is added, so each takes the ten numbers from its own.
+pub mod images {
+    /// weight of `linear` for x Wᵀ
+    pub const LINEAR: u32 = 100;
+    /// weight of `linear` for dy W
+    pub const LINEAR_DX: u32 = 110;
+}
 
 /// An operation, as documentation and coverage see it.
 pub struct Row {
@@ -34,7 +49,13 @@ macro_rules! table {
 
 table! {
     activation: "sigmoid, tanh and relu",
+    dropout: "dropout by a counter-based mask",
     elementwise: "arithmetic element by element, with broadcasting",
+    embedding: "rows of a table by their number",
+    linear: "linear layers and matrix products",
+    loss: "cross-entropy of class ids",
+    lstm: "a stack of LSTM layers over a sequence",
+    optim: "SGD, Adam, AdamW and clipping by norm, in place",
     reduce: "sums over axes",
     shape: "strided copies, joining, picking by position, and their adjoints",
 }

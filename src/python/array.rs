@@ -33,6 +33,11 @@ impl Array {
         &self.storage
     }
 
+    /// A writeable ndarray of this memory, which lies on the CPU and which nobody else holds.
+    pub fn into_ndarray(self, py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
+        view(&Bound::new(py, self)?, true)
+    }
+
     /// sizes of the axes
     pub fn shape_ref(&self) -> &Shape {
         &self.shape
@@ -176,7 +181,8 @@ fn cast(host: &Storage, dtype: DType) -> Result<Storage> {
     }))
 }
 
-fn on_cpu(storage: &Storage) -> Result<&CpuBuffer> {
+/// The buffer of memory that is known to lie on the CPU.
+pub fn on_cpu(storage: &Storage) -> Result<&CpuBuffer> {
     match storage {
         Storage::Cpu(buffer) => Ok(buffer),
         #[cfg(feature = "gpu")]
@@ -220,15 +226,15 @@ fn view<'py>(array: &Bound<'py, Array>, writeable: bool) -> PyResult<Bound<'py, 
     }
 }
 
-/// An `Array` of its own memory from anything that is an array.
+/// An `Array` of its own memory from anything that is an array; errors call it `name` of `op`.
 #[pyfunction]
-#[pyo3(signature = (value, device="cpu"))]
-fn array(value: &Bound<'_, PyAny>, device: &str) -> PyResult<Array> {
+#[pyo3(signature = (value, device="cpu", op="Tensor", name="data"))]
+fn array(value: &Bound<'_, PyAny>, device: &str, op: &str, name: &str) -> PyResult<Array> {
     let py = value.py();
     let device = runtime::parse_device(device)?;
-    let (storage, shape) = match normalize::float("Tensor", "data", value) {
+    let (storage, shape) = match normalize::float(op, name, value) {
         Ok((storage, shape, _)) => (storage, shape),
-        Err(no_float) => normalize::ids("Tensor", "data", value).map_err(|_| no_float)?,
+        Err(no_float) => normalize::ids(op, name, value).map_err(|_| no_float)?,
     };
     let call = Call::new(py, "Tensor");
     let ns = storage.len() as u64;
@@ -262,40 +268,51 @@ impl Drop for Saved {
     }
 }
 
+/// The same memory, or a copy of it where somebody outside may write to it.
+pub fn owned(storage: Storage, poll: Poll<'_>) -> Result<Storage> {
+    let outside = match &storage {
+        Storage::Cpu(buffer) => buffer.is_borrowed() || storage.stamp().is_shown(),
+        #[cfg(feature = "gpu")]
+        Storage::Gpu(_) => false,
+    };
+    if outside { copy_to(storage.device(), &storage, poll) } else { Ok(storage) }
+}
+
+impl Saved {
+    /// Holds memory that nobody outside can write to.
+    pub fn hold(storage: Storage, shape: Shape) -> Saved {
+        storage.stamp().save();
+        let version = storage.stamp().version();
+        Saved { storage, shape, version }
+    }
+
+    /// A RuntimeError if it was changed since.
+    pub fn check(&self, op: &str) -> Result<()> {
+        if self.storage.stamp().version() == self.version {
+            return Ok(());
+        }
+        let what = format!(
+            "{op}: backward: a tensor of shape {} that the forward call used was changed in place since",
+            self.shape
+        );
+        Err(Error::plain(Kind::State, what)
+            .hint("call backward before the optimizer step or the in-place operation, or run forward again"))
+    }
+}
+
 #[pymethods]
 impl Saved {
     #[new]
     fn new(py: Python<'_>, value: &Bound<'_, PyAny>) -> PyResult<Saved> {
         let array = value.cast_exact::<Array>().map_err(PyErr::from)?.get();
-        let outside = match &array.storage {
-            Storage::Cpu(buffer) => buffer.is_borrowed() || array.storage.stamp().is_shown(),
-            #[cfg(feature = "gpu")]
-            Storage::Gpu(_) => false,
-        };
-        let storage = if outside {
-            let from = array.storage.clone();
-            Call::new(py, "save").run(from.len() as u64, false, move |poll| copy_to(from.device(), &from, poll))?
-        } else {
-            array.storage.clone()
-        };
-        storage.stamp().save();
-        let version = storage.stamp().version();
-        Ok(Saved { storage, shape: array.shape.clone(), version })
+        let from = array.storage.clone();
+        let storage = Call::new(py, "save").run(from.len() as u64, false, move |poll| owned(from, poll))?;
+        Ok(Saved::hold(storage, array.shape.clone()))
     }
 
     /// The array, if it is still what it was.
     fn get(&self, op: &str) -> PyResult<Array> {
-        if self.storage.stamp().version() != self.version {
-            return Err(Error::plain(
-                Kind::State,
-                format!(
-                    "{op}: backward: a tensor of shape {} that the forward call used was changed in place since",
-                    self.shape
-                ),
-            )
-            .hint("call backward before the optimizer step or the in-place operation, or run forward again")
-            .into());
-        }
+        self.check(op)?;
         Ok(Array::new(self.storage.clone(), self.shape.clone()))
     }
 }

@@ -2,10 +2,11 @@
 //! lock released where it is long, beside other calls unless it mutates, interruptible, and with no panic that
 //! crosses into Python.
 
+use crate::cpu::CpuBuffer;
 use crate::device::{Device, Storage};
 use crate::error::{Error, Kind, Result};
 use crate::on_device;
-use crate::python::array::Array;
+use crate::python::array::{Array, on_cpu};
 use crate::python::{normalize, runtime};
 use crate::tensor::{DType, Shape};
 use pyo3::prelude::*;
@@ -88,15 +89,12 @@ fn caught<R>(work: impl FnOnce() -> Result<R>) -> Result<R> {
     })
 }
 
-/// A checked argument: memory, shape, and the name the caller knows it by.
+/// A checked argument: memory and shape.
 pub struct Arg {
     /// the memory; on the CPU it may be the caller's own
     pub storage: Storage,
     /// sizes of the axes
     pub shape: Shape,
-    /// whether it came as an `Array` and so has a device of its own
-    placed: bool,
-    name: &'static str,
 }
 
 impl Arg {
@@ -110,8 +108,8 @@ impl Arg {
 pub struct Call<'py> {
     py: Python<'py>,
     op: &'static str,
-    device: Option<(Device, &'static str)>,
-    dtype: Option<(DType, &'static str)>,
+    device: Option<(Device, String)>,
+    dtype: Option<(DType, String)>,
 }
 
 impl<'py> Call<'py> {
@@ -122,18 +120,31 @@ impl<'py> Call<'py> {
 
     /// A float argument: an `Array`, a `Tensor`, an ndarray or anything that NumPy takes. All float arguments of a
     /// call have one dtype (S-12), and all that have a device have the same.
-    pub fn float(&mut self, name: &'static str, value: &Bound<'py, PyAny>) -> PyResult<Arg> {
+    pub fn float(&mut self, name: &str, value: &Bound<'py, PyAny>) -> PyResult<Arg> {
         let (storage, shape, placed) = normalize::float(self.op, name, value)?;
-        self.checked(Arg { storage, shape, placed, name })
+        self.checked(name, Arg { storage, shape }, placed)
     }
 
     /// As `float`, where None stands for an absent argument.
-    pub fn optional(&mut self, name: &'static str, value: Option<&Bound<'py, PyAny>>) -> PyResult<Option<Arg>> {
+    pub fn optional(&mut self, name: &str, value: Option<&Bound<'py, PyAny>>) -> PyResult<Option<Arg>> {
         value.filter(|v| !v.is_none()).map(|v| self.float(name, v)).transpose()
     }
 
-    /// Ids: integers of any type but bool, as i64 in CPU memory of our own (S-10, S-15), whatever the device.
-    pub fn ids(&mut self, name: &'static str, value: &Bound<'py, PyAny>) -> PyResult<Arg> {
+    /// Numbers of any type of ours, floats or ids, for what only moves them. A first float or ids argument decides
+    /// the type of the others.
+    pub fn any(&mut self, name: &str, value: &Bound<'py, PyAny>) -> PyResult<Arg> {
+        let (storage, shape, placed) = normalize::any(self.op, name, value)?;
+        self.checked(name, Arg { storage, shape }, placed)
+    }
+
+    /// Truth values, copied to memory of our own.
+    pub fn bools(&self, name: &str, value: &Bound<'py, PyAny>) -> PyResult<(Vec<bool>, Shape)> {
+        normalize::bools(self.op, name, value)
+    }
+
+    /// Ids: integers of any type but bool, as i64 in CPU memory of our own (S-10, S-15), whatever the device; those
+    /// that came from a GPU (sampling) are few and are read back.
+    pub fn ids(&self, name: &str, value: &Bound<'py, PyAny>) -> PyResult<(CpuBuffer, Shape)> {
         let (storage, shape) = normalize::ids(self.op, name, value)?;
         // what was borrowed is a copy that NumPy made for us alone; an `Array` may be written to by others
         let alone = matches!(&storage, Storage::Cpu(buffer) if buffer.is_borrowed());
@@ -142,66 +153,63 @@ impl<'py> Call<'py> {
         } else {
             self.run(storage.len() as u64, false, |poll| copy_to(Device::Cpu, &storage, poll))?
         };
-        Ok(Arg { storage, shape, placed: false, name })
-    }
-
-    /// Numbers of any type of ours, floats or ids, for what only moves them. A first float or ids argument decides
-    /// the type of the others.
-    pub fn any(&mut self, name: &'static str, value: &Bound<'py, PyAny>) -> PyResult<Arg> {
-        let (storage, shape, placed) = normalize::any(self.op, name, value)?;
-        self.checked(Arg { storage, shape, placed, name })
-    }
-
-    /// Truth values, copied to memory of our own.
-    pub fn bools(&self, name: &'static str, value: &Bound<'py, PyAny>) -> PyResult<(Vec<bool>, Shape)> {
-        normalize::bools(self.op, name, value)
+        Ok((on_cpu(&storage)?.clone(), shape))
     }
 
     /// Of one dtype and on one device with the arguments before it.
-    fn checked(&mut self, arg: Arg) -> PyResult<Arg> {
-        let name = arg.name;
-        match self.dtype {
-            None => self.dtype = Some((arg.dtype(), name)),
-            Some((dtype, first)) if dtype != arg.dtype() => {
+    fn checked(&mut self, name: &str, arg: Arg, placed: bool) -> PyResult<Arg> {
+        match &self.dtype {
+            None => self.dtype = Some((arg.dtype(), name.into())),
+            Some((dtype, first)) if *dtype != arg.dtype() => {
                 return Err(Error::dtype(self.op, name, format_args!("{dtype}, as {first}"), arg.dtype())
                     .hint(format!("convert one of them, for example {name}.astype(\"{dtype}\")"))
                     .into());
             }
             Some(_) => {}
         }
-        self.place(&arg)?;
+        if placed {
+            self.place(name, arg.storage.device())?;
+        }
         Ok(arg)
     }
 
-    fn place(&mut self, arg: &Arg) -> Result<()> {
-        if arg.placed {
-            let device = arg.storage.device();
-            match self.device {
-                None => self.device = Some((device, arg.name)),
-                Some((d, first)) if d != device => {
-                    return Err(Error::argument(
-                        Kind::Device,
-                        self.op,
-                        arg.name,
-                        format_args!("a tensor on {d}, as {first}"),
-                        format_args!("one on {device}"),
-                    )
-                    .hint(format!("move it with .to(\"{d}\")")));
-                }
-                Some(_) => {}
+    fn place(&mut self, name: &str, device: Device) -> Result<()> {
+        match &self.device {
+            None => self.device = Some((device, name.into())),
+            Some((d, first)) if *d != device => {
+                return Err(Error::argument(
+                    Kind::Device,
+                    self.op,
+                    name,
+                    format_args!("a tensor on {d}, as {first}"),
+                    format_args!("one on {device}"),
+                )
+                .hint(format!("move it with .to(\"{d}\")")));
             }
+            Some(_) => {}
         }
         Ok(())
     }
 
     /// Where the call will run: where its tensors are, else the CPU.
     pub fn device(&self) -> Device {
-        self.device.map_or(Device::Cpu, |(device, _)| device)
+        self.device.as_ref().map_or(Device::Cpu, |(device, _)| *device)
     }
 
-    /// Says where the call will run when it has no tensors.
-    pub fn on(mut self, device: Device) -> Call<'py> {
-        self.device.get_or_insert((device, "device"));
+    /// Whether an argument said where the call will run.
+    pub fn is_placed(&self) -> bool {
+        self.device.is_some()
+    }
+
+    /// Says where the call will run, and by which argument.
+    pub fn on(mut self, device: Device, by: &str) -> Call<'py> {
+        self.device.get_or_insert_with(|| (device, by.into()));
+        self
+    }
+
+    /// Says which dtype all float arguments must have, and as which argument.
+    pub fn of(mut self, dtype: DType, first: &str) -> Call<'py> {
+        self.dtype = Some((dtype, first.into()));
         self
     }
 
@@ -278,7 +286,7 @@ pub fn copy_to(device: Device, storage: &Storage, poll: crate::cpu::Poll<'_>) ->
         Storage::Cpu(buffer) => buffer.clone(),
         #[cfg(feature = "gpu")]
         Storage::Gpu(buffer) => {
-            let engine = crate::gpu::Gpu::open(buffer.adapter(), poll)?;
+            let engine = crate::gpu::Gpu::on(buffer.context().clone(), poll);
             let host = CpuBuffer::allocate(storage.dtype(), storage.len())?;
             // SAFETY: nobody else has a handle on the new memory.
             engine.download(buffer, unsafe { host.bytes_mut() })?;

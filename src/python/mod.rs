@@ -7,10 +7,10 @@
 mod array;
 mod call;
 mod errors;
-mod normalize;
+pub mod normalize;
 mod runtime;
 
-pub use array::{Array, Saved};
+pub use array::{Array, Saved, owned};
 pub use call::{Arg, Call};
 pub use runtime::{parse_device, parse_dtype};
 

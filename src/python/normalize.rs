@@ -7,7 +7,7 @@ use crate::device::Storage;
 use crate::error::{Error, Kind, Result};
 use crate::python::array::Array;
 use crate::tensor::{DType, Shape, elements};
-use numpy::npyffi::flags::{NPY_ARRAY_ALIGNED, NPY_ARRAY_C_CONTIGUOUS};
+use numpy::npyffi::flags::{NPY_ARRAY_ALIGNED, NPY_ARRAY_C_CONTIGUOUS, NPY_ARRAY_WRITEABLE};
 use numpy::npyffi::{NPY_TYPES, PyArrayObject, PyDataType_ELSIZE};
 use numpy::{PyArrayDescrMethods, PyUntypedArray, PyUntypedArrayMethods};
 use pyo3::intern;
@@ -187,6 +187,30 @@ fn copied(op: &str, name: &str, array: &Bound<'_, PyUntypedArray>, dtype: &str) 
     let (storage, shape) =
         borrow(&made)?.ok_or_else(|| Error::internal(format!("{op}: {name}: NumPy did not give a plain copy")))?;
     Ok((storage, shape))
+}
+
+/// Memory that the caller gave for a result: a plain ndarray of exactly this dtype and shape, writeable, in C order.
+pub fn out(op: &str, value: &Bound<'_, PyAny>, dtype: DType, shape: &Shape) -> PyResult<NonNull<u8>> {
+    let wrong = |got: String| {
+        let what = format!("a writeable, C-ordered {dtype} ndarray of shape {shape}");
+        PyErr::from(Error::value(op, "out", what, got).hint(format!("numpy.empty({shape}, \"{dtype}\") makes one")))
+    };
+    let array = value
+        .cast_exact::<PyUntypedArray>()
+        .map_err(|_| wrong(value.get_type().name().map_or_else(|_| "object".into(), |n| n.to_string())))?;
+    // SAFETY: a live array object, read under the interpreter lock.
+    let (flags, data) = unsafe { ((*array.as_array_ptr()).fields.flags, (*array.as_array_ptr()).fields.data) };
+    match borrow(array)? {
+        Some((storage, given)) if storage.dtype() == dtype && given == *shape && flags & NPY_ARRAY_WRITEABLE != 0 => {
+            NonNull::new(data.cast::<u8>()).ok_or_else(|| wrong("no memory".into()))
+        }
+        _ => Err(wrong(format!(
+            "a {}{} one of shape {}",
+            if flags & NPY_ARRAY_WRITEABLE == 0 { "read-only " } else { "" },
+            dtype_name(array)?,
+            Shape::from(array.shape())
+        ))),
+    }
 }
 
 /// The array's own memory, where it is of a dtype of ours, native, aligned and in C order.

@@ -1,20 +1,20 @@
 //! What the process as a whole has: its main thread, its devices, its threads.
 
+use crate::cpu;
 use crate::device::Device;
 use crate::error::{Error, Kind, Result};
 use crate::tensor::DType;
 use pyo3::prelude::*;
+use pyo3::types::PyDict;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 static MAIN_THREAD: AtomicU64 = AtomicU64::new(0);
 
-fn thread_ident(py: Python<'_>) -> PyResult<u64> {
-    PyModule::import(py, "_thread")?.call_method0("get_ident")?.extract()
-}
-
 /// Whether signals can arrive on this thread: only the interpreter's main thread runs their handlers.
-pub fn is_main_thread(py: Python<'_>) -> bool {
-    thread_ident(py).is_ok_and(|id| id == MAIN_THREAD.load(Ordering::Relaxed))
+pub fn is_main_thread(_py: Python<'_>) -> bool {
+    // SAFETY: asks the operating system; needs nothing.
+    let ident = unsafe { pyo3::ffi::PyThread_get_thread_ident() };
+    ident as u64 == MAIN_THREAD.load(Ordering::Relaxed)
 }
 
 /// Reads "cpu", "gpu" or "gpu:N".
@@ -47,8 +47,89 @@ fn remember_main_thread(py: Python<'_>) -> PyResult<()> {
     Ok(())
 }
 
+/// How many threads a call may use.
+#[pyfunction]
+fn num_threads() -> usize {
+    cpu::num_threads()
+}
+
+/// Says how many threads a call may use, at least 1.
+#[pyfunction]
+fn set_num_threads(n: i64) -> PyResult<()> {
+    let n = usize::try_from(n).map_err(|_| Error::value("set_num_threads", "n", "at least 1", n))?;
+    Ok(cpu::set_num_threads(n)?)
+}
+
+/// The kernel path in use, all that this CPU has, and the threads.
+#[pyfunction]
+fn cpu_info(py: Python<'_>) -> PyResult<Bound<'_, PyDict>> {
+    let info = PyDict::new(py);
+    info.set_item("isa", cpu::isa()?.name())?;
+    info.set_item("features", cpu::Isa::available().into_iter().map(cpu::Isa::name).collect::<Vec<_>>())?;
+    info.set_item("threads", cpu::num_threads())?;
+    Ok(info)
+}
+
+/// The devices of this machine, as dicts: the CPU, then the adapters that "gpu:0", "gpu:1", … name. None is opened.
+#[pyfunction]
+fn devices(py: Python<'_>) -> PyResult<Vec<Bound<'_, PyDict>>> {
+    let processor = PyDict::new(py);
+    processor.set_item("device", "cpu")?;
+    processor.set_item("type", "cpu")?;
+    #[allow(unused_mut)]
+    let mut all = vec![processor];
+    #[cfg(feature = "gpu")]
+    for (index, adapter) in py.detach(crate::gpu::adapters)?.into_iter().enumerate() {
+        let info = PyDict::new(py);
+        info.set_item("device", format!("gpu:{index}"))?;
+        info.set_item("type", adapter.kind)?;
+        info.set_item("hardware", !adapter.is_software)?;
+        info.set_item("name", adapter.name)?;
+        info.set_item("backend", adapter.backend)?;
+        info.set_item("driver", adapter.driver)?;
+        info.set_item("driver_info", adapter.driver_info)?;
+        all.push(info);
+    }
+    Ok(all)
+}
+
+/// What was sent to all GPUs since the last call.
+#[pyfunction]
+fn gpu_counters(py: Python<'_>) -> PyResult<Bound<'_, PyDict>> {
+    #[cfg(feature = "gpu")]
+    let (dispatches, submits, bytes_up, bytes_back) = {
+        let counts = crate::gpu::take_counts()?;
+        (counts.dispatches, counts.submits, counts.bytes_up, counts.bytes_back)
+    };
+    #[cfg(not(feature = "gpu"))]
+    let (dispatches, submits, bytes_up, bytes_back) = (0u64, 0u64, 0u64, 0u64);
+    let counts = PyDict::new(py);
+    counts.set_item("dispatches", dispatches)?;
+    counts.set_item("submits", submits)?;
+    counts.set_item("bytes_up", bytes_up)?;
+    counts.set_item("bytes_back", bytes_back)?;
+    Ok(counts)
+}
+
+/// The embedded shaders: name to (source, manifest as JSON).
+#[pyfunction]
+fn shaders(py: Python<'_>) -> PyResult<Bound<'_, PyDict>> {
+    let all = PyDict::new(py);
+    #[cfg(feature = "gpu")]
+    for shader in crate::gpu::shaders()? {
+        all.set_item(shader.name, (shader.source, shader.manifest()))?;
+    }
+    Ok(all)
+}
+
 pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     remember_main_thread(module.py())?;
     module.add("__version__", env!("CARGO_PKG_VERSION"))?;
+    module.add_function(wrap_pyfunction!(num_threads, module)?)?;
+    module.add_function(wrap_pyfunction!(set_num_threads, module)?)?;
+    module.add_function(wrap_pyfunction!(cpu_info, module)?)?;
+    module.add_function(wrap_pyfunction!(devices, module)?)?;
+    module.add_function(wrap_pyfunction!(gpu_counters, module)?)?;
+    module.add_function(wrap_pyfunction!(shaders, module)?)?;
     module.add_function(wrap_pyfunction!(remember_main_thread, module)?)
 }

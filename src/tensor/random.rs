@@ -2,9 +2,6 @@
 //! random numbers: as easy as 1, 2, 3"). No state, so no thread count, device or recomputation changes a
 //! draw. `src/gpu/philox.wgsl` computes the same bits.
 
-const MULTIPLIERS: [u32; 2] = [0xD251_1F53, 0xCD9E_8D57];
-const WEYL: [u32; 2] = [0x9E37_79B9, 0xBB67_AE85];
-
 /// A stream of random numbers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Philox {
@@ -15,15 +12,22 @@ pub struct Philox {
 }
 
 impl Philox {
+    /// Rounds of a block.
+    pub const ROUNDS: usize = 10;
+    /// Of the first and the third word, in each round.
+    pub const MULTIPLIERS: [u32; 2] = [0xD251_1F53, 0xCD9E_8D57];
+    /// Added to the key after each round.
+    pub const WEYL: [u32; 2] = [0x9E37_79B9, 0xBB67_AE85];
+
     /// Four random words at block `block` of the stream.
     pub fn block(self, block: u64) -> [u32; 4] {
         let mut key = [self.seed as u32, (self.seed >> 32) as u32];
         let mut x = [block as u32, (block >> 32) as u32, self.stream as u32, (self.stream >> 32) as u32];
-        for _ in 0..10 {
-            let p0 = u64::from(MULTIPLIERS[0]) * u64::from(x[0]);
-            let p1 = u64::from(MULTIPLIERS[1]) * u64::from(x[2]);
+        for _ in 0..Self::ROUNDS {
+            let p0 = u64::from(Self::MULTIPLIERS[0]) * u64::from(x[0]);
+            let p1 = u64::from(Self::MULTIPLIERS[1]) * u64::from(x[2]);
             x = [(p1 >> 32) as u32 ^ x[1] ^ key[0], p1 as u32, (p0 >> 32) as u32 ^ x[3] ^ key[1], p0 as u32];
-            key = [key[0].wrapping_add(WEYL[0]), key[1].wrapping_add(WEYL[1])];
+            key = [key[0].wrapping_add(Self::WEYL[0]), key[1].wrapping_add(Self::WEYL[1])];
         }
         x
     }

@@ -40,7 +40,7 @@ fn activation_backward(function: &str, y: &Bound<'_, PyAny>, dy: &Bound<'_, PyAn
     Ok(call.array(dx, shape))
 }
 
-/// Adds the functions to the module.
+/// Adds these functions to the module.
 pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(activation, module)?)?;
     module.add_function(wrap_pyfunction!(activation_backward, module)?)

@@ -267,6 +267,32 @@ fn a_row_alone_is_the_row_in_a_batch_and_runs_agree() {
     }
 }
 
+// A NaN or an infinity in one row reaches all of that row that depends on it, and no other row.
+#[test]
+fn not_a_number_stays_in_its_row() {
+    let Some(gpu) = gpu() else { return };
+    let (t, b, i, h) = (4, 5, 3, 9);
+    let spec = spec(t, b, i, h, true);
+    let clean = layer(&spec, 0);
+    let expected = run(&gpu, &spec, &clean, LstmWants { weights: false, ..ALL });
+    for value in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+        let mut l = clean.clone();
+        l.x[(b + 2) * i] = value; // step 1, row 2
+        let got = run(&gpu, &spec, &l, LstmWants { weights: false, ..ALL });
+        for ((name, got), (_, expected)) in got.iter().zip(&expected) {
+            let width = if *name == "dx" { i } else { h };
+            for (at, (got, expected)) in got.chunks(width).zip(expected.chunks(width)).enumerate() {
+                if at % b != 2 {
+                    assert_eq!(got, expected, "{name}, row {at}");
+                }
+            }
+        }
+        let (y, after) = (&got[0].1, (b + 2) * h);
+        assert_eq!(y[2 * h..3 * h], expected[0].1[2 * h..3 * h], "the step before");
+        assert_eq!(value.is_nan(), y[after..after + h].iter().all(|v| v.is_nan()), "{value}");
+    }
+}
+
 // A binding smaller than the sequence: pieces, with the bits of the whole.
 #[test]
 fn pieces_of_the_sequence_change_no_bit() {

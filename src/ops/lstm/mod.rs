@@ -20,10 +20,16 @@
 //! from zero, joined as (i + f) + (g + o). Weight and bias gradients: one chain over rows, t descending and
 //! b ascending.
 
+pub mod cpu;
 #[cfg(feature = "gpu")]
 mod gpu;
 #[cfg(all(test, feature = "gpu"))]
 mod gpu_tests;
+#[cfg(feature = "python")]
+pub mod python;
+pub mod reference;
+#[cfg(test)]
+mod tests;
 
 use crate::backend::{Backend, Buffer};
 use crate::error::{Error, Result};

@@ -1,7 +1,6 @@
 //! Sums: worked by hand, and the kernels against the stated tree, bit for bit.
 
 use super::*;
-use crate::backend::Buffer;
 use crate::cpu::{Cpu, CpuBuffer, Fresh, Isa};
 use crate::error::Kind;
 use crate::tensor::Element;

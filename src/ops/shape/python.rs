@@ -1,8 +1,8 @@
 //! The border of moving elements.
 
 use super::{CatSpec, IdsSpec, Move, StridedSpec};
-use crate::cpu::CpuBuffer;
-use crate::device::{Engine, Storage};
+use crate::backend::Buffer;
+use crate::device::Engine;
 use crate::error::{Error, Result};
 use crate::on_device;
 use crate::python::{Arg, Array, Call};
@@ -62,24 +62,16 @@ fn cat(py: Python<'_>, arrays: Vec<Bound<'_, PyAny>>, axis: isize) -> PyResult<A
     Ok(call.array(y, spec.shape))
 }
 
-fn ids_of(ids: &Arg) -> Result<&[i64]> {
-    match &ids.storage {
-        Storage::Cpu(buffer) => CpuBuffer::slice(buffer),
-        #[cfg(feature = "gpu")]
-        Storage::Gpu(_) => Err(Error::internal("ids were expected in this machine's memory")),
-    }
-}
-
 /// a, as one row, at the ids; as many as shape has elements.
 #[pyfunction]
 fn take(a: &Bound<'_, PyAny>, flat_ids: &Bound<'_, PyAny>, shape: Vec<usize>) -> PyResult<Array> {
     let mut call = Call::new(a.py(), "take");
-    let (a, ids) = (call.any("a", a)?, call.ids("flat_ids", flat_ids)?);
-    if elements(&shape)? != ids.storage.len() {
-        let expected = format!("a shape of {} elements", ids.storage.len());
+    let (a, (ids, _)) = (call.any("a", a)?, call.ids("flat_ids", flat_ids)?);
+    if elements(&shape)? != ids.len() {
+        let expected = format!("a shape of {} elements", ids.len());
         return Err(Error::shape("take", "shape", expected, Shape(shape)).into());
     }
-    let spec = IdsSpec::new("take", a.dtype(), a.storage.len(), ids_of(&ids)?)?;
+    let spec = IdsSpec::new("take", a.dtype(), a.storage.len(), ids.slice()?)?;
     let device = call.device();
     let a = call.here(a)?;
     let y = call.run((spec.ids.len() as u64).saturating_mul(2), false, |poll| {
@@ -92,12 +84,12 @@ fn take(a: &Bound<'_, PyAny>, flat_ids: &Bound<'_, PyAny>, shape: Vec<usize>) ->
 #[pyfunction]
 fn put_add(values: &Bound<'_, PyAny>, flat_ids: &Bound<'_, PyAny>, full_shape: Vec<usize>) -> PyResult<Array> {
     let mut call = Call::new(values.py(), "put_add");
-    let (values, ids) = (call.float("values", values)?, call.ids("flat_ids", flat_ids)?);
-    if values.storage.len() != ids.storage.len() {
-        let expected = format!("{} values, one for each id", ids.storage.len());
+    let (values, (ids, _)) = (call.float("values", values)?, call.ids("flat_ids", flat_ids)?);
+    if values.storage.len() != ids.len() {
+        let expected = format!("{} values, one for each id", ids.len());
         return Err(Error::shape("put_add", "values", expected, &values.shape).into());
     }
-    let spec = IdsSpec::new("put_add", values.dtype(), elements(&full_shape)?, ids_of(&ids)?)?;
+    let spec = IdsSpec::new("put_add", values.dtype(), elements(&full_shape)?, ids.slice()?)?;
     let device = call.device();
     let values = call.here(values)?;
     let ns = (spec.ids.len() as u64).saturating_mul(3).saturating_add(spec.len as u64);

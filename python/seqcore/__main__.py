@@ -1,0 +1,8 @@
+"""`python -m seqcore` is the command `seqcore`."""
+
+import sys
+
+from .cli import main
+
+if __name__ == "__main__":
+    sys.exit(main())

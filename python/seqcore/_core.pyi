@@ -1,0 +1,253 @@
+"""The compiled core. Written by `make stubs` from the Rust sources: do not edit."""
+
+from collections.abc import Sequence
+from typing import Any, Self, final
+
+__all__ = [
+    "Array",
+    "CheckpointError",
+    "DTypeError",
+    "DeviceError",
+    "DeviceLostError",
+    "InternalError",
+    "LstmSaved",
+    "LstmStep",
+    "Saved",
+    "SeqcoreError",
+    "ShapeError",
+    "__version__",
+    "activation",
+    "activation_backward",
+    "adapters",
+    "array",
+    "assign",
+    "binary",
+    "binary_scalar",
+    "cat",
+    "copy_strided",
+    "cpu_info",
+    "dropout",
+    "embedding",
+    "embedding_backward",
+    "error_kinds",
+    "fill",
+    "gpu_counters",
+    "linear",
+    "linear_backward",
+    "lstm",
+    "lstm_backward",
+    "matmul",
+    "num_threads",
+    "place_strided",
+    "put_add",
+    "remember_main_thread",
+    "set_num_threads",
+    "shaders",
+    "sum",
+    "take",
+    "unary",
+    "where",
+    "zeros",
+]
+
+__version__: str
+
+class SeqcoreError(Exception):
+    """Base of every exception that is seqcore's own."""
+
+class CheckpointError(SeqcoreError, ValueError):
+    """A file that is no whole, known checkpoint."""
+
+class DTypeError(SeqcoreError, TypeError):
+    """An array of the wrong element type."""
+
+class DeviceError(SeqcoreError, RuntimeError):
+    """A wrong, absent or failing device."""
+
+class InternalError(SeqcoreError, RuntimeError):
+    """A mistake in seqcore; please report it."""
+
+class ShapeError(SeqcoreError, ValueError):
+    """An array of the wrong rank or size."""
+
+class DeviceLostError(DeviceError):
+    """The device has gone; tensors on it are lost, those on the CPU are not."""
+
+@final
+class Array:
+    """Memory and shape. Several may share one memory (`reshape`); the version is the memory's."""
+
+    @property
+    def shape(self) -> tuple[Any, ...]:
+        """Sizes of the axes."""
+
+    @property
+    def dtype(self) -> str:
+        """NumPy's name of the element type."""
+
+    @property
+    def device(self) -> str:
+        """"cpu" or "gpu:N"."""
+
+    @property
+    def version(self) -> int:
+        """How many times the memory was written to in place."""
+
+    @property
+    def id(self) -> int:
+        """A number that no other memory of this process has."""
+
+    def reshape(self, shape: Sequence[int]) -> Array:
+        """The same memory under another shape."""
+
+    def numpy(self, writeable: bool) -> Any:
+        """An ndarray: of this memory when it lies on the CPU, else of a copy. A view that may be written to is given
+        only if `writeable` is asked for and no backward call will read this memory.
+        """
+
+    def to(self, device: str, dtype: str | None = None) -> Array:
+        """A copy, on `device` and of `dtype`."""
+
+    def assign(self, other: Array) -> None:
+        """Writes all of `other` (same shape and dtype, any device) over this memory."""
+
+@final
+class LstmSaved:
+    """What `lstm_backward` needs: opaque, usable once."""
+
+@final
+class LstmStep:
+    """One layer with its state, advanced a step at a time on the caller's thread: nothing is allocated when `out` is
+    given. The bits are those of the whole-sequence call.
+    """
+
+    def __new__(cls, weight_ih: Any, weight_hh: Any, bias_ih: Any | None = None, bias_hh: Any | None = None, batch: int = 1) -> Self:
+        """`batch` rows from state zero; the weights as of now (float32, on the CPU)."""
+
+    def step(self, x: Any, out: Any | None = None) -> Any:
+        """h (B, H) after x (B, I), in `out` where it is given."""
+
+    def state(self) -> tuple[Array, Array]:
+        """h and c (B, H), copies."""
+
+    def set_state(self, h: Any, c: Any) -> None:
+        """Puts h and c (B, H) in place of what is there."""
+
+@final
+class Saved:
+    """What a backward call will read: an array and its version. While it lives the memory is shown read-only; memory
+    that somebody outside may write to is copied first.
+    """
+
+    def __new__(cls, value: Any) -> Self: ...
+
+    def get(self, op: str) -> Array:
+        """The array, if it is still what it was."""
+
+def activation(function: str, x: Any) -> Array:
+    """y = f(x), element by element; function is "sigmoid", "tanh" or "relu"."""
+
+def activation_backward(function: str, y: Any, dy: Any) -> Array:
+    """dx, from y = f(x) and dy, the gradient of y."""
+
+def adapters() -> list[dict[str, Any]]:
+    """The adapters that "gpu:0", "gpu:1", … name, as dicts; empty where there is none. No device is opened."""
+
+def array(value: Any, device: str = "cpu") -> Array:
+    """An `Array` of its own memory from anything that is an array."""
+
+def assign(pairs: Sequence[tuple[Array, Array]]) -> None:
+    """Writes every second array over its first: all or none, and no other call sees some of them written."""
+
+def binary(function: str, a: Any, b: Any) -> Array:
+    """f(a, b), element by element; function is one of add, sub, mul, div, pow, maximum, minimum."""
+
+def binary_scalar(function: str, a: Any, value: float, reversed: bool = False) -> Array:
+    """f(a, value), or f(value, a) when reversed; the number takes the array's dtype."""
+
+def cat(arrays: Sequence[Any], axis: int = 0) -> Array:
+    """The arrays one after the other along an axis."""
+
+def copy_strided(a: Any, shape: Sequence[int], strides: Sequence[int], offset: int) -> Array:
+    """A new array of what a view of a's memory shows; strides and offset in elements."""
+
+def cpu_info() -> dict[str, Any]:
+    """The kernel path in use, all that this CPU has, and the threads."""
+
+def dropout(x: Any, p: Any, seed: int, stream: int) -> Array:
+    """x with each element dropped with probability p and the others scaled by 1/(1-p); which, is a function of seed,
+    stream and the element's place. The same call on dy gives dx.
+    """
+
+def embedding(weight: Any, ids: Any) -> Array:
+    """Rows of weight (vocabulary, features) by their number: (..., features) for ids (...)."""
+
+def embedding_backward(dy: Any, ids: Any, num_embeddings: int, padding_idx: int | None = None) -> Array:
+    """dweight (num_embeddings, features) from dy (..., features), the gradient of y = embedding(weight, ids); row
+    padding_idx gets none.
+    """
+
+def error_kinds() -> list[tuple[str, str]]:
+    """The kinds and the Python class of each, for the test that raises every one."""
+
+def fill(shape: Sequence[int], value: float, dtype: str, device: str) -> Array:
+    """An array of one value."""
+
+def gpu_counters() -> dict[str, Any]:
+    """What was sent to all GPUs since the last call."""
+
+def linear(x: Any, weight: Any, bias: Any | None = None) -> Array:
+    """y = x weightᵀ + bias, with x (..., in), weight (out, in), bias (out,) and y (..., out)."""
+
+def linear_backward(x: Any, weight: Any, dy: Any, need_x: bool, need_weight: bool, need_bias: bool) -> tuple[Array | None, Array | None, Array | None]:
+    """(dx, dweight, dbias), each None unless it is needed, from dy, the gradient of y = linear(x, weight, bias)."""
+
+def lstm(x: Any, h0: Any | None, c0: Any | None, weights: Sequence[tuple[Any, Any, Any | None, Any | None]], dropout: float, seed: int, stream: int, save: bool, own: bool = False) -> tuple[Array, Array, Array, LstmSaved | None]:
+    """y, h_n, c_n and, with `save`, what `lstm_backward` needs, of a stack of layers: x (T, B, I), states (L, B, H).
+
+    With `own` the caller may write to every array given and returned: `saved` keeps copies, and parameters are
+    called by their names without `_l0`.
+    """
+
+def lstm_backward(saved: LstmSaved, dy: Any | None, dh_n: Any | None, dc_n: Any | None, need_x: bool, need_states: bool, need_weights: bool) -> tuple[Array | None, Array | None, Array | None, list[tuple[Array, Array, Array | None]] | None]:
+    """dx, dh0, dc0 and per layer (dweight_ih, dweight_hh, dbias or None), as far as asked for. None for dy, dh_n or
+    dc_n is zero. Uses `saved` up.
+    """
+
+def matmul(a: Any, b: Any, transpose_a: bool = False, transpose_b: bool = False) -> Array:
+    """c = a b for (m, k) and (k, n), or for batches of such with equal leading axes; a transposed operand is given with
+    its last two axes swapped.
+    """
+
+def num_threads() -> int:
+    """How many threads a call may use."""
+
+def place_strided(values: Any, full_shape: Sequence[int], strides: Sequence[int], offset: int) -> Array:
+    """Zeros of full_shape with values written through a view that holds no element twice."""
+
+def put_add(values: Any, flat_ids: Any, full_shape: Sequence[int]) -> Array:
+    """Zeros of full_shape with the values added at the ids, in their order."""
+
+def remember_main_thread() -> None:
+    """Says that this thread is the main one: at import, and in the child after a fork."""
+
+def set_num_threads(n: int) -> None:
+    """Says how many threads a call may use, at least 1."""
+
+def shaders() -> dict[str, Any]:
+    """The embedded shaders: name to (source, manifest as JSON)."""
+
+def sum(a: Any, axes: Sequence[int] | None = None, keepdims: bool = False) -> Array:
+    """The sum over axes (all where None)."""
+
+def take(a: Any, flat_ids: Any, shape: Sequence[int]) -> Array:
+    """a, as one row, at the ids; as many as shape has elements."""
+
+def unary(function: str, x: Any) -> Array:
+    """f(x), element by element; function is one of neg, exp, log, sqrt, abs, square."""
+
+def where(condition: Any, a: Any, b: Any) -> Array:
+    """a where the condition (an array of bool) holds, else b."""
+
+def zeros(shape: Sequence[int], dtype: str, device: str) -> Array:
+    """New memory of zeros."""

@@ -1,0 +1,226 @@
+"""Checkpoints: one safetensors file with weights, optimizer, configuration and random state.
+
+Tensors lie under `model.` and `optimizer.` (and what a training program carries along under `state.`); the rest is
+JSON in the metadata. A checksum over all of it tells a damaged file from a whole one. Files are written beside the
+old one and renamed over it, so that at any moment a whole file is there. No pickle is ever read.
+"""
+
+import errno
+import json
+import os
+import stat
+import zlib
+
+from . import _safetensors, runtime
+from ._core import __version__
+from .errors import CheckpointError, message
+from .tensor import Tensor
+
+__all__ = ["FORMAT_VERSION", "Checkpoint", "load_file", "save"]
+
+FORMAT_VERSION = 1
+
+
+class Checkpoint(dict):
+    """What `load_file` gives: a dict of tensor name to ndarray, with the parts of a seqcore checkpoint as attributes.
+
+    Attributes:
+        metadata: the file's strings; path: where it was read.
+        format_version: of seqcore's checkpoints, None for other safetensors files.
+    """
+
+    def __init__(self, tensors, metadata, path):
+        super().__init__(tensors)
+        self.metadata = metadata
+        self.path = path
+        version = metadata.get("format_version")
+        self.format_version = None if version is None else int(version)
+
+    def _section(self, name):
+        if self.format_version is None:
+            hint = "its tensors can be read by name: module.load_state_dict(load_file(path))"
+            raise CheckpointError(message("load_file", repr(self.path), "a seqcore checkpoint", "another file", hint))
+        return {key.removeprefix(f"{name}."): value for key, value in self.items() if key.startswith(f"{name}.")}
+
+    def _json(self, name):
+        self._section(name)
+        return json.loads(self.metadata[name]) if name in self.metadata else None
+
+    @property
+    def model(self):
+        """The module's state_dict, as ndarrays."""
+        return self._section("model")
+
+    @property
+    def state(self):
+        """What the training program carried along, as ndarrays."""
+        return self._section("state")
+
+    @property
+    def optimizer(self):
+        """The optimizer's state_dict, or None."""
+        groups = self._json("optimizer")
+        if groups is None:
+            return None
+        state = {}
+        for key, value in self._section("optimizer").items():
+            number, _, name = key.partition(".")
+            state.setdefault(int(number), {})[name] = value
+        return {"state": state, "param_groups": groups}
+
+    @property
+    def config(self):
+        """The configuration that was given to `save`."""
+        return self._json("config")
+
+    @property
+    def random_state(self):
+        """The seed and the number of calls under it, for `runtime.set_random_state`."""
+        return self._json("random_state")
+
+
+def save(path, module, optimizer=None, config=None, *, state=None):
+    """Writes a checkpoint; until it is whole, what was at `path` stays.
+
+    Args:
+        path: where; its folder must exist.
+        module: a Module; optimizer: an Optimizer or None.
+        config: anything that JSON can hold, such as what the module was made with.
+        state: a mapping of name to array or Tensor that training will want back, such as carried states.
+
+    Raises:
+        OSError: the file cannot be written (the old one is whole then); TypeError: config is not JSON's.
+
+    Example:
+        >>> import os, seqcore, tempfile
+        >>> layer = seqcore.nn.Linear(2, 1)
+        >>> path = os.path.join(tempfile.mkdtemp(), "model.safetensors")
+        >>> seqcore.save(path, layer, config={"sizes": [2, 1]})
+        >>> loaded = seqcore.load_file(path)
+        >>> keys = layer.load_state_dict(loaded.model)
+        >>> loaded.config
+        {'sizes': [2, 1]}
+    """
+    metadata = {"format": "seqcore", "format_version": str(FORMAT_VERSION), "seqcore_version": __version__}
+    try:
+        metadata["config"] = json.dumps(config)
+    except (TypeError, ValueError) as error:
+        raise TypeError(message("save", "config", "what JSON can hold", str(error))) from None
+    metadata["random_state"] = json.dumps(runtime.get_random_state())
+    arrays = {f"model.{name}": tensor.numpy() for name, tensor in module.state_dict().items()}
+    if optimizer is not None:
+        saved = optimizer.state_dict()
+        metadata["optimizer"] = json.dumps(saved["param_groups"])
+        for number, entry in saved["state"].items():
+            arrays |= {f"optimizer.{number}.{k}": v.numpy() for k, v in entry.items() if v is not None}
+    for name, value in (state or {}).items():
+        arrays[f"state.{name}"] = (value if isinstance(value, Tensor) else Tensor(value)).numpy(copy=True)
+    header, data = _safetensors.header_and_order(
+        arrays, metadata, lambda entries, crc: {"checksum": _checksum(entries, metadata, crc)}
+    )
+    _write(os.fspath(path), [header, *data])
+
+
+def load_file(path):
+    """Reads a safetensors file, seqcore's or another's.
+
+    Args:
+        path: a regular file.
+
+    Returns:
+        a Checkpoint: a dict of name to ndarray, with `.model`, `.optimizer`, `.config`, `.random_state`.
+
+    Raises:
+        CheckpointError: it is damaged, of a newer version, no safetensors file, or a pickle; OSError: it cannot be
+            read.
+    """
+    file = _safetensors.read(path)
+    metadata = file.metadata
+    if metadata.get("format") == "seqcore" or any(name in metadata for name in ("format_version", "checksum")):
+        _check(os.fspath(path), file)
+    return Checkpoint(file.tensors, metadata, os.fspath(path))
+
+
+def _check(path, file):
+    metadata = file.metadata
+    version = metadata.get("format_version", "")
+    if not (version.isascii() and version.isdigit() and len(version) < 10 and int(version) >= 1):
+        got = _safetensors.shown(version)
+        raise CheckpointError(message("load_file", repr(path), f"format_version up to {FORMAT_VERSION}", got))
+    if int(version) > FORMAT_VERSION:
+        hint = "install a newer seqcore"
+        expected = f"format_version up to {FORMAT_VERSION}"
+        raise CheckpointError(message("load_file", repr(path), expected, version, hint))
+    stored = metadata.get("checksum")
+    right = _checksum(file.entries, {k: v for k, v in metadata.items() if k != "checksum"}, file.crc)
+    if stored != right:
+        got = "none" if stored is None else _safetensors.shown(stored)
+        hint = "the file was damaged or changed"
+        raise CheckpointError(message("load_file", repr(path), f"checksum {right}", got, hint))
+    try:
+        checkpoint = Checkpoint(file.tensors, metadata, path)
+        for part in (checkpoint.config, checkpoint.random_state, checkpoint.optimizer):
+            del part
+    except (ValueError, RecursionError, TypeError) as error:
+        raise CheckpointError(message("load_file", repr(path), "metadata of seqcore's form", str(error))) from None
+
+
+def _checksum(entries, metadata, crc):
+    """Over names, dtypes, shapes and metadata, whatever their spelling, and the data."""
+    text = json.dumps([sorted(entries.items()), sorted(metadata.items())]).encode("ascii")
+    return f"{zlib.crc32(text, crc):08x}"
+
+
+def _write(path, chunks):
+    """Writes `path` so that at any moment the old file or the new one is there, whole, also after a power failure."""
+    path = os.path.realpath(path)
+    folder, name = os.path.split(path)
+    try:
+        old = os.stat(path)
+    except FileNotFoundError:
+        old = None
+    if old is not None and stat.S_ISDIR(old.st_mode):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), path)
+    if old is not None and not stat.S_ISREG(old.st_mode):
+        raise FileExistsError(errno.EEXIST, "not a regular file", path)
+    try:
+        descriptor, temporary = _new_file(folder, name)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, path) from None
+    try:
+        try:
+            if old is not None and hasattr(os, "fchmod"):
+                os.fchmod(descriptor, stat.S_IMODE(old.st_mode))
+            for chunk in chunks:
+                view = memoryview(chunk)
+                while view:
+                    view = view[os.write(descriptor, view[: 1 << 30]) :]
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+        os.replace(temporary, path)
+    except BaseException as error:
+        try:
+            os.unlink(temporary)
+        except FileNotFoundError:
+            pass  # the rename was done before a Ctrl-C arrived
+        if isinstance(error, OSError):
+            raise OSError(error.errno, error.strerror, path) from None
+        raise
+    if os.name == "posix":
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def _new_file(folder, name):
+    """A new file in `folder` with the mode that the user's umask gives (tempfile.mkstemp would give 0600)."""
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
+    while True:
+        path = os.path.join(folder, f".{name[:100]}.{os.urandom(6).hex()}.tmp")
+        try:
+            return os.open(path, flags, 0o666), path
+        except FileExistsError:
+            continue

@@ -1,0 +1,69 @@
+"""The command `seqcore`: results on standard output, everything else on standard error.
+
+Exit status: 0 done, 1 failed, 2 wrong usage, 130 interrupted by Ctrl-C (143 by SIGTERM, 129 by SIGHUP). A failure is one
+line; with SEQCORE_TRACEBACK=1 it is Python's traceback. What reads the output may stop at any time.
+"""
+
+import os
+import sys
+from collections.abc import Sequence
+
+from .. import __version__
+from . import info, lm
+from .parser import Parser, UsageError
+
+__all__ = ["main"]
+
+_EXAMPLE = """\
+seqcore lm train shakespeare.txt --out model.safetensors
+seqcore lm generate model.safetensors --prompt "To be" --temperature 0.8
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the command with `arguments` (those of the process, by default) and returns its exit status."""
+    parser = Parser("seqcore", _EXAMPLE, "Recurrent and convolutional sequence models on the CPU and on any GPU.")
+    parser.add_argument("--version", action="version", version=f"seqcore {__version__}")
+    commands = parser.add_commands()
+    lm.register(commands)
+    info.register(commands)
+    try:
+        options = parser.parse_args(arguments)
+        status = options.run(options)
+        sys.stdout.flush()
+        return status
+    except BrokenPipeError:
+        # nobody reads on; nothing is wrong, and the interpreter's own flush at exit must not say so
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except KeyboardInterrupt as interrupt:
+        return 128 + getattr(interrupt, "signum", 2)
+    except UsageError as error:
+        return _failed(error, 2)
+    except Exception as error:
+        if os.environ.get("SEQCORE_TRACEBACK") == "1":
+            raise
+        return _failed(error, 1)
+
+
+def _failed(error: Exception, status: int) -> int:
+    from ..errors import SeqcoreError
+
+    text = str(error)
+    if isinstance(error, OSError) and error.strerror:
+        name = error.filename
+        text = (
+            f"{os.fsdecode(name) if isinstance(name, bytes | str) else name}: {error.strerror}"
+            if name
+            else error.strerror
+        )
+    elif isinstance(error, MemoryError):
+        text = f"not enough memory: {text}" if text else "not enough memory"
+    elif not isinstance(error, SeqcoreError | UsageError | OSError | FloatingPointError):
+        text = f"{type(error).__name__}: {text}. Hint: SEQCORE_TRACEBACK=1 shows where; please report it"
+    line = " ".join(text.split())
+    try:
+        print(f"seqcore: {line}", file=sys.stderr, flush=True)
+    except OSError:
+        pass
+    return status

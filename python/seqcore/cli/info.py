@@ -1,0 +1,63 @@
+"""`seqcore info`: what this installation is and what it found on this machine."""
+
+import argparse
+import json
+import platform
+import sys
+
+from .. import __version__
+from .parser import Parser
+
+_EXAMPLE = """\
+seqcore info
+seqcore info --json
+"""
+
+
+def register(commands: "argparse._SubParsersAction[Parser]") -> None:
+    """Adds the command."""
+    what = "Version, instruction set, threads and GPU adapters, as this machine has them."
+    parser = commands.add_parser("info", help=what, example=_EXAMPLE, description=what)
+    parser.add_argument("--json", action="store_true", help="one JSON object")
+    parser.set_defaults(run=_run)
+
+
+def facts() -> dict:
+    """All that the command shows."""
+    import numpy
+
+    from .. import debug, runtime
+
+    cpu = debug.cpu_info()
+    return {
+        "version": __version__,
+        "python": platform.python_version(),
+        "numpy": numpy.__version__,
+        "platform": platform.platform(),
+        "isa": cpu["isa"],
+        "cpu_features": list(cpu["features"]),
+        "threads": runtime.num_threads(),
+        "gpus": [found for found in runtime.devices() if found["device"] != "cpu"],
+    }
+
+
+def _run(options: argparse.Namespace) -> int:
+    found = facts()
+    if options.json:
+        print(json.dumps(found))
+        return 0
+    rows = [
+        ("version", f"seqcore {found['version']}, Python {found['python']}, NumPy {found['numpy']}"),
+        ("platform", found["platform"]),
+        ("instruction set", f"{found['isa']} (of {' '.join(found['cpu_features']) or 'no features'})"),
+        ("threads", str(found["threads"])),
+    ]
+    for gpu in found["gpus"]:
+        kind = "hardware" if gpu.get("hardware") else "software, taken only when asked for"
+        details = ", ".join(str(gpu[key]) for key in ("name", "backend", "driver") if gpu.get(key))
+        rows.append((gpu["device"], f"{details} ({kind})"))
+    if not found["gpus"]:
+        rows.append(("gpu", "no adapter found"))
+    width = max(len(name) for name, _ in rows)
+    sys.stdout.writelines(f"{name:<{width}}  {value}\n" for name, value in rows)
+    return 0

@@ -1,0 +1,326 @@
+"""`seqcore lm`: train a character language model on text, and let it write."""
+
+import argparse
+import json
+import math
+import os
+import shlex
+import sys
+from pathlib import Path
+
+from .parser import Parser, UsageError, device, number, period, seed, whole
+
+_EXAMPLE = """\
+seqcore lm train shakespeare.txt --out model.safetensors
+seqcore lm generate model.safetensors --prompt "To be" --temperature 0.8
+"""
+_TRAIN_EXAMPLE = """\
+seqcore lm train shakespeare.txt --hidden 256 --epochs 10 --out model.safetensors
+seqcore lm train shakespeare.txt --resume model.safetensors --epochs 20
+"""
+_TRAIN = """\
+Learns which character comes next. The text is cut into --batch streams that are read side by side, --bptt characters at
+a time; its last part is held out for validation. Ctrl-C saves and says how to go on; a run that was killed goes on from
+the last checkpoint with --resume, and computes the same as one that was not.
+"""
+_GENERATE_EXAMPLE = """\
+seqcore lm generate model.safetensors --prompt "To be" --temperature 0.8 --length 400
+"""
+_GENERATE = "Writes on from a prompt, one character at a time, on standard output."
+
+# what makes a run what it is: fixed when it begins, kept in its checkpoint, and the same when it goes on
+_MODEL = {"embedding": 64, "hidden": 256, "layers": 2, "dropout": 0.2}
+_TRAINING = {"batch": 50, "bptt": 64, "lr": 2e-3, "clip": 1.0, "validation": 0.1}
+_EPOCHS = 10
+
+
+def register(commands: "argparse._SubParsersAction[Parser]") -> None:
+    """Adds the command and the two below it."""
+    what = "Character language models."
+    parser = commands.add_parser("lm", help=what, example=_EXAMPLE, description=what)
+    below = parser.add_commands()
+    _register_train(below.add_parser("train", help="learn from text", example=_TRAIN_EXAMPLE, description=_TRAIN))
+    _register_generate(
+        below.add_parser("generate", help="write text", example=_GENERATE_EXAMPLE, description=_GENERATE)
+    )
+
+
+def _register_train(parser: Parser) -> None:
+    parser.add_argument(
+        "files", nargs="+", metavar="FILE", help='text, read one after the other; "-" is standard input'
+    )
+    parser.add_argument("--encoding", metavar="NAME", help="of files without a byte order mark (utf-8)")
+
+    model = parser.add_argument_group("the model")
+    model.add_argument("--embedding", type=whole(1), metavar="N", help="size of a character's vector (64)")
+    model.add_argument("--hidden", type=whole(1), metavar="N", help="size of an LSTM layer (256)")
+    model.add_argument("--layers", type=whole(1), metavar="N", help="LSTM layers (2)")
+    model.add_argument("--dropout", type=number(0, 1), metavar="P", help="probability of dropping an element (0.2)")
+    model.add_argument("--init", metavar="FILE", help="safetensors file of initial weights, named as in a state_dict")
+
+    training = parser.add_argument_group("training")
+    training.add_argument("--batch", type=whole(1), metavar="N", help="streams read side by side (50)")
+    training.add_argument("--bptt", type=whole(1), metavar="N", help="characters a step looks back (64)")
+    training.add_argument("--lr", type=number(0, above=True), metavar="X", help="Adam's step size (0.002)")
+    training.add_argument("--clip", type=number(0), metavar="X", help="largest norm of the gradient, 0 for any (1)")
+    training.add_argument("--validation", type=number(0, 1), metavar="X", help="part of the text held out (0.1)")
+    training.add_argument("--seed", type=seed, metavar="N", help="of initial weights and dropout (0)")
+    training.add_argument(
+        "--epochs", type=whole(1), metavar="N", help="times through the text (10, unless limited below)"
+    )
+    training.add_argument("--steps", type=whole(1), metavar="N", help="end after this many steps in all")
+    training.add_argument("--minutes", type=number(0, above=True), metavar="X", help="end after this long")
+    training.add_argument("--device", type=device, default="auto", help="auto (a GPU if there is one), cpu, gpu, gpu:N")
+    training.add_argument("--threads", type=whole(1), metavar="N", help="CPU threads (all)")
+
+    files = parser.add_argument_group("files")
+    files.add_argument("--out", metavar="FILE", help="the model and all that going on needs (model.safetensors)")
+    files.add_argument("--resume", metavar="FILE", help="go on with this run; it is written back unless --out is given")
+    files.add_argument("--overwrite", action="store_true", help="replace --out and --log where they exist")
+    files.add_argument("--save-every", type=period, default=("seconds", 60.0), metavar="TIME",
+                       help="a time such as 60s or 5m, or a number of steps (60s)")  # fmt: skip
+    files.add_argument("--log", metavar="FILE", help="one line of JSON a step: loss, bits, gradient norm, speed")
+    files.add_argument("--json", action="store_true", help="end with one JSON object on standard output")
+    files.add_argument("--quiet", action="store_true", help="say nothing but warnings and errors")
+    parser.set_defaults(run=_train)
+
+
+def _register_generate(parser: Parser) -> None:
+    parser.add_argument("model", metavar="MODEL", help="a file that `seqcore lm train` wrote")
+    parser.add_argument("--prompt", default="", metavar="TEXT", help="what stands before (a line end, not written)")
+    parser.add_argument("--length", type=whole(0), default=400, metavar="N", help="characters to write (400)")
+    parser.add_argument("--temperature", type=number(0), default=0.8, metavar="X",
+                        help="below 1 likelier, above 1 bolder, 0 always the likeliest (0.8)")  # fmt: skip
+    parser.add_argument("--seed", type=seed, metavar="N", help="the same seed writes the same text (another each time)")
+    parser.add_argument("--stop", default="", metavar="CHARACTERS", help="end after the first of these")
+    parser.add_argument("--device", type=device, default="cpu", help="cpu, gpu, gpu:N or auto (cpu)")
+    parser.add_argument("--threads", type=whole(1), metavar="N", help="CPU threads (all)")
+    parser.add_argument("--json", action="store_true", help="one JSON object instead of the text")
+    parser.set_defaults(run=_generate)
+
+
+def _generate(options: argparse.Namespace) -> int:
+    import secrets
+
+    from ..models import LanguageModel
+    from ..runtime import place, set_num_threads
+
+    if options.threads:
+        set_num_threads(options.threads)
+    model = LanguageModel.load(options.model, device=place(options.device))
+    chosen = secrets.randbits(32) if options.seed is None else options.seed
+    text = model.generate(options.prompt, options.length, options.temperature, chosen, options.stop)
+    if options.json:
+        found = {"prompt": options.prompt, "text": "".join(text), "temperature": options.temperature, "seed": chosen}
+        print(json.dumps(found))
+        return 0
+    # text is data: the same bytes wherever it goes, and no character that a terminal lacks ends it
+    terminal = sys.stdout.isatty()
+    sys.stdout.reconfigure(encoding=None if terminal else "utf-8", errors="backslashreplace", newline="")
+    sys.stdout.write(options.prompt)
+    sys.stdout.flush()
+    last = options.prompt[-1:]
+    try:
+        for last in text:
+            sys.stdout.write(last)
+            sys.stdout.flush()
+    finally:
+        if terminal and last != "\n":
+            sys.stdout.write("\n")
+    return 0
+
+
+def _train(options: argparse.Namespace) -> int:
+    from .. import runtime
+    from ..train import Interrupted
+    from .progress import Display, LossLog
+
+    if options.threads:
+        runtime.set_num_threads(options.threads)
+    out = _where_to_write(options)
+    display = Display(options.quiet)
+    place, why = _device(options.device)
+    if options.resume:
+        trainer = _resumed(options, place, display)
+        before = f"step {trainer.steps:,} of {options.resume}"
+    else:
+        trainer = _begun(options, place, display)
+        before = "the beginning"
+    epochs = options.epochs
+    if epochs is None and options.steps is None and options.minutes is None:
+        epochs = _EPOCHS
+    _describe(trainer, display, f"{place} ({why}), {runtime.num_threads()} threads", before)
+    if trainer.finished(epochs, options.steps):
+        display.say(f"nothing to do: {trainer.epoch} epochs and {trainer.steps:,} steps are made; ask for more")
+        return 0
+    kind, every = options.save_every
+    display.log = (
+        LossLog(options.log, trainer.reported if options.resume else None, display.say) if options.log else None
+    )
+    if not options.resume:
+        # proves at once that there is a place to write to, and lets a run that is killed at once go on
+        trainer.save(out)
+    go_on = f"seqcore lm train {shlex.join(map(_shell, options.files))} --resume {shlex.quote(str(out))}"
+    try:
+        with display.training(trainer, epochs, options.steps, options.minutes):
+            trainer.run(
+                epochs=epochs,
+                steps=options.steps,
+                seconds=None if options.minutes is None else 60 * options.minutes,
+                path=out,
+                save_seconds=every if kind == "seconds" else None,
+                save_steps=int(every) if kind == "steps" else None,
+                watcher=display,
+            )
+    except Interrupted:
+        display.warn(f"saved {out} at step {trainer.steps:,}; go on with: {go_on}")
+        raise
+    _summarise(trainer, display, out, options.json)
+    return 0
+
+
+def _where_to_write(options: argparse.Namespace) -> Path:
+    out = Path(options.out or options.resume or "model.safetensors")
+    if out.is_dir():
+        raise UsageError(f"--out: {out} is a folder")
+    if not out.absolute().parent.is_dir():
+        raise FileNotFoundError(2, "no such folder", str(out.absolute().parent))
+    same = options.resume and out.exists() and os.path.exists(options.resume) and out.samefile(options.resume)
+    if out.exists() and not same and not options.overwrite:
+        raise UsageError(
+            f"{out} exists: go on with it by --resume {shlex.quote(str(out))}, or replace it by --overwrite"
+        )
+    if options.log and os.path.exists(options.log) and not options.resume and not options.overwrite:
+        raise UsageError(f"--log: {options.log} exists: replace it by --overwrite")
+    return out
+
+
+def _device(asked: str) -> tuple[str, str]:
+    """The device to use, and why it is that one."""
+    from .. import runtime
+
+    place = runtime.place(asked)
+    name = next((found.get("name") for found in runtime.devices() if found["device"] == place), None)
+    if place != "cpu":
+        return place, f"{name or 'adapter'}, {'the first hardware adapter' if asked == 'auto' else 'as asked'}"
+    return place, "no hardware GPU found" if asked == "auto" else "as asked"
+
+
+def _text(options: argparse.Namespace, display):
+    from ..data import check_encoding, read_ids
+
+    if options.encoding:
+        try:
+            check_encoding(options.encoding)
+        except LookupError as error:
+            raise UsageError(f"--{error.args[0]}") from None
+    if options.files.count("-") > 1:
+        raise UsageError("standard input (-) can be read only once")
+    return read_ids(options.files, options.encoding, skipped=display.warn)
+
+
+def _begun(options: argparse.Namespace, place: str, display):
+    from .. import runtime
+    from ..data import TextError
+    from ..models import LanguageModel
+    from ..train import Trainer
+
+    ids, vocabulary = _text(options, display)
+    runtime.manual_seed(0 if options.seed is None else options.seed)
+    model = LanguageModel(vocabulary, **_chosen(options, _MODEL))
+    if options.init:
+        _initialise(model, options.init)
+    try:
+        return Trainer(model.to(place), ids, **_chosen(options, _TRAINING))
+    except TextError as error:
+        raise TextError(f"{_named(options.files)}: {error}") from None
+
+
+def _chosen(options: argparse.Namespace, defaults: dict) -> dict:
+    given = {name: getattr(options, name) for name in defaults}
+    return {name: defaults[name] if value is None else value for name, value in given.items()}
+
+
+def _initialise(model, path: str) -> None:
+    """Weights from a file of a model that seqcore saved, or of a bare state_dict."""
+    from ..checkpoint import load_file
+    from ..errors import CheckpointError
+
+    found = load_file(path)
+    weights = dict(found) if found.format_version is None else found.model
+    wanted = {name: tuple(value.shape) for name, value in model.state_dict().items()}
+    got = {name: tuple(value.shape) for name, value in weights.items()}
+    wrong = sorted(name for name in wanted.keys() | got.keys() if wanted.get(name) != got.get(name))
+    if wrong:
+        each = ", ".join(f"{ascii(n)[1:-1]} {wanted.get(n, 'unknown')} but {got.get(n, 'missing')}" for n in wrong[:8])
+        more = f" and {len(wrong) - 8} more" if len(wrong) > 8 else ""
+        raise CheckpointError(f"--init {path}: expected the model's tensors, got others: {each}{more}.")
+    model.load_state_dict(weights)
+
+
+def _resumed(options: argparse.Namespace, place: str, display):
+    from ..checkpoint import load_file
+    from ..errors import CheckpointError
+    from ..models import LanguageModel
+    from ..train import Trainer, training_in
+
+    checkpoint = load_file(options.resume)
+    training = training_in(checkpoint, options.resume)
+    fixed = {name: checkpoint.config.get(name) for name in _MODEL} | training["options"]
+    for name, value in fixed.items():
+        if getattr(options, name) not in (None, value):
+            raise UsageError(f"--{name} {getattr(options, name)}: the run began with {value}, which cannot change")
+    for name in ("init", "seed"):
+        if getattr(options, name) is not None:
+            raise UsageError(f"--{name} begins a run: it goes not with --resume")
+    model = LanguageModel.from_checkpoint(checkpoint, options.resume, place)
+    ids, vocabulary = _text(options, display)
+    if vocabulary != model.vocabulary:
+        raise CheckpointError(
+            f"{_named(options.files)}: expected the text that {options.resume} began with, "
+            "got one of other characters. Hint: name the same files, with the same --encoding."
+        )
+    return Trainer.resume(model, ids, checkpoint, options.resume)
+
+
+def _describe(trainer, display, device: str, before: str) -> None:
+    sizes, streams = trainer.model.sizes, trainer.streams
+    weights = sum(math.prod(parameter.shape) for parameter in trainer.model.parameters())
+    held_out = trainer.text["characters"] - int((1 - trainer.options["validation"]) * trainer.text["characters"])
+    display.say(
+        f"text    {trainer.text['characters']:,} characters, {len(trainer.model.vocabulary)} different, "
+        f"the last {held_out:,} held out"
+    )
+    display.say(
+        f"model   embedding {sizes['embedding']}, {sizes['layers']} x LSTM {sizes['hidden']}, "
+        f"dropout {sizes['dropout']:g}: {weights:,} weights"
+    )
+    display.say(f"device  {device}")
+    display.say(
+        f"train   {streams.batch} streams x {streams.bptt} characters, {len(streams):,} steps an epoch, from {before}"
+    )
+
+
+def _summarise(trainer, display, out: Path, as_json: bool) -> None:
+    loss, validation = trainer.mean_loss(), trainer.validation_loss
+    tested = "" if validation is None else f", validation {_nats(validation)}"
+    display.say(f"saved   {out} at step {trainer.steps:,}: loss {_nats(loss)}{tested}")
+    display.say(f"now try seqcore lm generate {shlex.quote(str(out))}")
+    if as_json:
+        found = {"out": str(out), "steps": trainer.steps, "epochs": trainer.epoch, "loss": loss,
+                 "validation_loss": validation, "characters_per_second": display.overall_speed()}  # fmt: skip
+        print(json.dumps(found))
+
+
+def _nats(loss: float) -> str:
+    return f"{loss:.4f} nats = {loss / math.log(2):.4f} bits a character"
+
+
+def _named(files: list[str]) -> str:
+    from ..data import shown
+
+    return shown(files[0]) if len(files) == 1 else f"{shown(files[0])} and {len(files) - 1} more"
+
+
+def _shell(name: str) -> str:
+    return name if name.isprintable() else ascii(name)

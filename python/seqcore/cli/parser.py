@@ -1,0 +1,89 @@
+"""argparse with seqcore's manners: help opens with an example, a usage error is one line, flags are never abbreviated."""
+
+import argparse
+import math
+import re
+from typing import NoReturn
+
+
+class UsageError(Exception):
+    """The command was called wrongly."""
+
+
+class Parser(argparse.ArgumentParser):
+    """A command, with the example that its help opens with."""
+
+    def __init__(self, prog: str, example: str = "", description: str = "", **others):
+        super().__init__(prog=prog, description=description, allow_abbrev=False, formatter_class=_Help, **others)
+        self._example = example
+
+    def add_commands(self) -> "argparse._SubParsersAction[Parser]":
+        """The place for commands below this one."""
+        return self.add_subparsers(title="commands", metavar="COMMAND", required=True)
+
+    def format_help(self) -> str:
+        example = "".join(f"  {line}\n" for line in self._example.splitlines())
+        return f"For example:\n{example}\n{super().format_help()}" if example else super().format_help()
+
+    def error(self, message: str) -> NoReturn:
+        raise UsageError(f"{message[0].lower()}{message[1:]} (see {self.prog} --help)")
+
+
+class _Help(argparse.HelpFormatter):
+    def __init__(self, prog: str):
+        super().__init__(prog, max_help_position=28)
+
+
+def whole(least: int):
+    """A type of argument: an integer of at least `least`."""
+
+    def read(text: str) -> int:
+        try:
+            value = int(text)
+        except ValueError:
+            value = least - 1
+        if value < least or value >= 1 << 31:
+            raise argparse.ArgumentTypeError(f"expected an integer of at least {least}, got {text!r}")
+        return value
+
+    return read
+
+
+def number(least: float, below: float = math.inf, above: bool = False):
+    """A type of argument: a number from `least` (or above it) to just below `below`."""
+    bounds = f"{'above' if above else 'of at least'} {least:g}" + (f" and below {below:g}" if below < math.inf else "")
+
+    def read(text: str) -> float:
+        try:
+            value = float(text)
+        except ValueError:
+            value = math.nan
+        if not (value > least if above else value >= least) or not value < below:
+            raise argparse.ArgumentTypeError(f"expected a number {bounds}, got {text!r}")
+        return value
+
+    return read
+
+
+def device(text: str) -> str:
+    """A type of argument: where to compute."""
+    if re.fullmatch(r"auto|cpu|gpu(:\d{1,4})?", text, re.ASCII) is None:
+        raise argparse.ArgumentTypeError(f"expected auto, cpu, gpu or gpu:N, got {text!r}")
+    return text
+
+
+def period(text: str) -> tuple[str, float]:
+    """A type of argument: how often: 60s, 5m, 1h, or a number of steps."""
+    found = re.fullmatch(r"(\d{1,9}(?:\.\d{1,3})?)([smh])|(\d{1,9})", text, re.ASCII)
+    if found is None or float(found[1] or found[3]) == 0:
+        raise argparse.ArgumentTypeError(f"expected a time such as 60s, 5m or 1h, or a number of steps, got {text!r}")
+    if found[3]:
+        return "steps", int(found[3])
+    return "seconds", float(found[1]) * {"s": 1, "m": 60, "h": 3600}[found[2]]
+
+
+def seed(text: str) -> int:
+    """A type of argument: an integer from 0 to 2^64 - 1."""
+    if re.fullmatch(r"\d{1,20}", text, re.ASCII) is None or int(text) >= 1 << 64:
+        raise argparse.ArgumentTypeError(f"expected an integer from 0 to 2^64 - 1, got {text!r}")
+    return int(text)

@@ -1,0 +1,215 @@
+"""What training shows: a bar on a terminal, plain lines elsewhere, and a log of losses. All on standard error."""
+
+import json
+import math
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from ..data import shown
+from ..train import Record, Trainer, Watcher
+
+# between plain lines: often enough to see life, seldom enough for a log of hours
+_SECONDS_A_LINE = 10.0
+
+
+class Display(Watcher):
+    """Tells a person how training goes, and writes the log where there is one."""
+
+    def __init__(self, quiet: bool = False):
+        self.quiet = quiet
+        self.log: LossLog | None = None
+        self._bar = None
+        self._trainer: Trainer | None = None
+        self._limits: tuple[int | None, int | None, float | None] = (None, None, None)
+        self._began = self._told = self._line_at = time.monotonic()
+        self._first_step = self._characters = 0
+        self._speed = math.nan
+        self._best: float | None = None
+
+    def say(self, text: str) -> None:
+        """A line, unless --quiet."""
+        if not self.quiet:
+            self.warn(text)
+
+    def warn(self, text: str) -> None:
+        """A line, always. That nobody can read it (a closed terminal) is no reason to stop."""
+        try:
+            if self._bar is not None:
+                self._bar.console.print(text, highlight=False, markup=False, soft_wrap=True)
+            else:
+                print(text, file=sys.stderr, flush=True)
+        except OSError:
+            pass
+
+    @contextmanager
+    def training(
+        self, trainer: Trainer, epochs: int | None, steps: int | None, minutes: float | None
+    ) -> Iterator[None]:
+        """Around a run: the clock starts, and the bar is there."""
+        self._trainer, self._limits = trainer, (epochs, steps, minutes)
+        self._first_step = trainer.steps
+        self._began = self._told = self._line_at = time.monotonic()
+        if not self.quiet:
+            self._bar = _bar()
+        try:
+            if self._bar is not None:
+                self._bar.start()
+            yield
+        finally:
+            bar, self._bar = self._bar, None
+            if bar is not None:
+                try:
+                    bar.stop()
+                except OSError:
+                    pass
+            if self.log is not None:
+                self.log.close()
+
+    def records(self, records: list[Record]) -> None:
+        now = time.monotonic()
+        characters = sum(record.characters for record in records)
+        speed = characters / max(now - self._told, 1e-9)
+        # smoothed over some ten steps; the first step is warm-up and only a first guess
+        self._speed = speed if math.isnan(self._speed) or self._characters == 0 else self._speed * 0.9 + speed * 0.1
+        self._told = now
+        self._characters += characters
+        if self.log is not None:
+            self.log.write(records, speed)
+        for record in records:
+            if record.validation_loss is not None:
+                self._epoch_ended(record)
+        self._show(records[-1], now)
+
+    def not_saved(self, error: OSError) -> None:
+        self.warn(f"warning: the checkpoint could not be written ({error.strerror or error}); the one before is whole")
+
+    def interrupted(self, signum: int) -> None:
+        del signum
+        self.warn("interrupted: saving")
+
+    def overall_speed(self) -> float:
+        """Characters per second from the first step to the last."""
+        return self._characters / max(self._told - self._began, 1e-9)
+
+    def _epoch_ended(self, record: Record) -> None:
+        better = self._best is None or record.validation_loss < self._best
+        self._best = record.validation_loss if better else self._best
+        self.say(
+            f"epoch {record.epoch}: loss {self._trainer.mean_loss():.4f}, validation {record.validation_loss:.4f} nats "
+            f"= {record.validation_loss / math.log(2):.4f} bits a character{'' if better else ' (not better)'}"
+        )
+
+    def _show(self, record: Record, now: float) -> None:
+        if self.quiet:
+            return
+        done, left = self._remaining(now)
+        facts = {
+            "epoch": f"epoch {record.epoch}" + (f"/{self._limits[0]}" if self._limits[0] else ""),
+            "loss": f"loss {record.loss:.3f}",
+            "bits": f"{record.loss / math.log(2):.3f} bits/char",
+            "speed": f"{self._speed:,.0f} char/s",
+            "left": f"{_clock(left)} left" if math.isfinite(left) else "",
+        }
+        if self._bar is not None:
+            try:
+                self._bar.update(self._bar.task_ids[0], completed=done, **facts)
+            except OSError:
+                pass
+        elif now - self._line_at >= _SECONDS_A_LINE or record.step == self._first_step + 1:
+            self._line_at = now
+            self.say(f"step {record.step:,}  " + "  ".join(value for value in facts.values() if value))
+
+    def _remaining(self, now: float) -> tuple[float, float]:
+        """The part that is done, and the seconds that the rest will take."""
+        epochs, steps, minutes = self._limits
+        ends = [end for end in (epochs and epochs * len(self._trainer.streams), steps) if end]
+        elapsed = now - self._began
+        made = self._trainer.steps - self._first_step
+        if ends and made:
+            end = min(ends)
+            done, left = self._trainer.steps / end, elapsed / made * (end - self._trainer.steps)
+        else:
+            done, left = 0.0, math.inf
+        if minutes and 60 * minutes - elapsed < left:
+            return min(1.0, elapsed / (60 * minutes)), max(0.0, 60 * minutes - elapsed)
+        return done, left
+
+
+def _bar():
+    """rich's bar, where standard error is a terminal that can show one and rich is there; else None."""
+    try:
+        if not sys.stderr.isatty() or os.environ.get("TERM") == "dumb":
+            return None
+        from rich.console import Console
+        from rich.progress import BarColumn, Progress, TextColumn
+    except (ImportError, ValueError):
+        return None
+    console = Console(stderr=True)
+    columns = [TextColumn("{task.fields[epoch]}"), BarColumn(bar_width=None), TextColumn("{task.percentage:>3.0f}%")]
+    columns += [TextColumn(f"{{task.fields[{name}]}}") for name in ("loss", "bits", "speed", "left")]
+    bar = Progress(*columns, console=console, transient=True, expand=True)
+    bar.add_task("", total=1.0, epoch="", loss="", bits="", speed="starting", left="")
+    return bar
+
+
+def _clock(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes // 60}:{minutes % 60:02}:{rest:02}" if minutes >= 60 else f"{minutes}:{rest:02}"
+
+
+class LossLog:
+    """A file of one JSON object a step, which after a resume is what it would have been without the interruption.
+
+    Args:
+        path: where it is; made if it does not exist.
+        kept: how many steps the checkpoint that training goes on from has reported: what is beyond is cut off, to be
+            written again; None begins anew.
+        say: is told where the file does not reach as far.
+    """
+
+    def __init__(self, path: str, kept: int | None, say: Callable[[str], None]):
+        mode = "r+b" if kept is not None and os.path.exists(path) else "wb"
+        self._file = open(path, mode)
+        if kept:
+            reached = self._cut(kept)
+            if reached != kept:
+                say(f"{shown(path)}: steps {reached + 1:,} to {kept:,} are missing: they were not logged here")
+
+    def _cut(self, kept: int) -> int:
+        """Cuts after the last whole line of a step that is kept, and returns its number."""
+        end = reached = 0
+        for line in self._file:
+            try:
+                step = json.loads(line)["step"] if line.endswith(b"\n") else None
+            except (ValueError, KeyError, TypeError):
+                step = None
+            if type(step) is not int or step > kept:
+                break
+            end, reached = end + len(line), step
+        self._file.seek(end)
+        self._file.truncate()
+        return reached
+
+    def write(self, records: list[Record], speed: float) -> None:
+        """Adds steps; they are in the file when this returns, so that a checkpoint never knows more than the log."""
+        for record in records:
+            entry: dict[str, object] = {
+                "step": record.step,
+                "epoch": record.epoch,
+                "characters": record.characters,
+                "loss": record.loss,
+                "bits": record.loss / math.log(2),
+                "gradient_norm": record.gradient_norm,
+                "characters_per_second": round(speed, 1),
+            }
+            if record.validation_loss is not None:
+                entry["validation_loss"] = record.validation_loss
+            self._file.write(json.dumps(entry).encode() + b"\n")
+        self._file.flush()
+
+    def close(self) -> None:
+        """Ends the log."""
+        self._file.close()

@@ -1,0 +1,71 @@
+"""A text as language models read it: cut into parallel streams, met window by window."""
+
+import numpy as np
+
+from .vocabulary import TextError
+
+
+def split(ids: np.ndarray, validation: float = 0.1) -> tuple[np.ndarray, np.ndarray]:
+    """The text in two: its first `int((1 - validation) * n)` ids, and the rest, held out.
+
+    Example:
+        >>> import numpy as np
+        >>> from seqcore.data import split
+        >>> [part.tolist() for part in split(np.arange(10), 0.2)]
+        [[0, 1, 2, 3, 4, 5, 6, 7], [8, 9]]
+    """
+    if not 0 <= validation < 1:
+        raise ValueError(f"split: validation: expected 0 or more and below 1, got {validation}.")
+    cut = int((1 - validation) * len(ids))
+    return ids[:cut], ids[cut:]
+
+
+class Streams:
+    """A text cut into `batch` contiguous streams of equal length; the remainder is dropped.
+
+    A window is `bptt` steps of all streams: the ids, and for each the id that follows it. The windows of an epoch follow
+    each other without a gap, so that the state after one is the state before the next; the last may be shorter.
+
+    Args:
+        ids: (n,) integers.
+        batch: how many streams.
+        bptt: steps in a window.
+
+    Raises:
+        TextError: streams of fewer than two ids.
+
+    Example:
+        >>> import numpy as np
+        >>> from seqcore.data import Streams
+        >>> streams = Streams(np.arange(11), batch=2, bptt=3)
+        >>> ids, following = streams[0]
+        >>> len(streams), ids.T.tolist(), following.T.tolist()
+        (2, [[0, 1, 2], [5, 6, 7]], [[1, 2, 3], [6, 7, 8]])
+    """
+
+    def __init__(self, ids: np.ndarray, batch: int, bptt: int):
+        if batch < 1 or bptt < 1:
+            raise ValueError(f"Streams: batch, bptt: expected at least 1, got {batch}, {bptt}.")
+        length = len(ids) // batch
+        if length < 2:
+            most = len(ids) // 2
+            hint = f"use a batch of at most {most}, or more text" if most else "give more text"
+            raise TextError(
+                f"the text is too short: {len(ids):,} characters to train on make {batch} streams of {length}, "
+                f"and 2 is the least. Hint: {hint}."
+            )
+        self.rows = ids[: batch * length].reshape(batch, length)
+        self.batch, self.length, self.bptt = batch, length, bptt
+
+    def __len__(self) -> int:
+        """Windows in an epoch."""
+        return (self.length - 2) // self.bptt + 1
+
+    def __getitem__(self, window: int) -> tuple[np.ndarray, np.ndarray]:
+        """Window number `window`: ids (T, B) and the ids that follow them (T, B), as int64."""
+        if not 0 <= window < len(self):
+            raise IndexError(f"Streams: window: expected 0 to {len(self) - 1}, got {window}.")
+        start = window * self.bptt
+        end = min(start + self.bptt, self.length - 1)
+        part = self.rows[:, start : end + 1].T.astype(np.int64, order="C")
+        return part[:-1], part[1:]

@@ -1,0 +1,104 @@
+"""Modules made of modules in a row."""
+
+import operator
+
+from ..errors import message
+from ._module import Module
+
+__all__ = ["ModuleList", "Sequential"]
+
+
+class _Row(Module):
+    """Modules under the names "0", "1", ... or given ones."""
+
+    def _items(self):
+        return [value for value in self.__dict__.values() if isinstance(value, Module)]
+
+    def __len__(self):
+        return len(self._items())
+
+    def __iter__(self):
+        return iter(self._items())
+
+    def __getitem__(self, index):
+        if isinstance(index, slice):
+            return type(self)._of(self._items()[index])
+        items = self._items()
+        index = operator.index(index)
+        if not -len(items) <= index < len(items):
+            raise IndexError(message(type(self).__name__, "index", f"below {len(items)}", index))
+        return items[index]
+
+    def __setitem__(self, index, module):
+        names = [name for name, value in self.__dict__.items() if isinstance(value, Module)]
+        setattr(self, names[operator.index(index)], _checked(self, module))
+
+    def append(self, module):
+        """Adds a module at the end."""
+        setattr(self, str(len(self)), _checked(self, module))
+        return self
+
+    def extend(self, modules):
+        """Adds modules at the end."""
+        for module in modules:
+            self.append(module)
+        return self
+
+
+class Sequential(_Row):
+    """Modules of which each gets the result of the one before.
+
+    Args:
+        modules: Modules in order, or one dict of name to Module.
+
+    Example:
+        >>> import seqcore
+        >>> net = seqcore.nn.Sequential(seqcore.nn.Linear(3, 2), seqcore.nn.Tanh())
+        >>> net([[1.0, 2.0, 3.0]]).shape
+        (1, 2)
+    """
+
+    def __init__(self, *modules):
+        super().__init__()
+        if len(modules) == 1 and hasattr(modules[0], "items"):
+            for name, module in modules[0].items():
+                self.add_module(name, _checked(self, module))
+        else:
+            self.extend(modules)
+
+    @classmethod
+    def _of(cls, modules):
+        return cls(*modules)
+
+    def forward(self, x):
+        """x through every module in turn."""
+        for module in self._items():
+            x = module(x)
+        return x
+
+
+class ModuleList(_Row):
+    """A list of modules whose parameters are found.
+
+    Args:
+        modules: an iterable of Modules.
+
+    Example:
+        >>> import seqcore
+        >>> len(list(seqcore.nn.ModuleList([seqcore.nn.Linear(2, 2)]).parameters()))
+        2
+    """
+
+    def __init__(self, modules=None):
+        super().__init__()
+        self.extend(modules or ())
+
+    @classmethod
+    def _of(cls, modules):
+        return cls(modules)
+
+
+def _checked(row, module):
+    if not isinstance(module, Module):
+        raise TypeError(message(type(row).__name__, "module", "a Module", type(module).__name__))
+    return module

@@ -1,0 +1,92 @@
+"""Embedding: a table of rows that are looked up by number."""
+
+import numpy as np
+
+from .. import tensor as functions
+from ..errors import ShapeError, message
+from ..tensor import Tensor, no_grad, padding_row
+from . import init
+from ._module import Module
+from ._options import flag, not_built, size
+from ._parameter import Parameter
+
+__all__ = ["Embedding"]
+
+
+class Embedding(Module):
+    """The rows of a table that ids name.
+
+    Args:
+        num_embeddings, embedding_dim: rows and columns of the table.
+        padding_idx: a row that starts at zero and gets no gradient (S-136).
+        max_norm, norm_type, scale_grad_by_freq, sparse: as in PyTorch; only the defaults are built.
+        device, dtype: of the parameter; None is the CPU and float32.
+
+    Inputs: ids (...), integers. Output: (..., embedding_dim).
+    Attributes: weight (num_embeddings, embedding_dim), at first normal with mean 0 and variance 1.
+
+    Example:
+        >>> import seqcore
+        >>> seqcore.nn.Embedding(10, 3)([1, 2, 4]).shape
+        (3, 3)
+    """
+
+    def __init__(
+        self,
+        num_embeddings,
+        embedding_dim,
+        padding_idx=None,
+        max_norm=None,
+        norm_type=2.0,
+        scale_grad_by_freq=False,
+        sparse=False,
+        _weight=None,
+        _freeze=False,
+        device=None,
+        dtype=None,
+    ):
+        super().__init__()
+        self.num_embeddings = size("Embedding", "num_embeddings", num_embeddings, 0)
+        self.embedding_dim = size("Embedding", "embedding_dim", embedding_dim, 0)
+        not_built("Embedding", "max_norm", max_norm, None)
+        not_built("Embedding", "norm_type", norm_type, 2.0)
+        not_built("Embedding", "scale_grad_by_freq", scale_grad_by_freq, False)
+        not_built("Embedding", "sparse", sparse, False)
+        if padding_idx is not None:
+            padding_idx = padding_row(size("Embedding", "padding_idx", padding_idx, -(2**63)), self.num_embeddings)
+        self.padding_idx = padding_idx
+        shape = (self.num_embeddings, self.embedding_dim)
+        if _weight is None:
+            zeros = np.broadcast_to(np.float32(0), shape)
+            self.weight = Parameter(zeros, not flag("Embedding", "_freeze", _freeze), device, dtype)
+            self.reset_parameters()
+        else:
+            self.weight = Parameter(_weight, not _freeze, device, dtype)
+            if self.weight.shape != shape:
+                raise ShapeError(message("Embedding", "_weight", shape, self.weight.shape))
+
+    def reset_parameters(self):
+        """Draws the table anew, the padding row zero."""
+        init.normal_(self.weight)
+        if self.padding_idx is not None:
+            with no_grad():
+                self.weight[self.padding_idx] = 0.0
+
+    @classmethod
+    def from_pretrained(cls, embeddings, freeze=True, padding_idx=None, **options):
+        """A layer with the rows of an array (rows, columns), by default frozen; the padding row is kept (S-136)."""
+        embeddings = embeddings if isinstance(embeddings, Tensor) else Tensor(embeddings)
+        if embeddings.ndim != 2:
+            raise ShapeError(message("from_pretrained", "embeddings", "(rows, columns)", embeddings.shape))
+        rows, columns = embeddings.shape
+        options = {"device": embeddings.device, "dtype": embeddings.dtype, **options}
+        return cls(rows, columns, padding_idx, _weight=embeddings, _freeze=freeze, **options)
+
+    def forward(self, ids):
+        """The rows that `ids` name."""
+        return functions.embedding(ids, self.weight, self.padding_idx)
+
+    def extra_repr(self):
+        """Sizes."""
+        padding = "" if self.padding_idx is None else f", padding_idx={self.padding_idx}"
+        return f"{self.num_embeddings}, {self.embedding_dim}{padding}"

@@ -1,0 +1,106 @@
+"""Layers without parameters: dropout, activations, losses."""
+
+from .. import tensor as functions
+from ..tensor import check_probability
+from . import functional
+from ._module import Module
+from ._options import not_built
+
+__all__ = ["CrossEntropyLoss", "Dropout", "ReLU", "Sigmoid", "Tanh"]
+
+
+class Dropout(Module):
+    """In training, each element 0 with probability p and the others times 1/(1-p); else nothing (S-28).
+
+    Args:
+        p: from 0 to 1; inplace: only False is built.
+
+    Example:
+        >>> import seqcore
+        >>> seqcore.nn.Dropout(0.5).eval()([1.0]).item()
+        1.0
+    """
+
+    def __init__(self, p=0.5, inplace=False):
+        super().__init__()
+        self.p = check_probability("Dropout", p)
+        not_built("Dropout", "inplace", inplace, False)
+        self.inplace = False
+
+    def forward(self, x):
+        """x, in training under a new mask."""
+        return functional.dropout(x, self.p, self.training)
+
+    def extra_repr(self):
+        """The probability."""
+        return f"p={self.p}"
+
+
+class Sigmoid(Module):
+    """1 / (1 + exp(-x))."""
+
+    def forward(self, x):
+        """The sigmoid of x."""
+        return functions.sigmoid(x)
+
+
+class Tanh(Module):
+    """The hyperbolic tangent."""
+
+    def forward(self, x):
+        """The hyperbolic tangent of x."""
+        return functions.tanh(x)
+
+
+class ReLU(Module):
+    """The larger of 0 and x.
+
+    Args:
+        inplace: only False is built.
+    """
+
+    def __init__(self, inplace=False):
+        super().__init__()
+        not_built("ReLU", "inplace", inplace, False)
+        self.inplace = False
+
+    def forward(self, x):
+        """The larger of 0 and x."""
+        return functions.relu(x)
+
+
+class CrossEntropyLoss(Module):
+    """-log softmax(input)[target], averaged over the targets that are kept (S-122).
+
+    Args:
+        ignore_index: a target that does not count; reduction: "mean", "sum" or "none".
+        weight, size_average, reduce, label_smoothing: as in PyTorch; only the defaults are built.
+
+    Inputs: logits (N, C), (C,) or (N, C, d1, ...); ids of the other axes' shape.
+
+    Example:
+        >>> import seqcore
+        >>> seqcore.nn.CrossEntropyLoss()([[0.0, 0.0]], [1]).item() > 0.69
+        True
+    """
+
+    def __init__(
+        self,
+        weight=None,
+        size_average=None,
+        ignore_index=-100,
+        reduce=None,
+        reduction="mean",
+        label_smoothing=0.0,
+    ):
+        super().__init__()
+        functional.check_cross_entropy(weight, size_average, reduce, reduction, label_smoothing)
+        self.ignore_index, self.reduction = ignore_index, reduction
+
+    def forward(self, input, target):
+        """The loss."""
+        return functions.cross_entropy(input, target, self.ignore_index, self.reduction)
+
+    def extra_repr(self):
+        """The reduction."""
+        return f"reduction={self.reduction!r}"

@@ -1,0 +1,70 @@
+"""Linear layers."""
+
+import math
+
+import numpy as np
+
+from .. import tensor as functions
+from . import init
+from ._module import Module
+from ._options import size
+from ._parameter import Parameter
+
+__all__ = ["Identity", "Linear"]
+
+
+class Linear(Module):
+    """y = x W^T + b.
+
+    Args:
+        in_features, out_features: sizes of the last axis of x and y; bias: whether there is a b.
+        device, dtype: of the parameters; None is the CPU and float32.
+
+    Inputs: x (..., in_features), an array or Tensor. Output: y (..., out_features).
+    Attributes: weight (out_features, in_features), bias (out_features,) or None, both at first uniform in
+    ±1/sqrt(in_features) (S-138).
+
+    Example:
+        >>> import seqcore
+        >>> seqcore.nn.Linear(3, 2)([[1.0, 2.0, 3.0]]).shape
+        (1, 2)
+    """
+
+    def __init__(self, in_features, out_features, bias=True, device=None, dtype=None):
+        super().__init__()
+        self.in_features = size("Linear", "in_features", in_features, 0)
+        self.out_features = size("Linear", "out_features", out_features, 0)
+        shape = (self.out_features, self.in_features)
+        self.weight = Parameter(_zeros(shape), device=device, dtype=dtype)
+        self.bias = Parameter(_zeros(shape[:1]), device=device, dtype=dtype) if bias else None
+        self.reset_parameters()
+
+    def reset_parameters(self):
+        """Draws the parameters anew."""
+        bound = 1.0 / math.sqrt(self.in_features) if self.in_features else 0.0
+        init.uniform_(self.weight, -bound, bound)
+        if self.bias is not None:
+            init.uniform_(self.bias, -bound, bound)
+
+    def forward(self, x):
+        """y of x."""
+        return functions.linear(x, self.weight, self.bias)
+
+    def extra_repr(self):
+        """Sizes."""
+        return f"in_features={self.in_features}, out_features={self.out_features}, bias={self.bias is not None}"
+
+
+class Identity(Module):
+    """Gives back what it gets; takes and ignores any arguments."""
+
+    def __init__(self, *args, **kwargs):
+        super().__init__()
+
+    def forward(self, x):
+        """x."""
+        return x
+
+
+def _zeros(shape):
+    return np.broadcast_to(np.float32(0), shape)

@@ -1,0 +1,319 @@
+"""Module: parameters, buffers and other modules under names, as attributes of one object."""
+
+from typing import ClassVar, NamedTuple
+
+from .. import runtime
+from ..errors import DTypeError, message
+from ..tensor import Tensor, overwrite, own_memory, snapshot, values_for
+from ._parameter import Parameter
+
+__all__ = ["Module"]
+
+
+class _Keys(NamedTuple):
+    missing_keys: list
+    unexpected_keys: list
+
+
+class Module:
+    """Base of all layers and models: assign Parameters, buffers and Modules as attributes, define `forward`.
+
+    Example:
+        >>> import seqcore
+        >>> class Net(seqcore.nn.Module):
+        ...     def __init__(self):
+        ...         super().__init__()
+        ...         self.out = seqcore.nn.Linear(2, 1)
+        ...     def forward(self, x):
+        ...         return self.out(x).tanh()
+        >>> [name for name, _ in Net().named_parameters()]
+        ['out.weight', 'out.bias']
+    """
+
+    training = True
+    _buffers: ClassVar[dict] = {}  # name: whether it is in the state_dict; an instance gets its own when it has any
+
+    def forward(self, *args, **kwargs):
+        """What the module computes."""
+        raise NotImplementedError(f"{type(self).__name__}: forward is not defined")
+
+    def __call__(self, *args, **kwargs):
+        return self.forward(*args, **kwargs)
+
+    # ---- attributes
+
+    def __setattr__(self, name, value):
+        known = self.__dict__.get(name)
+        if isinstance(known, Parameter) and not (value is None or isinstance(value, Parameter)):
+            what = type(value).__name__
+            hint = f"self.{name}.copy_(...) under no_grad writes values"
+            raise TypeError(message(type(self).__name__, name, "a Parameter or None", what, hint))
+        if name in self._buffers:
+            if value is not None and not isinstance(value, Tensor):
+                raise TypeError(message(type(self).__name__, name, "a Tensor or None", type(value).__name__))
+            if value is not None and not isinstance(value, Parameter):
+                own_memory(value)
+        object.__setattr__(self, name, value)
+
+    def register_buffer(self, name, tensor, persistent=True):
+        """Names a Tensor that is part of the state but no parameter.
+
+        Args:
+            tensor: a Tensor, an array (copied) or None; persistent: whether it is in the state_dict.
+        """
+        self._check_new(name)
+        if tensor is not None and not isinstance(tensor, Tensor):
+            tensor = Tensor(tensor)
+        object.__setattr__(self, "_buffers", {**self._buffers, name: bool(persistent)})
+        setattr(self, name, tensor)
+
+    def register_parameter(self, name, param):
+        """As an assignment, where the name may come from a string."""
+        self._check_new(name)
+        if param is not None and not isinstance(param, Parameter):
+            raise TypeError(message("register_parameter", name, "a Parameter or None", type(param).__name__))
+        setattr(self, name, param)
+
+    def add_module(self, name, module):
+        """As an assignment, where the name may come from a string."""
+        self._check_new(name)
+        if module is not None and not isinstance(module, Module):
+            raise TypeError(message("add_module", name, "a Module or None", type(module).__name__))
+        setattr(self, name, module)
+
+    def _check_new(self, name):
+        if not isinstance(name, str):
+            raise TypeError(message(type(self).__name__, "name", "a string", type(name).__name__))
+        if not name or "." in name:
+            raise KeyError(message(type(self).__name__, "name", "a name without dots", repr(name)))
+        if hasattr(self, name) and not isinstance(getattr(self, name), (Parameter, Module, Tensor, type(None))):
+            raise KeyError(message(type(self).__name__, "name", "a new name", repr(name)))
+
+    # ---- what there is
+
+    def named_children(self):
+        """(name, Module) of the modules directly below, each once."""
+        seen = set()
+        for name, value in list(self.__dict__.items()):
+            if isinstance(value, Module) and id(value) not in seen:
+                seen.add(id(value))
+                yield name, value
+
+    def children(self):
+        """The modules directly below."""
+        return (module for _, module in self.named_children())
+
+    def named_modules(self, memo=None, prefix=""):
+        """(path, Module) of this module and all below, each once."""
+        memo = set() if memo is None else memo
+        if id(self) in memo:
+            return
+        memo.add(id(self))
+        yield prefix, self
+        for name, value in list(self.__dict__.items()):
+            if isinstance(value, Module):
+                yield from value.named_modules(memo, f"{prefix}.{name}" if prefix else name)
+
+    def modules(self):
+        """This module and all below, each once."""
+        return (module for _, module in self.named_modules())
+
+    def _named(self, prefix, recurse, remove_duplicate, wanted):
+        memo = set()
+        modules = self.named_modules(prefix=prefix) if recurse else [(prefix, self)]
+        for path, module in modules:
+            for name, value in list(module.__dict__.items()):
+                if isinstance(value, Tensor) and wanted(module, name, value):
+                    if remove_duplicate and id(value) in memo:
+                        continue
+                    memo.add(id(value))
+                    yield (f"{path}.{name}" if path else name), value
+
+    def named_parameters(self, prefix="", recurse=True, remove_duplicate=True):
+        """(path, Parameter), each once also where it has several names (S-23)."""
+        return self._named(prefix, recurse, remove_duplicate, lambda module, name, value: isinstance(value, Parameter))
+
+    def parameters(self, recurse=True):
+        """The Parameters of this module and all below, each once."""
+        return (parameter for _, parameter in self.named_parameters(recurse=recurse))
+
+    def named_buffers(self, prefix="", recurse=True, remove_duplicate=True):
+        """(path, Tensor) of the buffers, each once."""
+        return self._named(prefix, recurse, remove_duplicate, lambda module, name, value: name in module._buffers)
+
+    def buffers(self, recurse=True):
+        """The buffers of this module and all below."""
+        return (buffer for _, buffer in self.named_buffers(recurse=recurse))
+
+    def _named_state(self, prefix="", path=()):
+        """(path, Tensor) of parameters and persistent buffers under every name that they have."""
+        if any(module is self for module in path):
+            return
+        for name, value in list(self.__dict__.items()):
+            if isinstance(value, Parameter) or (isinstance(value, Tensor) and self._buffers.get(name)):
+                yield prefix + name, value
+        for name, value in list(self.__dict__.items()):
+            if isinstance(value, Module):
+                yield from value._named_state(f"{prefix}{name}.", (*path, self))
+
+    # ---- state
+
+    def state_dict(self):
+        """A dict of path to Tensor: copies, all of one moment, that later training does not change."""
+        named = dict(self._named_state())
+        different = {id(t): t for t in named.values()}
+        copies = dict(zip(different, snapshot(list(different.values())), strict=True))
+        return {name: copies[id(t)] for name, t in named.items()}
+
+    def load_state_dict(self, state_dict, strict=True):
+        """Writes the arrays of a mapping (as of PyTorch's `state_dict()`) into parameters and buffers.
+
+        Args:
+            state_dict: name to array or Tensor of the right shape; values are cast to the parameter's dtype.
+            strict: whether missing and unexpected names are errors.
+
+        Returns:
+            the lists `missing_keys` and `unexpected_keys`.
+
+        Raises:
+            RuntimeError: names or sizes do not fit; all of them are listed, and nothing was written (S-22).
+
+        Example:
+            >>> import seqcore
+            >>> layer = seqcore.nn.Linear(2, 1)
+            >>> keys = layer.load_state_dict({"weight": [[1.0, 2.0]], "bias": [0.5]})
+            >>> layer([3.0, 4.0]).item()
+            11.5
+        """
+        if not hasattr(state_dict, "keys"):
+            raise TypeError(message("load_state_dict", "state_dict", "a mapping", type(state_dict).__name__))
+        mine = dict(self._named_state())
+        given = {str(name): state_dict[name] for name in state_dict.keys()}
+        missing = [name for name in mine if name not in given]
+        unexpected = [name for name in given if name not in mine]
+        trouble = []
+        if strict and missing:
+            trouble.append(f"missing: {', '.join(map(_shown, missing))}")
+        if strict and unexpected:
+            trouble.append(f"unexpected: {', '.join(map(_shown, unexpected))}")
+        pairs = []
+        for name, tensor in mine.items():
+            if name in given:
+                try:
+                    pairs.append((tensor, values_for(tensor, given[name])))
+                except Exception as error:  # a foreign array may raise anything when it is read
+                    trouble.append(f"{_shown(name)}: {str(error).splitlines()[0] if str(error) else error!r}")
+        if trouble:
+            raise RuntimeError(f"load_state_dict: {type(self).__name__}: nothing was loaded: {'; '.join(trouble)}.")
+        overwrite(pairs)
+        return _Keys(missing, unexpected)
+
+    def zero_grad(self, set_to_none=True):
+        """Forgets the gradients; with `set_to_none=False` makes them 0."""
+        for parameter in self.parameters():
+            if set_to_none:
+                parameter.grad = None
+            elif parameter.grad is not None:
+                parameter.grad.zero_()
+
+    def requires_grad_(self, requires_grad=True):
+        """Freezes or thaws all parameters."""
+        for parameter in self.parameters():
+            parameter.requires_grad_(requires_grad)
+        return self
+
+    def train(self, mode=True):
+        """Says whether dropout is active, here and in all modules below."""
+        if not isinstance(mode, bool):
+            raise ValueError(message("train", "mode", "True or False", repr(mode)))
+        for module in self.modules():
+            object.__setattr__(module, "training", mode)
+        return self
+
+    def eval(self):
+        """`train(False)`; gradients can be asked for all the same (S-77)."""
+        return self.train(False)
+
+    def apply(self, function):
+        """Calls `function` on every module below, then on this one."""
+        for module in self.children():
+            module.apply(function)
+        function(self)
+        return self
+
+    def to(self, device=None, dtype=None):
+        """Moves parameters, buffers and gradients to `device` and casts them to `dtype`, in place: all or none.
+
+        Raises:
+            DeviceError: no such device; DTypeError: float64 on a GPU.
+        """
+        if dtype is None and device is not None and not (isinstance(device, str) and not _is_dtype(device)):
+            device, dtype = None, device
+        place = None if device is None else runtime.place(device)
+        name = None if dtype is None else runtime.dtype_name(dtype, place or "cpu", "to")
+        if name == "int64":
+            raise DTypeError(message("to", "dtype", "float32 or float64", name))
+        tensors = {id(t): t for module in self.modules() for t in module.__dict__.values() if _moves(module, t)}
+        moved = []
+        for tensor in tensors.values():
+            grad = tensor.grad
+            moved.append(
+                (tensor, _moved(tensor, place, name), grad, None if grad is None else _moved(grad, place, name))
+            )
+        for tensor, array, grad, grad_array in moved:
+            tensor._array = array
+            if grad is not None:
+                grad._array = grad_array
+        return self
+
+    def cpu(self):
+        """Moves all to the CPU."""
+        return self.to("cpu")
+
+    def float(self):
+        """Casts all to float32."""
+        return self.to(dtype="float32")
+
+    def double(self):
+        """Casts all to float64."""
+        return self.to(dtype="float64")
+
+    # ---- print
+
+    def extra_repr(self):
+        """What stands in the parentheses of a module that has no modules below."""
+        return ""
+
+    def __repr__(self):
+        lines = [f"({name}): " + repr(module).replace("\n", "\n  ") for name, module in self._shown_children()]
+        extra = self.extra_repr()
+        if not lines:
+            return f"{type(self).__name__}({extra})"
+        head = [extra] if extra else []
+        return f"{type(self).__name__}(\n  " + "\n  ".join(head + lines) + "\n)"
+
+    def _shown_children(self):
+        return [(name, value) for name, value in self.__dict__.items() if isinstance(value, Module)]
+
+
+def _shown(name):
+    """A name from outside, on one line and of bounded length."""
+    text = name if name.isprintable() and name else ascii(name)
+    return text if len(text) <= 200 else f"{text[:200]}..."
+
+
+def _is_dtype(text):
+    return not (text in ("cpu", "auto") or text.startswith("gpu"))
+
+
+def _moves(module, value):
+    return isinstance(value, Tensor) and value.is_leaf
+
+
+def _moved(tensor, place, name):
+    place = place or tensor.device
+    dtype = str(tensor.dtype) if name is None or tensor.dtype.kind != "f" else name
+    runtime.dtype_name(dtype, place, "to")
+    if (place, dtype) == (tensor.device, str(tensor.dtype)):
+        return tensor._array
+    return tensor._array.to(place, dtype)

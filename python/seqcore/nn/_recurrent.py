@@ -1,0 +1,179 @@
+"""LSTM: a stack of layers over a sequence."""
+
+import math
+import warnings
+
+import numpy as np
+
+from .. import tensor as functions
+from ..errors import ShapeError, message
+from ..tensor import Tensor, check_probability
+from . import init
+from ._module import Module
+from ._options import flag, not_built, size
+from ._parameter import Parameter
+
+__all__ = ["LSTM"]
+
+
+class LSTM(Module):
+    """A stack of long short-term memory layers.
+
+    For each step, with i, f, g, o the blocks of rows of the weights in this order (S-31):
+    i = σ(W_ii x + b_ii + W_hi h + b_hi); f = σ(...); g = tanh(...); o = σ(...); c' = f c + i g; h' = o tanh(c').
+
+    Args:
+        input_size, hidden_size: features of x and of h and c.
+        num_layers: how many layers; each takes the outputs of the one below.
+        bias: whether there are b_ih and b_hh.
+        batch_first: x and y are (B, T, ...) in place of (T, B, ...); states are not (S-38).
+        dropout: in training, the probability of a zero in the outputs of every layer but the last (S-42).
+        bidirectional, proj_size: only the defaults False and 0 are built.
+        device, dtype: of the parameters; None is the CPU and float32.
+
+    Inputs: x (T, B, input_size) or, unbatched, (T, input_size), an array or Tensor; hx, a pair (h0, c0) of
+        (num_layers, B, hidden_size) or, unbatched, (num_layers, hidden_size), or None for zeros.
+    Outputs: y (T, B, hidden_size), the last layer's, and the pair (h_n, c_n) of all layers.
+
+    Attributes: weight_ih_l{k} (4 * hidden_size, input_size or hidden_size), weight_hh_l{k} (4 * hidden_size,
+        hidden_size), bias_ih_l{k}, bias_hh_l{k} (4 * hidden_size,), at first uniform in ±1/sqrt(hidden_size).
+
+    Raises:
+        ShapeError, DTypeError, DeviceError: the inputs do not fit; TypeError: hx is no pair (S-40).
+
+    Example:
+        >>> import numpy as np, seqcore
+        >>> lstm = seqcore.nn.LSTM(3, 5, num_layers=2)
+        >>> y, (h_n, c_n) = lstm(np.zeros((7, 2, 3), np.float32))
+        >>> y.shape, h_n.shape
+        ((7, 2, 5), (2, 2, 5))
+    """
+
+    def __init__(
+        self,
+        input_size,
+        hidden_size,
+        num_layers=1,
+        bias=True,
+        batch_first=False,
+        dropout=0.0,
+        bidirectional=False,
+        proj_size=0,
+        device=None,
+        dtype=None,
+    ):
+        super().__init__()
+        self.input_size = size("LSTM", "input_size", input_size)
+        self.hidden_size = size("LSTM", "hidden_size", hidden_size)
+        self.num_layers = size("LSTM", "num_layers", num_layers)
+        self.bias = flag("LSTM", "bias", bias)
+        self.batch_first = flag("LSTM", "batch_first", batch_first)
+        self.dropout = check_probability("LSTM", dropout, "dropout")
+        not_built("LSTM", "bidirectional", flag("LSTM", "bidirectional", bidirectional), False)
+        not_built("LSTM", "proj_size", size("LSTM", "proj_size", proj_size, 0), 0)
+        self.bidirectional, self.proj_size = False, 0
+        if self.dropout and self.num_layers == 1:
+            warnings.warn(
+                message("LSTM", "dropout", "0 with one layer, as it acts between layers", self.dropout), stacklevel=2
+            )
+        rows = 4 * self.hidden_size
+        for k in range(self.num_layers):
+            width = self.input_size if k == 0 else self.hidden_size
+            shapes = {"weight_ih": (rows, width), "weight_hh": (rows, self.hidden_size)}
+            if self.bias:
+                shapes |= {"bias_ih": (rows,), "bias_hh": (rows,)}
+            for name, shape in shapes.items():
+                zeros = np.broadcast_to(np.float32(0), shape)
+                setattr(self, f"{name}_l{k}", Parameter(zeros, device=device, dtype=dtype))
+        self.reset_parameters()
+
+    def reset_parameters(self):
+        """Draws the parameters anew."""
+        bound = 1.0 / math.sqrt(self.hidden_size)
+        for parameter in self.parameters():
+            init.uniform_(parameter, -bound, bound)
+
+    def __setattr__(self, name, value):
+        super().__setattr__(name, value)
+        self.__dict__.pop("_layers", None)
+
+    def __getstate__(self):
+        return {name: value for name, value in self.__dict__.items() if name != "_layers"}
+
+    def _weights(self):
+        """Per layer the four parameters, as the operation takes them; remembered, as a step is short."""
+        names = ("weight_ih_l", "weight_hh_l", "bias_ih_l", "bias_hh_l")
+        own = self.__dict__
+        layers = [tuple([own.get(f"{name}{k}") for name in names]) for k in range(self.num_layers)]
+        own["_layers"] = weights = functions.LstmWeights(layers)
+        return weights
+
+    def forward(self, x, hx=None):
+        """y and (h_n, c_n) of x."""
+        # one short step is a few microseconds: what is usual is looked at first, and sizes are checked below
+        weights = self.__dict__.get("_layers")
+        if weights is None or not weights.is_current():
+            weights = self._weights()
+        dropout = self.dropout if self.dropout and self.training and self.num_layers > 1 else 0.0
+        if type(hx) is tuple and len(hx) == 2:
+            h0, c0 = hx
+        else:
+            h0, c0 = _pair(hx)
+        if h0 is None or c0 is None:
+            h0, c0 = _pair(hx)
+        if (type(x) is np.ndarray or isinstance(x, Tensor)) and x.ndim == 3 and not self.batch_first:
+            y, h_n, c_n = functions.lstm(x, h0, c0, weights, dropout)
+            return y, (h_n, c_n)
+        return self._other_layouts(x, h0, c0, weights, dropout)
+
+    def _other_layouts(self, x, h0, c0, weights, dropout):
+        """Lists, unbatched and batch-first input."""
+        if not hasattr(x, "ndim"):
+            x = Tensor(x)
+        batched = x.ndim == 3
+        if x.ndim not in (2, 3) or x.shape[-1] != self.input_size:
+            axes = "B, T" if self.batch_first else "T, B"
+            hint = f"the last axis is the feature axis; this layer has input_size={self.input_size}"
+            expected = f"({axes}, {self.input_size}) or (T, {self.input_size})"
+            raise ShapeError(message("lstm", "x", expected, tuple(x.shape), hint))
+        batch = x.shape[0 if self.batch_first else 1] if batched else 1
+        full = (self.num_layers, batch, self.hidden_size)
+        states = []
+        for name, state in (("h0", h0), ("c0", c0)):
+            if state is not None:
+                state = state if hasattr(state, "shape") else Tensor(state)
+                expected = full if batched else (full[0], full[2])
+                if tuple(state.shape) != expected:
+                    hint = "states are (num_layers, B, hidden_size), without B for unbatched x"
+                    raise ShapeError(message("lstm", name, expected, tuple(state.shape), hint))
+                state = state if batched else state.reshape(*full)
+            states.append(state)
+        if not batched:
+            x = x.reshape(x.shape[0], 1, x.shape[1])
+        elif self.batch_first:
+            x = x.transpose(0, 1) if isinstance(x, Tensor) else x.swapaxes(0, 1)
+        y, h_n, c_n = functions.lstm(x, *states, weights, dropout)
+        if not batched:
+            return y.reshape(-1 if y.shape[0] else 0, full[2]), (h_n.reshape(full[0], -1), c_n.reshape(full[0], -1))
+        return (y.transpose(0, 1) if self.batch_first else y), (h_n, c_n)
+
+    def extra_repr(self):
+        """Sizes and options that are not the default."""
+        text = f"{self.input_size}, {self.hidden_size}"
+        defaults = {"num_layers": 1, "bias": True, "batch_first": False, "dropout": 0.0}
+        changed = {name: getattr(self, name) for name, default in defaults.items() if getattr(self, name) != default}
+        return ", ".join([text, *(f"{name}={value}" for name, value in changed.items())])
+
+
+def _pair(hx):
+    """The states of an hx that is not the usual tuple of two."""
+    if hx is None:
+        return None, None
+    hint = "give both states, hx=(h0, c0)"
+    if not isinstance(hx, (tuple, list)):
+        raise TypeError(message("lstm", "hx", "a pair (h0, c0) or None", type(hx).__name__, hint))
+    if len(hx) != 2:
+        raise ValueError(message("lstm", "hx", "a pair (h0, c0)", f"{len(hx)} of them", hint))
+    if hx[0] is None or hx[1] is None:
+        raise TypeError(message("lstm", "hx", "two states", "None for one", hint))
+    return hx

@@ -1,0 +1,73 @@
+"""Layers as functions: Tensors or arrays in, Tensors out."""
+
+from .. import tensor as functions
+from ..errors import message
+from ..tensor import as_tensor, check_probability
+from ..tensor import linear as linear
+from ..tensor import relu as relu
+from ..tensor import sigmoid as sigmoid
+from ..tensor import tanh as tanh
+from ._options import not_built
+
+__all__ = ["cross_entropy", "dropout", "embedding", "linear", "relu", "sigmoid", "tanh"]
+
+
+def embedding(input, weight, padding_idx=None, max_norm=None, norm_type=2.0, scale_grad_by_freq=False, sparse=False):
+    """The rows of `weight` (rows, features) that the integers `input` (...) name: (..., features).
+
+    Args:
+        padding_idx: a row that gets no gradient; the rest as in PyTorch, where only the defaults are built.
+
+    Raises:
+        IndexError: an id out of range; DTypeError: ids that are no integers.
+    """
+    not_built("embedding", "max_norm", max_norm, None)
+    not_built("embedding", "norm_type", norm_type, 2.0)
+    not_built("embedding", "scale_grad_by_freq", scale_grad_by_freq, False)
+    not_built("embedding", "sparse", sparse, False)
+    return functions.embedding(input, weight, padding_idx)
+
+
+def dropout(input, p=0.5, training=True, inplace=False):
+    """Each element 0 with probability p, the others times 1/(1-p); without `training` the input as it is."""
+    p = check_probability("dropout", p)
+    not_built("dropout", "inplace", inplace, False)
+    if not training or p == 0.0:
+        return as_tensor("dropout", "input", input)
+    return functions.dropout(input, p)
+
+
+def cross_entropy(
+    input,
+    target,
+    weight=None,
+    size_average=None,
+    ignore_index=-100,
+    reduce=None,
+    reduction="mean",
+    label_smoothing=0.0,
+):
+    """-log softmax(input)[target], averaged over the targets that are kept, summed, or one by one.
+
+    Args:
+        input: logits (N, C), (C,) or (N, C, d1, ...); target: ids of the other axes' shape.
+        weight, size_average, reduce, label_smoothing: as in PyTorch; only the defaults are built.
+
+    Raises:
+        ShapeError: the shapes do not fit; IndexError: an id out of range.
+    """
+    check_cross_entropy(weight, size_average, reduce, reduction, label_smoothing)
+    return functions.cross_entropy(input, target, ignore_index, reduction)
+
+
+def check_cross_entropy(weight, size_average, reduce, reduction, label_smoothing):
+    """Refuses by name the options that are not built, and wrong ones."""
+    if weight is not None:
+        raise NotImplementedError(message("cross_entropy", "weight", "None, the rest is not built yet", "an array"))
+    not_built("cross_entropy", "size_average", size_average, None)
+    not_built("cross_entropy", "reduce", reduce, None)
+    if not isinstance(label_smoothing, (int, float)) or not 0.0 <= label_smoothing <= 1.0:
+        raise ValueError(message("cross_entropy", "label_smoothing", "a number from 0 to 1", repr(label_smoothing)))
+    not_built("cross_entropy", "label_smoothing", label_smoothing, 0.0)
+    if reduction not in ("mean", "sum", "none"):
+        raise ValueError(message("cross_entropy", "reduction", '"mean", "sum" or "none"', repr(reduction)))

@@ -1,0 +1,75 @@
+"""Initial values: functions of the random state, the same on every machine and with every NumPy.
+
+Each call takes the next random stream of `seqcore.manual_seed`. The bits are Philox 4x64-10's, which NumPy keeps
+the same across versions (its distributions may change, so they are not used).
+"""
+
+import math
+
+import numpy as np
+
+from .. import runtime
+from ..errors import ShapeError, message
+from ..tensor import Tensor, overwrite
+
+__all__ = ["constant_", "normal_", "ones_", "uniform_", "zeros_"]
+
+
+def uniform_(tensor, a=0.0, b=1.0):
+    """Fills `tensor` with numbers uniform in [a, b).
+
+    Example:
+        >>> import seqcore
+        >>> seqcore.nn.init.uniform_(seqcore.Tensor([[0.0]]), 1.0, 2.0).item() >= 1.0
+        True
+    """
+    size = _size(tensor)
+    return _fill(tensor, a + (b - a) * _unit(_bits(size)))
+
+
+def normal_(tensor, mean=0.0, std=1.0):
+    """Fills `tensor` with numbers of a normal distribution (Box and Muller 1958)."""
+    size = _size(tensor)
+    half = (size + 1) // 2
+    u = _unit(_bits(2 * half))
+    radius, angle = np.sqrt(-2.0 * np.log1p(-u[:half])), 2.0 * math.pi * u[half:]
+    values = np.concatenate([radius * np.cos(angle), radius * np.sin(angle)])[:size]
+    return _fill(tensor, mean + std * values)
+
+
+def constant_(tensor, value):
+    """Fills `tensor` with one number."""
+    return _fill(tensor, np.full(_size(tensor), float(value)))
+
+
+def zeros_(tensor):
+    """Fills `tensor` with 0."""
+    return constant_(tensor, 0.0)
+
+
+def ones_(tensor):
+    """Fills `tensor` with 1."""
+    return constant_(tensor, 1.0)
+
+
+def _size(tensor):
+    if not isinstance(tensor, Tensor):
+        raise TypeError(message("init", "tensor", "a Tensor", type(tensor).__name__))
+    return math.prod(tensor.shape)
+
+
+def _bits(count):
+    seed, stream = runtime.draw()
+    return np.random.Philox(key=np.array([seed, stream], np.uint64)).random_raw(count)
+
+
+def _unit(bits):
+    """Numbers in [0, 1) of 53 bits."""
+    return (bits >> np.uint64(11)) * 2.0**-53
+
+
+def _fill(tensor, values):
+    if values.size != math.prod(tensor.shape):
+        raise ShapeError(message("init", "values", math.prod(tensor.shape), values.size))
+    overwrite([(tensor, Tensor(values.reshape(tensor.shape), device=tensor.device, dtype=tensor.dtype))])
+    return tensor

@@ -1,0 +1,70 @@
+"""Activations, element by element."""
+
+from .. import _core
+from ._saved import Saved, arrays_only, out, take
+
+__all__ = ["relu", "relu_backward", "sigmoid", "sigmoid_backward", "tanh", "tanh_backward"]
+
+
+def _forward(function, x):
+    arrays_only(function, x=x)
+    y = _core.activation(function, x)
+    # a copy: the caller may write into the y that it gets
+    return out(y), Saved(function, y.to("cpu"))
+
+
+def _backward(function, saved, dy):
+    with take(saved, function) as (y,):
+        arrays_only(f"{function}_backward", dy=dy)
+        return {"x": out(_core.activation_backward(function, y, dy))}
+
+
+def sigmoid(x):
+    """1 / (1 + exp(-x)), and what its backward needs.
+
+    Example:
+        >>> from seqcore import ops
+        >>> y, saved = ops.sigmoid([0.0])
+        >>> ops.sigmoid_backward(saved, [1.0])["x"]
+        array([0.25], dtype=float32)
+    """
+    return _forward("sigmoid", x)
+
+
+def sigmoid_backward(saved, dy):
+    """A dict of the gradient `x`."""
+    return _backward("sigmoid", saved, dy)
+
+
+def tanh(x):
+    """The hyperbolic tangent, and what its backward needs.
+
+    Example:
+        >>> from seqcore import ops
+        >>> y, saved = ops.tanh([0.0])
+        >>> ops.tanh_backward(saved, [2.0])["x"]
+        array([2.], dtype=float32)
+    """
+    return _forward("tanh", x)
+
+
+def tanh_backward(saved, dy):
+    """A dict of the gradient `x`."""
+    return _backward("tanh", saved, dy)
+
+
+def relu(x):
+    """The larger of 0 and x, and what its backward needs; the slope at 0 is 0 (S-116).
+
+    Example:
+        >>> from seqcore import ops
+        >>> y, saved = ops.relu([-1.0, 2.0])
+        >>> ops.relu_backward(saved, [1.0, 1.0])["x"]
+        array([0., 1.], dtype=float32)
+    """
+    return _forward("relu", x)
+
+
+def relu_backward(saved, dy):
+    """A dict of the gradient `x`."""
+    return _backward("relu", saved, dy)

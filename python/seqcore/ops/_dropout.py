@@ -1,0 +1,32 @@
+"""Dropout."""
+
+from .. import _core, runtime
+from ._saved import Saved, arrays_only, out, take
+
+__all__ = ["dropout", "dropout_backward"]
+
+
+def dropout(x, p=0.5):
+    """Each element 0 with probability p, the others times 1/(1-p), and what its backward needs.
+
+    The mask is a function of the random state (`seqcore.manual_seed`) and the position alone (S-27).
+
+    Raises:
+        TypeError, ValueError: p is no number from 0 to 1.
+
+    Example:
+        >>> from seqcore import ops
+        >>> y, saved = ops.dropout([1.0, 2.0], 0.0)
+        >>> y
+        array([1., 2.], dtype=float32)
+    """
+    arrays_only("dropout", x=x)
+    seed, stream = runtime.draw()
+    return out(_core.dropout(x, p, seed, stream)), Saved("dropout", p, seed, stream)
+
+
+def dropout_backward(saved, dy):
+    """A dict of the gradient `x`: dy under the same mask."""
+    with take(saved, "dropout") as (p, seed, stream):
+        arrays_only("dropout_backward", dy=dy)
+        return {"x": out(_core.dropout(dy, p, seed, stream))}

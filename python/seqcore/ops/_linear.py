@@ -1,0 +1,35 @@
+"""Linear layers."""
+
+from .. import _core
+from ._saved import Saved, arrays_only, keep, out, take
+
+__all__ = ["linear", "linear_backward"]
+
+
+def linear(x, weight, bias=None):
+    """y = x W^T + b, and what its backward needs.
+
+    Args:
+        x: (..., in_features); weight: (out_features, in_features); bias: (out_features,) or None.
+
+    Returns:
+        y (..., out_features) and `saved`.
+
+    Example:
+        >>> from seqcore import ops
+        >>> y, saved = ops.linear([[1.0, 2.0]], [[3.0, 4.0]])
+        >>> ops.linear_backward(saved, [[1.0]])["x"]
+        array([[3., 4.]], dtype=float32)
+    """
+    arrays_only("linear", x=x, weight=weight, bias=bias)
+    y = _core.linear(x, weight, bias)
+    return out(y), Saved("linear", keep(x), keep(weight), bias is not None)
+
+
+def linear_backward(saved, dy):
+    """A dict of the gradients `x`, `weight` and, where there was one, `bias`, from dy (..., out_features)."""
+    with take(saved, "linear") as (x, weight, has_bias):
+        arrays_only("linear_backward", dy=dy)
+        dx, dw, db = _core.linear_backward(x.get("linear"), weight.get("linear"), dy, True, True, has_bias)
+        grads = {"x": out(dx), "weight": out(dw)}
+        return {**grads, "bias": out(db)} if has_bias else grads

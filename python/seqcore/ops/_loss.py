@@ -1,0 +1,44 @@
+"""Losses."""
+
+from .. import _core
+from ..errors import message
+from ._saved import Saved, arrays_only, out, take
+
+__all__ = ["cross_entropy", "cross_entropy_backward"]
+
+
+def cross_entropy(input, target, ignore_index=-100, reduction="mean"):
+    """-log softmax(input)[target], and what its backward needs (S-122).
+
+    Args:
+        input: logits (N, C); target: N ids, each in [0, C) or `ignore_index`; reduction: "mean", "sum" or "none".
+
+    Returns:
+        the loss, 0-d or, for "none", (N,), and `saved`.
+
+    Raises:
+        IndexError: an id out of range.
+
+    Example:
+        >>> from seqcore import ops
+        >>> loss, saved = ops.cross_entropy([[0.0, 0.0]], [1])
+        >>> ops.cross_entropy_backward(saved)["input"]
+        array([[ 0.5, -0.5]], dtype=float32)
+    """
+    if reduction not in ("mean", "sum", "none"):
+        raise ValueError(message("cross_entropy", "reduction", '"mean", "sum" or "none"', repr(reduction)))
+    arrays_only("cross_entropy", input=input)
+    loss, grad = _core.cross_entropy(input, target, ignore_index, reduction, True)
+    return out(loss), Saved("cross_entropy", grad, reduction)
+
+
+def cross_entropy_backward(saved, dloss=None):
+    """A dict of the gradient `input` (N, C), from that of the loss; None is 1."""
+    with take(saved, "cross_entropy") as (grad, reduction):
+        arrays_only("cross_entropy_backward", dloss=dloss)
+        if dloss is None:
+            return {"input": out(grad)}
+        dloss = getattr(dloss, "_array", None) or _core.array(dloss)
+        if reduction == "none":
+            dloss = dloss.reshape([grad.shape[0], 1])
+        return {"input": out(_core.binary("mul", grad, dloss))}

@@ -1,0 +1,95 @@
+"""LSTM: one layer in one direction."""
+
+import numpy as np
+
+from .. import _core
+from ..errors import ShapeError, message
+from ._saved import Saved, arrays_only, out, take
+
+__all__ = ["lstm", "lstm_backward"]
+
+_NAMES = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
+
+
+def lstm(x, h0=None, c0=None, weights=None):
+    """One LSTM layer over a sequence.
+
+    i, f, g, o are the four blocks of rows of the weights, in this order (S-31):
+    i = σ(W_ii x + b_ii + W_hi h + b_hi), f, o alike, g = tanh(...); c' = f c + i g; h' = o tanh(c').
+
+    Args:
+        x: (T, B, input_size), float32 or float64; all others have its dtype.
+        h0, c0: (B, hidden_size) or None for zeros.
+        weights: a mapping with `weight_ih` (4 * hidden_size, input_size), `weight_hh` (4 * hidden_size, hidden_size)
+            and, both or neither, `bias_ih`, `bias_hh` (4 * hidden_size,). Tensors in it use their packed copies.
+
+    Returns:
+        y (T, B, hidden_size), h_n and c_n (B, hidden_size), and `saved` for `lstm_backward`.
+
+    Raises:
+        ShapeError, DTypeError: sizes or dtypes do not fit; ValueError: unknown or missing names in `weights`.
+
+    Source: Hochreiter and Schmidhuber 1997, with forget gate (Gers et al. 2000), as PyTorch computes it.
+
+    Example:
+        >>> import numpy as np
+        >>> from seqcore import ops
+        >>> rng = np.random.default_rng(0)
+        >>> weights = {"weight_ih": rng.standard_normal((8, 3)), "weight_hh": rng.standard_normal((8, 2))}
+        >>> y, h_n, c_n, saved = ops.lstm(rng.standard_normal((5, 1, 3)), None, None, weights)
+        >>> grads = ops.lstm_backward(saved, np.ones_like(y), None, None)
+        >>> sorted(grads)
+        ['c0', 'h0', 'weight_hh', 'weight_ih', 'x']
+    """
+    names = list(weights) if hasattr(weights, "keys") else None
+    if names is None:
+        raise TypeError(message("lstm", "weights", "a mapping", type(weights).__name__))
+    wrong = sorted(str(n) for n in names if n not in _NAMES) + [n for n in _NAMES[:2] if n not in names]
+    if wrong:
+        raise ValueError(message("lstm", "weights", f"the names {', '.join(_NAMES)}", f"trouble with {wrong}"))
+    arrays_only("lstm", x=x, h0=h0, c0=c0, **weights)
+    given = tuple(weights.get(name) for name in _NAMES)
+    states = [None if s is None else _layered(name, s) for name, s in (("h0", h0), ("c0", c0))]
+    y, h_n, c_n, saved = _core.lstm(x, *states, [given], 0.0, 0, 0, True, True)
+    h_n, c_n = h_n.reshape(h_n.shape[1:]), c_n.reshape(c_n.shape[1:])
+    return out(y), out(h_n), out(c_n), Saved("lstm", saved, names, h_n.shape, h_n.dtype)
+
+
+def lstm_backward(saved, dy=None, dh_n=None, dc_n=None):
+    """The gradients of `lstm`, from those of its results.
+
+    Args:
+        saved: what `lstm` gave; it can be used once.
+        dy: (T, B, hidden_size) or None; dh_n, dc_n: (B, hidden_size) or None. None is zero (S-69).
+
+    Returns:
+        a dict of new arrays: `x`, `h0`, `c0` and the names that were in `weights`.
+
+    Raises:
+        RuntimeError: `saved` was used before, or a Tensor that was given has changed since.
+    """
+    with take(saved, "lstm") as (core, names, shape, dtype):
+        arrays_only("lstm_backward", dy=dy, dh_n=dh_n, dc_n=dc_n)
+        states = [
+            None if s is None else _layered(name, s, "lstm_backward") for name, s in (("dh_n", dh_n), ("dc_n", dc_n))
+        ]
+        if dy is None and states == [None, None]:
+            states[0] = np.zeros((1, *shape), dtype)
+        dx, dh0, dc0, layers = _core.lstm_backward(core, dy, *states, True, True, True)
+        (dih, dhh, dbias), shape = layers[0], list(shape)
+        grads = {"x": out(dx), "h0": out(dh0.reshape(shape)), "c0": out(dc0.reshape(shape))}
+        found = {"weight_ih": dih, "weight_hh": dhh, "bias_ih": dbias, "bias_hh": dbias}
+        for name in names:
+            # the two biases are added, so their gradients are equal (S-34), but no two results share memory (S-11)
+            grads[name] = out(found[name]).copy() if name == "bias_hh" else out(found[name])
+        return grads
+
+
+def _layered(name, state, op="lstm"):
+    """A state (B, H) as the stack of one layer that it is."""
+    shape = state.shape if hasattr(state, "shape") else np.shape(state)
+    if len(shape) != 2:
+        raise ShapeError(message(op, name, "(B, hidden_size)", tuple(shape)))
+    if hasattr(state, "_array"):
+        return state._array.reshape([1, *shape])
+    return np.asanyarray(state)[None] if not isinstance(state, np.matrix) else np.asarray(state)[None]

@@ -1,0 +1,60 @@
+"""What a forward call keeps for its backward call, and how arrays come in and go out."""
+
+from .. import _core
+from ..errors import DeviceError, message
+
+__all__ = ["Saved", "arrays_only", "keep", "out", "take"]
+
+
+class Saved:
+    """What a backward call needs: opaque, usable once, with copies of whatever the caller could still write to."""
+
+    __slots__ = ("_content", "_op")
+
+    def __init__(self, op, *content):
+        self._op = op
+        self._content = content
+
+    def __repr__(self):
+        return f"<saved by {self._op}{'' if self._content else ', used'}>"
+
+
+class take:
+    """The content of `saved`, checked to be what `op` gave; it is used up when the block ends without an error."""
+
+    def __init__(self, saved, op):
+        if not isinstance(saved, Saved) or saved._op != op:
+            got = f"what {saved._op} gave" if isinstance(saved, Saved) else type(saved).__name__
+            raise TypeError(message(f"{op}_backward", "saved", f"what {op} gave", got))
+        if saved._content is None:
+            raise RuntimeError(
+                message(f"{op}_backward", "saved", "one that was not used", "one that was", f"call {op} again")
+            )
+        self._saved = saved
+
+    def __enter__(self):
+        return self._saved._content
+
+    def __exit__(self, kind, *_):
+        if kind is None:
+            self._saved._content = None
+
+
+def keep(value):
+    """A handle for backward: on a copy of an array, or on a Tensor's memory at its present version."""
+    array = getattr(value, "_array", None)
+    return _core.Saved(_core.array(value) if array is None else array)
+
+
+def arrays_only(op, **arguments):
+    """DeviceError for Tensors on a GPU: these functions are for arrays on the CPU."""
+    for name, value in arguments.items():
+        array = getattr(value, "_array", None)
+        if array is not None and array.device != "cpu":
+            hint = "seqcore.nn.functional works on GPU tensors"
+            raise DeviceError(message(op, name, "an array on the CPU", f"a tensor on {array.device}", hint))
+
+
+def out(array):
+    """The ndarray of a result."""
+    return None if array is None else array.numpy(True)

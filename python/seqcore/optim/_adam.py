@@ -1,0 +1,133 @@
+"""Adam and AdamW."""
+
+from ..errors import message
+from ..tensor import adam_step, zeros_like
+from ._optimizer import Optimizer, number
+
+__all__ = ["Adam", "AdamW"]
+
+
+class Adam(Optimizer):
+    """Steps scaled by running means of the gradient and its square.
+
+    m = b1 m + (1 - b1) g; v = b2 v + (1 - b2) g²; p -= lr / (1 - b1^t) m / (sqrt(v) / sqrt(1 - b2^t) + eps), with t
+    counted for each parameter (S-145, S-149).
+
+    Args:
+        params: Tensors or groups; lr, eps, weight_decay: numbers from 0; betas: b1 and b2, each in [0, 1).
+        amsgrad: divides by the largest v so far; maximize: climbs.
+        decoupled_weight_decay: decay as in AdamW.
+        foreach, fused: ignored; capturable, differentiable: only False is built.
+
+    Source: Kingma and Ba 2015; Reddi et al. 2018 for amsgrad.
+
+    Example:
+        >>> import seqcore
+        >>> p = seqcore.nn.Parameter([1.0])
+        >>> p.sum().backward()
+        >>> seqcore.optim.Adam([p], lr=0.5).step()
+        >>> round(p.item(), 6)
+        0.5
+    """
+
+    _name = "Adam"
+
+    def __init__(
+        self,
+        params,
+        lr=1e-3,
+        betas=(0.9, 0.999),
+        eps=1e-8,
+        weight_decay=0,
+        amsgrad=False,
+        *,
+        foreach=None,
+        maximize=False,
+        capturable=False,
+        differentiable=False,
+        fused=None,
+        decoupled_weight_decay=False,
+    ):
+        for option, value in (("capturable", capturable), ("differentiable", differentiable)):
+            if value:
+                raise NotImplementedError(message(self._name, option, "False, the rest is not built yet", "True"))
+        defaults = {"lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay, "amsgrad": bool(amsgrad)}
+        defaults |= {"maximize": bool(maximize), "decoupled_weight_decay": bool(decoupled_weight_decay)}
+        super().__init__(params, defaults)
+
+    def _check(self, group):
+        for option in ("lr", "eps", "weight_decay"):
+            number(self._name, option, group[option])
+        betas = group["betas"]
+        if not isinstance(betas, (tuple, list)) or len(betas) != 2:
+            raise ValueError(message(self._name, "betas", "two numbers in [0, 1)", betas))
+        for beta in betas:
+            number(self._name, "betas", beta, 0.0, 1.0)
+
+    def _step(self, group, params):
+        names = ("exp_avg", "exp_avg_sq") + (("max_exp_avg_sq",) if group["amsgrad"] else ())
+        states = []
+        for p in params:
+            old = self.state.get(p, {})
+            new = {name: old[name] if name in old else zeros_like(p) for name in names}
+            states.append({**old, "step": old.get("step", 0) + 1, **new})
+        adam_step(
+            params,
+            [p.grad for p in params],
+            [state["exp_avg"] for state in states],
+            [state["exp_avg_sq"] for state in states],
+            [state["max_exp_avg_sq"] for state in states] if group["amsgrad"] else None,
+            [state["step"] for state in states],
+            float(group["lr"]),
+            [float(beta) for beta in group["betas"]],
+            float(group["eps"]),
+            float(group["weight_decay"]),
+            group["decoupled_weight_decay"],
+            group["maximize"],
+        )
+        self.state.update(zip(params, states, strict=True))
+
+
+class AdamW(Adam):
+    """Adam whose weight decay multiplies the parameter by 1 - lr weight_decay, apart from the gradient (S-146).
+
+    Args:
+        as Adam's, with weight_decay 0.01.
+
+    Source: Loshchilov and Hutter 2019.
+
+    Example:
+        >>> import seqcore
+        >>> seqcore.optim.AdamW([seqcore.nn.Parameter([1.0])]).defaults["weight_decay"]
+        0.01
+    """
+
+    _name = "AdamW"
+
+    def __init__(
+        self,
+        params,
+        lr=1e-3,
+        betas=(0.9, 0.999),
+        eps=1e-8,
+        weight_decay=1e-2,
+        amsgrad=False,
+        *,
+        maximize=False,
+        foreach=None,
+        capturable=False,
+        differentiable=False,
+        fused=None,
+    ):
+        super().__init__(
+            params,
+            lr,
+            betas,
+            eps,
+            weight_decay,
+            amsgrad,
+            maximize=maximize,
+            capturable=capturable,
+            differentiable=differentiable,
+            decoupled_weight_decay=True,
+        )

@@ -1,0 +1,173 @@
+"""Optimizer: parameters in groups, with what an algorithm remembers of each."""
+
+import math
+
+import numpy as np
+
+from ..errors import ShapeError, message
+from ..tensor import Tensor, enable_grad, overwrite, snapshot, values_for, zeros_like
+
+__all__ = ["Optimizer", "number"]
+
+
+class Optimizer:
+    """Base of the optimizers.
+
+    Args:
+        params: an iterable of Tensors that require grad, or of dicts with "params" and options of their own.
+        defaults: the options of groups that do not say otherwise.
+
+    Attributes: param_groups, a list of dicts; state, a dict of what is remembered of each parameter.
+    """
+
+    _counts = ("step",)  # what of a state is a count and no tensor of the parameter's shape
+
+    def __init__(self, params, defaults):
+        if isinstance(params, Tensor):
+            raise TypeError(message(type(self).__name__, "params", "an iterable of Tensors", "a Tensor", "[tensor]"))
+        self.defaults = dict(defaults)
+        self.state = {}
+        self.param_groups = []
+        groups = list(params)
+        if not groups:
+            raise ValueError(message(type(self).__name__, "params", "at least one Tensor", "none"))
+        if not isinstance(groups[0], dict):
+            groups = [{"params": groups}]
+        for group in groups:
+            self.add_param_group(group)
+
+    def add_param_group(self, param_group):
+        """Adds parameters with options of their own.
+
+        Raises:
+            ValueError: a parameter that is there already (S-150), or a wrong option; TypeError: no Tensor.
+        """
+        name = type(self).__name__
+        if not isinstance(param_group, dict) or "params" not in param_group:
+            raise TypeError(message(name, "param_group", 'a dict with "params"', type(param_group).__name__))
+        params = param_group["params"]
+        params = [params] if isinstance(params, Tensor) else list(params)
+        for p in params:
+            if not isinstance(p, Tensor):
+                raise TypeError(message(name, "params", "Tensors", type(p).__name__))
+            if not p.is_leaf:
+                raise ValueError(message(name, "params", "leaf Tensors", "the result of an operation"))
+        here = [id(p) for p in params] + [id(p) for group in self.param_groups for p in group["params"]]
+        if len(set(here)) != len(here):
+            raise ValueError(message(name, "params", "each Tensor once", "one twice", "drop the duplicate"))
+        group = {**self.defaults, **param_group, "params": params}
+        self._check(group)
+        self.param_groups.append(group)
+
+    def _check(self, group):
+        """ValueError for a wrong option."""
+
+    def step(self, closure=None):
+        """Changes the parameters that have a gradient (S-149), those of a group all together or, on an error, none.
+
+        Args:
+            closure: computes the loss again; its result is given back.
+        """
+        loss = None
+        if closure is not None:
+            with enable_grad():
+                loss = closure()
+        for group in self.param_groups:
+            params = [p for p in group["params"] if p.grad is not None]
+            if params:
+                self._check(group)
+                self._step(group, params)
+        return loss
+
+    def _step(self, group, params):
+        raise NotImplementedError
+
+    def zero_grad(self, set_to_none=True):
+        """Forgets the gradients; with `set_to_none=False` makes them 0."""
+        for group in self.param_groups:
+            for p in group["params"]:
+                if set_to_none:
+                    p.grad = None
+                elif p.grad is not None:
+                    p.grad.zero_()
+
+    # ---- state
+
+    def state_dict(self):
+        """PyTorch's form: {"state": {number: {...}}, "param_groups": [{..., "params": [numbers]}]}, all copies."""
+        order = {id(p): i for i, p in enumerate(p for group in self.param_groups for p in group["params"])}
+        groups = [{**group, "params": [order[id(p)] for p in group["params"]]} for group in self.param_groups]
+        held = [(order[id(p)], name, value) for p, state in self.state.items() for name, value in state.items()]
+        held.sort(key=lambda entry: entry[0])
+        tensors = [value for _, _, value in held if isinstance(value, Tensor)]
+        copies = iter(snapshot(tensors))
+        state = {}
+        for number, name, value in held:
+            # counts are 0-d tensors there (S-149)
+            copy = next(copies) if isinstance(value, Tensor) else Tensor(float(value))
+            state.setdefault(number, {})[name] = copy
+        return {"state": state, "param_groups": groups}
+
+    def load_state_dict(self, state_dict):
+        """Goes on from a `state_dict()`, also one of PyTorch's as arrays.
+
+        Raises:
+            ValueError: groups or sizes differ from those here, or a state is not this algorithm's; nothing has
+                changed then.
+        """
+        op = "load_state_dict"
+        if not hasattr(state_dict, "keys") or {"state", "param_groups"} - set(state_dict.keys()):
+            raise ValueError(message(op, "state_dict", 'a mapping with "state" and "param_groups"', "another"))
+        groups = state_dict["param_groups"]
+        mine, given = [len(g["params"]) for g in self.param_groups], [len(g["params"]) for g in groups]
+        if mine != given:
+            raise ValueError(message(op, "param_groups", f"groups of {mine} parameters", given))
+        params = [p for group in self.param_groups for p in group["params"]]
+        numbers = [n for group in groups for n in group["params"]]
+        by_number = dict(zip(numbers, params, strict=True))
+        state = {}
+        for number, entry in state_dict["state"].items():
+            if number not in by_number:
+                raise ValueError(message(op, "state", f"numbers among {numbers}", number))
+            p = by_number[number]
+            state[p] = {name: self._loaded(p, name, value) for name, value in entry.items()}
+        new_groups = []
+        for group, values in zip(self.param_groups, groups, strict=True):
+            changed = {name: value for name, value in values.items() if name in group and name != "params"}
+            changed = {n: tuple(v) if isinstance(group[n], tuple) else v for n, v in changed.items()}
+            self._check({**group, **changed})
+            new_groups.append({**group, **changed})
+        self.state, self.param_groups = state, new_groups
+
+    def _loaded(self, p, name, value):
+        if value is None:
+            return None
+        if name in self._counts:
+            count = float(np.asarray(value._array.numpy(False) if isinstance(value, Tensor) else value).reshape(()))
+            if not (count >= 0 and count == int(count)):
+                raise ValueError(message("load_state_dict", name, "a count", count))
+            return int(count)
+        tensor = zeros_like(p)
+        try:
+            overwrite([(tensor, values_for(p, value))])
+        except ValueError as error:
+            raise ShapeError(f"load_state_dict: {name}: {error}.") from error
+        return tensor
+
+    def __repr__(self):
+        groups = [
+            ", ".join(f"{name}={value!r}" for name, value in group.items() if name != "params")
+            + f", {len(group['params'])} parameters"
+            for group in self.param_groups
+        ]
+        return f"{type(self).__name__}({'; '.join(groups)})"
+
+
+def number(op, name, value, low=0.0, high=math.inf):
+    """The option as a float in [low, high), or ValueError; TypeError for what is no number."""
+    if isinstance(value, bool) or not hasattr(value, "__float__"):
+        raise TypeError(message(op, name, "a number", type(value).__name__))
+    value = float(value)
+    if not low <= value < high:
+        raise ValueError(message(op, name, f"at least {low}" + (f", below {high}" if high < math.inf else ""), value))
+    return value

@@ -1,0 +1,80 @@
+"""Stochastic gradient descent."""
+
+from ..errors import message
+from ..tensor import sgd_step, zeros_like
+from ._optimizer import Optimizer, number
+
+__all__ = ["SGD"]
+
+
+class SGD(Optimizer):
+    """Gradient descent, with momentum where asked for.
+
+    g += weight_decay p; the first time buf = g, later buf = momentum buf + (1 - dampening) g; p -= lr buf or,
+    with Nesterov, lr (g + momentum buf) (S-144).
+
+    Args:
+        params: Tensors or groups; lr, momentum, dampening, weight_decay: numbers from 0.
+        nesterov: needs momentum and no dampening; maximize: climbs.
+        foreach, fused: ignored; differentiable: only False is built.
+
+    Source: Sutskever et al. 2013, as PyTorch computes it.
+
+    Example:
+        >>> import seqcore
+        >>> p = seqcore.nn.Parameter([1.0])
+        >>> p.sum().backward()
+        >>> seqcore.optim.SGD([p], lr=0.5).step()
+        >>> p.item()
+        0.5
+    """
+
+    def __init__(
+        self,
+        params,
+        lr=1e-3,
+        momentum=0,
+        dampening=0,
+        weight_decay=0,
+        nesterov=False,
+        *,
+        maximize=False,
+        foreach=None,
+        differentiable=False,
+        fused=None,
+    ):
+        if differentiable:
+            raise NotImplementedError(message("SGD", "differentiable", "False, the rest is not built yet", "True"))
+        defaults = {"lr": lr, "momentum": momentum, "dampening": dampening, "weight_decay": weight_decay}
+        super().__init__(params, {**defaults, "nesterov": bool(nesterov), "maximize": bool(maximize)})
+
+    def _check(self, group):
+        number("SGD", "lr", group["lr"])
+        number("SGD", "weight_decay", group["weight_decay"])
+        momentum = number("SGD", "momentum", group["momentum"])
+        dampening = number("SGD", "dampening", group["dampening"], -float("inf"))
+        if group["nesterov"] and (momentum <= 0 or dampening != 0):
+            raise ValueError(message("SGD", "nesterov", "momentum above 0 and no dampening", (momentum, dampening)))
+
+    def _step(self, group, params):
+        buffers = [self.state.get(p, {}).get("momentum_buffer") for p in params]
+        first = [buffer is None for buffer in buffers]
+        if group["momentum"]:
+            buffers = [zeros_like(p) if new else buffer for p, buffer, new in zip(params, buffers, first, strict=True)]
+        else:
+            buffers = [None] * len(params)
+        sgd_step(
+            params,
+            [p.grad for p in params],
+            buffers,
+            float(group["lr"]),
+            float(group["momentum"]),
+            float(group["dampening"]),
+            float(group["weight_decay"]),
+            group["nesterov"],
+            group["maximize"],
+            first,
+        )
+        if group["momentum"]:
+            for p, buffer in zip(params, buffers, strict=True):
+                self.state.setdefault(p, {})["momentum_buffer"] = buffer

@@ -1,0 +1,173 @@
+"""What the process as a whole has: devices, threads, and the random state."""
+
+import operator
+import os
+import threading
+
+import numpy as np
+
+from . import _core
+from .errors import DeviceError, DTypeError, message
+
+__all__ = [
+    "devices",
+    "draw",
+    "dtype_name",
+    "get_random_state",
+    "manual_seed",
+    "num_threads",
+    "place",
+    "set_num_threads",
+    "set_random_state",
+]
+
+# PyTorch's own default: a program that never calls manual_seed still runs the same way twice
+_DEFAULT_SEED = 67280421310721
+_FLOATS = {"float32", "float64"}
+
+
+class _Random:
+    """The seed and how many random calls were made under it; every random number is a function of the two."""
+
+    def __init__(self):
+        self.lock = threading.RLock()
+        self.seed = _DEFAULT_SEED
+        self.calls = 0
+
+
+_random = _Random()
+
+
+def devices():
+    """The devices of this machine: a list of dicts, the CPU first, then every GPU adapter.
+
+    Example:
+        >>> import seqcore
+        >>> seqcore.devices()[0]["device"]
+        'cpu'
+    """
+    return _core.devices()
+
+
+def place(device):
+    """The canonical name, "cpu" or "gpu:N", of "cpu", "gpu", "gpu:N", "auto" or None (the CPU).
+
+    "auto" is the first adapter that is hardware, else the CPU.
+
+    Raises:
+        ValueError: for any other string; TypeError: for anything but a string or None.
+    """
+    if device is None or device == "cpu":
+        return "cpu"
+    if not isinstance(device, str):
+        raise TypeError(message("device", "device", "a string or None", type(device).__name__))
+    if device == "auto":
+        return next((d["device"] for d in _core.devices() if d.get("hardware")), "cpu")
+    if device == "gpu":
+        return "gpu:0"
+    number = device.removeprefix("gpu:")
+    if number == device or not (number.isascii() and number.isdigit()):
+        raise ValueError(message("device", "device", '"cpu", "gpu", "gpu:N" or "auto"', repr(device)))
+    return f"gpu:{int(number)}"
+
+
+def dtype_name(dtype, device="cpu", op="Tensor"):
+    """NumPy's name of `dtype`, if tensors of it can live on `device` (a canonical name).
+
+    Raises:
+        DTypeError: for anything but float32, float64 and int64, and for float64 on a GPU.
+    """
+    try:
+        name = np.dtype(dtype).name
+    except TypeError as error:
+        raise DTypeError(message(op, "dtype", "float32, float64 or int64", repr(dtype))) from error
+    if name not in _FLOATS and name != "int64":
+        raise DTypeError(message(op, "dtype", "float32, float64 or int64", name))
+    if name == "float64" and device != "cpu":
+        raise DTypeError(message(op, "dtype", f"float32 on {device}", name, "GPUs compute in float32"))
+    return name
+
+
+def num_threads():
+    """How many threads a call may use."""
+    return _core.num_threads()
+
+
+def set_num_threads(n):
+    """Sets how many threads a call may use; results do not depend on it.
+
+    Raises:
+        ValueError: n below 1; TypeError: n is no integer.
+
+    Example:
+        >>> import seqcore
+        >>> seqcore.set_num_threads(1)
+    """
+    if isinstance(n, bool):
+        raise TypeError(message("set_num_threads", "n", "an integer", "bool"))
+    n = operator.index(n)
+    if n < 1:
+        raise ValueError(message("set_num_threads", "n", "at least 1", n))
+    _core.set_num_threads(n)
+
+
+def manual_seed(seed):
+    """Restarts the random state: initial weights and dropout masks are functions of the seed and the calls since.
+
+    Args:
+        seed: an integer; its lowest 64 bits count.
+
+    Example:
+        >>> import seqcore
+        >>> seqcore.manual_seed(0)
+    """
+    if isinstance(seed, bool):
+        raise TypeError(message("manual_seed", "seed", "an integer", "bool"))
+    seed = operator.index(seed) & 0xFFFF_FFFF_FFFF_FFFF
+    with _random.lock:
+        _random.seed, _random.calls = seed, 0
+
+
+def draw(calls=1):
+    """The seed and the number of the first of `calls` random streams, which no other call will get."""
+    with _random.lock:
+        first = _random.calls
+        _random.calls = first + calls
+        return _random.seed, first
+
+
+def get_random_state():
+    """The random state as a dict of two integers, `seed` and `calls`, for a checkpoint."""
+    with _random.lock:
+        return {"seed": _random.seed, "calls": _random.calls}
+
+
+def set_random_state(state):
+    """Goes on from a state that `get_random_state` gave.
+
+    Raises:
+        ValueError: the state lacks one of the two integers or they are negative.
+    """
+    seed, calls = state.get("seed"), state.get("calls")
+    if not all(type(n) is int and 0 <= n < 1 << 64 for n in (seed, calls)):
+        raise ValueError(message("set_random_state", "state", "integers seed and calls below 2^64", repr(state)[:80]))
+    with _random.lock:
+        _random.seed, _random.calls = seed, calls
+
+
+def check_device(op, argument, device, expected):
+    """DeviceError by the template unless `device` is `expected`."""
+    if device != expected:
+        raise DeviceError(
+            message(op, argument, f"a tensor on {expected}", f"one on {device}", f'move it with .to("{expected}")')
+        )
+
+
+def _after_fork():
+    # a lock that another thread held at the fork would never be released in the child
+    _random.lock = threading.RLock()
+    _core.remember_main_thread()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)

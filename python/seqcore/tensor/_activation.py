@@ -1,0 +1,49 @@
+"""sigmoid, tanh, relu; their slopes are computed from their own results (S-75)."""
+
+from .. import _core
+from ._tape import is_recording
+from ._tensor import Saved, Tensor, as_tensor, record, wrap
+
+__all__ = ["relu", "sigmoid", "tanh"]
+
+
+def _apply(function, x):
+    y = _core.activation(function, x)
+    if not (isinstance(x, Tensor) and x._requires_grad and is_recording()):
+        return wrap(y)
+    kept = Saved(y)
+    x = as_tensor(function, "x", x)
+    return record(function, y, (x,), lambda dy: (_core.activation_backward(function, kept.get(function), dy),))
+
+
+def sigmoid(x):
+    """1 / (1 + exp(-x)), for a Tensor or an array.
+
+    Example:
+        >>> import seqcore
+        >>> seqcore.nn.functional.sigmoid([0.0]).item()
+        0.5
+    """
+    return _apply("sigmoid", x)
+
+
+def tanh(x):
+    """The hyperbolic tangent, for a Tensor or an array.
+
+    Example:
+        >>> import seqcore
+        >>> seqcore.nn.functional.tanh([0.0]).item()
+        0.0
+    """
+    return _apply("tanh", x)
+
+
+def relu(x):
+    """The larger of 0 and x; NaN stays NaN, and the slope at 0 is 0 (S-116, S-117).
+
+    Example:
+        >>> import seqcore
+        >>> seqcore.nn.functional.relu([-1.0, 2.0])
+        Tensor([0., 2.])
+    """
+    return _apply("relu", x)

@@ -1,0 +1,287 @@
+"""Element by element: + - * / **, exp, log, sqrt, where; with broadcasting and PyTorch's promotion (S-13)."""
+
+import math
+
+import numpy as np
+
+from .. import _core
+from ..errors import DTypeError, message
+from ._tape import is_recording
+from ._tensor import Saved, Tensor, as_tensor, record, wrap
+
+__all__ = ["add", "div", "exp", "log", "mul", "neg", "power", "sqrt", "sub", "where"]
+
+
+def add(a, b):
+    """a + b."""
+    b = _operand("add", a, b)
+    if b is NotImplemented:
+        return b
+    if type(b) is float:
+        return _scalar("add", a, b, False, lambda dy: dy)
+    return _pair("add", a, b, lambda dy, a, b: dy, lambda dy, a, b: dy, saves="")
+
+
+def sub(a, b, reverse=False):
+    """a - b; with `reverse` b - a."""
+    b = _operand("sub", a, b)
+    if b is NotImplemented:
+        return b
+    if type(b) is float:
+        return _scalar("sub", a, b, reverse, _negative if reverse else lambda dy: dy)
+    a, b = (b, a) if reverse else (a, b)
+    return _pair("sub", a, b, lambda dy, a, b: dy, lambda dy, a, b: _negative(dy), saves="")
+
+
+def mul(a, b):
+    """a * b."""
+    b = _operand("mul", a, b)
+    if b is NotImplemented:
+        return b
+    if type(b) is float:
+        return _scalar("mul", a, b, False, lambda dy: _core.binary_scalar("mul", dy, b, False))
+    return _pair("mul", a, b, lambda dy, a, b: _mul(dy, b), lambda dy, a, b: _mul(dy, a))
+
+
+def div(a, b, reverse=False):
+    """a / b; with `reverse` b / a."""
+    b = _operand("div", a, b)
+    if b is NotImplemented:
+        return b
+    if type(b) is float and not reverse:
+        return _scalar("div", a, b, False, lambda dy: _core.binary_scalar("div", dy, b, False))
+    if type(b) is float:
+        # y = b / a, so dy/da = -y / a
+        y = _core.binary_scalar("div", a, b, True)
+        if not _records(a):
+            return wrap(y)
+        kept_a, kept_y = Saved(a._array), Saved(y)
+        return record("div", y, (a,), lambda dy: (_negative(_div(_mul(dy, kept_y.get("div")), kept_a.get("div"))),))
+    a, b = (b, a) if reverse else (a, b)
+    return _pair("div", a, b, lambda dy, a, b: _div(dy, b), lambda dy, a, b: _negative(_mul(dy, _div(_div(a, b), b))))
+
+
+def power(a, b, reverse=False):
+    """a ** b; with `reverse` b ** a. The gradient in the exponent is 0 at base 0 (as PyTorch has it)."""
+    b = _operand("pow", a, b)
+    if b is NotImplemented:
+        return b
+    if type(b) is float and not reverse:
+
+        def scalar_backward(dy):
+            if b == 0.0:
+                return _core.zeros(dy.shape, dy.dtype, dy.device)
+            slope = _core.binary_scalar("pow", kept.get("pow"), b - 1.0, False)
+            return _mul(dy, _core.binary_scalar("mul", slope, b, False))
+
+        y = _core.binary_scalar("pow", a, b, False)
+        if not _records(a):
+            return wrap(y)
+        kept = Saved(a._array)
+        return record("pow", y, (a,), lambda dy: (scalar_backward(dy),))
+    if type(b) is float:
+        y = _core.binary_scalar("pow", a, b, True)
+        if not _records(a):
+            return wrap(y)
+        kept_y, slope = Saved(y), math.log(b) if b > 0 else (-math.inf if b == 0 else math.nan)
+
+        def exponent_backward(dy):
+            if b == 0:  # 0 * -inf is no slope
+                return _core.zeros(dy.shape, dy.dtype, dy.device)
+            return _mul(dy, _core.binary_scalar("mul", kept_y.get("pow"), slope, False))
+
+        return record("pow", y, (a,), lambda dy: (exponent_backward(dy),))
+    a, b = (b, a) if reverse else (a, b)
+
+    def da(dy, a, b):
+        slope = _mul(b, _core.binary("pow", a, _core.binary_scalar("sub", b, 1.0, False)))
+        flat = np.broadcast_to(b.numpy(False) == 0, slope.shape)
+        return _core.where(flat, _core.zeros(slope.shape, dy.dtype, dy.device), _mul(dy, slope))
+
+    def db(dy, a, b):
+        slope = _mul(_core.binary("pow", a, b), _core.unary("log", a))
+        flat = np.broadcast_to((a.numpy(False) == 0) & (b.numpy(False) >= 0), slope.shape)
+        return _core.where(flat, _core.zeros(slope.shape, dy.dtype, dy.device), _mul(dy, slope))
+
+    return _pair("pow", a, b, da, db)
+
+
+def neg(x):
+    """-x."""
+    y = _negative(x)
+    return record("neg", y, (x,), lambda dy: (_negative(dy),)) if _records(x) else wrap(y)
+
+
+def exp(x):
+    """e ** x, for a Tensor or an array.
+
+    Example:
+        >>> import seqcore
+        >>> seqcore.exp([0.0]).item()
+        1.0
+    """
+    x = as_tensor("exp", "x", x)
+    y = _core.unary("exp", x)
+    if not _records(x):
+        return wrap(y)
+    kept = Saved(y)
+    return record("exp", y, (x,), lambda dy: (_mul(dy, kept.get("exp")),))
+
+
+def log(x):
+    """The natural logarithm, for a Tensor or an array.
+
+    Example:
+        >>> import seqcore
+        >>> seqcore.log([1.0]).item()
+        0.0
+    """
+    x = as_tensor("log", "x", x)
+    y = _core.unary("log", x)
+    if not _records(x):
+        return wrap(y)
+    kept = Saved(x._array)
+    return record("log", y, (x,), lambda dy: (_div(dy, kept.get("log")),))
+
+
+def sqrt(x):
+    """The square root, for a Tensor or an array; its slope at 0 is inf."""
+    x = as_tensor("sqrt", "x", x)
+    y = _core.unary("sqrt", x)
+    if not _records(x):
+        return wrap(y)
+    kept = Saved(y)
+    return record("sqrt", y, (x,), lambda dy: (_core.binary_scalar("mul", _div(dy, kept.get("sqrt")), 0.5, False),))
+
+
+def where(condition, a, b):
+    """a where `condition` holds, else b; all three broadcast.
+
+    Args:
+        condition: a bool array; a, b: Tensors, arrays or numbers.
+
+    Example:
+        >>> import seqcore
+        >>> seqcore.where([True, False], [1.0, 2.0], 0.0)
+        Tensor([1., 0.])
+    """
+    condition = np.asarray(condition)
+    if condition.dtype != np.bool_:
+        raise DTypeError(message("where", "condition", "bool", condition.dtype, "compare, for example x > 0"))
+    a, b = _both("where", a, b)
+    shape = condition.shape
+    y = _core.where(condition, a, b)
+    if not _records(a, b):
+        return wrap(y)
+    condition = np.array(np.broadcast_to(condition, y.shape) if shape != y.shape else condition)
+    shapes, needs = (a.shape, b.shape), (a._requires_grad, b._requires_grad)
+
+    def run(dy):
+        zero = _core.zeros(dy.shape, dy.dtype, dy.device)
+        return (
+            unbroadcast(_core.where(condition, dy, zero), shapes[0]) if needs[0] else None,
+            unbroadcast(_core.where(condition, zero, dy), shapes[1]) if needs[1] else None,
+        )
+
+    return record("where", y, (a, b), run)
+
+
+def unbroadcast(array, shape):
+    """The gradient of what was broadcast from `shape`: summed over the axes along which it was repeated (S-24)."""
+    given = array.shape
+    if given == shape:
+        return array
+    lead = len(given) - len(shape)
+    axes = [i for i, n in enumerate(given) if i < lead or (shape[i - lead] == 1 and n != 1)]
+    return _core.sum(array, axes, False).reshape(shape)
+
+
+def _negative(x):
+    return _core.unary("neg", x)
+
+
+def _mul(a, b):
+    return _core.binary("mul", a, b)
+
+
+def _div(a, b):
+    return _core.binary("div", a, b)
+
+
+def _records(*tensors):
+    return any(t._requires_grad for t in tensors) and is_recording()
+
+
+def _number(value):
+    """The value as a float if it is a number or a 0-d array of another library: those never change the dtype."""
+    if isinstance(value, (int, float)):
+        return float(value)
+    if isinstance(value, (np.integer, np.floating)):
+        return float(value)
+    if isinstance(value, np.ndarray) and value.ndim == 0 and value.dtype.kind in "iuf":
+        return float(value)
+    return None
+
+
+def _operand(op, a, value):
+    """The second operand: a float, a Tensor, or NotImplemented for what is neither a number nor an array."""
+    if isinstance(value, Tensor):
+        return value
+    number = _number(value)
+    if number is not None:
+        return number
+    if not isinstance(value, (np.ndarray, list, tuple)) and not (
+        hasattr(value, "__dlpack__") or hasattr(value, "__array__")
+    ):
+        return NotImplemented
+    return as_tensor(op, "other", value, a._array.device)
+
+
+def _both(op, a, b):
+    """Two operands of which either may be no Tensor, as Tensors of one dtype."""
+    device = next((t._array.device for t in (a, b) if isinstance(t, Tensor)), "cpu")
+    numbers = _number(a), _number(b)
+    if None not in numbers:
+        return as_tensor(op, "a", numbers[0]), as_tensor(op, "b", numbers[1])
+    if numbers[0] is None:
+        a = as_tensor(op, "a", a, device)
+    if numbers[1] is None:
+        b = as_tensor(op, "b", b, device)
+    if numbers[0] is not None:
+        a = wrap(_core.fill((), numbers[0], b._array.dtype, device))
+    if numbers[1] is not None:
+        b = wrap(_core.fill((), numbers[1], a._array.dtype, device))
+    return promoted(a, b)
+
+
+def promoted(a, b):
+    """Both in one dtype, PyTorch's rule: the wider one, but a 0-d operand does not widen one that has axes."""
+    if a._array.dtype == b._array.dtype or "int64" in (a._array.dtype, b._array.dtype):
+        return a, b
+    rank = bool(a._array.shape), bool(b._array.shape)
+    wide = "float64" if rank[0] == rank[1] else (a if rank[0] else b)._array.dtype
+    return a.to(dtype=wide), b.to(dtype=wide)
+
+
+def _scalar(op, a, value, reverse, run):
+    y = _core.binary_scalar(op, a, value, reverse)
+    return record(op, y, (a,), lambda dy: (run(dy),)) if _records(a) else wrap(y)
+
+
+def _pair(op, a, b, da, db, saves="ab"):
+    """`op` of two Tensors, whose gradients are da and db of (dy, a, b); `saves` says whether those read a and b."""
+    a, b = promoted(a, b)
+    y = _core.binary(op, a, b)
+    if not _records(a, b):
+        return wrap(y)
+    shapes, needs = (a._array.shape, b._array.shape), (a._requires_grad, b._requires_grad)
+    kept = (Saved(a._array), Saved(b._array)) if saves else None
+
+    def run(dy):
+        x, z = (kept[0].get(op), kept[1].get(op)) if kept else (None, None)
+        return (
+            unbroadcast(da(dy, x, z), shapes[0]) if needs[0] else None,
+            unbroadcast(db(dy, x, z), shapes[1]) if needs[1] else None,
+        )
+
+    return record(op, y, (a, b), run)

@@ -1,0 +1,42 @@
+"""Rows of a table by number."""
+
+from .. import _core
+from ..errors import ShapeError, message
+from ._tape import is_recording
+from ._tensor import Tensor, record, wrap
+
+__all__ = ["embedding"]
+
+
+def embedding(ids, weight, padding_idx=None):
+    """The rows of `weight` that `ids` names.
+
+    Args:
+        ids: integers of any shape and any integer type; weight: (num_embeddings, features).
+        padding_idx: a row that gets no gradient (S-136); negative ones count from the end.
+
+    Raises:
+        IndexError: an id below 0 or past the last row; DTypeError: ids that are no integers.
+
+    Example:
+        >>> import seqcore
+        >>> seqcore.nn.functional.embedding([1, 0], [[1.0], [2.0]])
+        Tensor([[2.],
+                [1.]])
+    """
+    y = _core.embedding(weight, ids)
+    if not (isinstance(weight, Tensor) and weight._requires_grad and is_recording()):
+        if padding_idx is not None:
+            padding_row(padding_idx, len(weight))
+        return wrap(y)
+    rows = weight._array.shape[0]
+    padding_idx = None if padding_idx is None else padding_row(padding_idx, rows)
+    kept = ids._array if isinstance(ids, Tensor) else _core.array(ids, "cpu", "embedding", "ids")
+    return record("embedding", y, (weight,), lambda dy: (_core.embedding_backward(dy, kept, rows, padding_idx),))
+
+
+def padding_row(padding_idx, rows):
+    """padding_idx counted from 0."""
+    if not -rows <= padding_idx < rows:
+        raise ShapeError(message("embedding", "padding_idx", f"a row from {-rows} to {rows - 1}", padding_idx))
+    return padding_idx % rows

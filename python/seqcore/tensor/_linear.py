@@ -1,0 +1,108 @@
+"""Products: matmul of Tensors, and linear, y = x W^T + b."""
+
+from .. import _core
+from ..errors import ShapeError, message
+from ._elementwise import _both
+from ._shape import expand
+from ._tape import is_recording
+from ._tensor import Saved, Tensor, keep_if, leaves, record, wrap
+
+__all__ = ["linear", "matmul"]
+
+
+def linear(x, weight, bias=None):
+    """y = x W^T + b.
+
+    Args:
+        x: (..., in_features), an array or Tensor; weight: (out_features, in_features); bias: (out_features,) or None.
+
+    Raises:
+        ShapeError, DTypeError, DeviceError: the arguments do not fit each other.
+
+    Example:
+        >>> import seqcore
+        >>> seqcore.nn.functional.linear([[1.0, 2.0]], [[3.0, 4.0]], [0.5]).item()
+        11.5
+    """
+    y = _core.linear(x, weight, bias)
+    inputs = (x, weight) if bias is None else (x, weight, bias)
+    needs = [isinstance(t, Tensor) and t._requires_grad for t in inputs]
+    if not (any(needs) and is_recording()):
+        return wrap(y)
+    need_x, need_weight, need_bias = needs[0], needs[1], len(needs) > 2 and needs[2]
+    # an array is copied once, here, and only where the weight's gradient will read it
+    kept_x, kept_weight = keep_if(need_weight, x, y.device), keep_if(need_x, weight, y.device)
+    count = len(inputs)
+
+    def run(dy):
+        x, weight = kept_x.get("linear"), kept_weight.get("linear")
+        return _core.linear_backward(x, weight, dy, need_x, need_weight, need_bias)[:count]
+
+    return record("linear", y, leaves(inputs), run)
+
+
+def matmul(a, b):
+    """The matrix product: of 2-D arrays; with 1-D ones as NumPy; leading axes broadcast.
+
+    Raises:
+        ShapeError: a 0-d operand, or inner sizes that differ.
+
+    Example:
+        >>> import seqcore
+        >>> seqcore.matmul([[1.0, 2.0]], [3.0, 4.0]).item()
+        11.0
+    """
+    a, b = _both("matmul", a, b)
+    if not a.ndim or not b.ndim:
+        raise ShapeError(message("matmul", "a" if not a.ndim else "b", "at least one axis", "shape ()"))
+    row, column = a.ndim == 1, b.ndim == 1
+    if a.shape[-1] != b.shape[0 if column else -2]:
+        expected = f"{a.shape[-1]} rows to match a of shape {a.shape}"
+        raise ShapeError(message("matmul", "b", expected, b.shape))
+    if row:
+        a = a.reshape(1, a.shape[0])
+    if column:
+        b = b.reshape(b.shape[0], 1)
+    lead = a.shape[:-2]
+    if b.ndim == 2 and lead:
+        y = _product(a.reshape(-1 if a.shape[-1] else _size(a.shape[:-1]), a.shape[-1]), b)
+        y = y.reshape(*lead, a.shape[-2], b.shape[-1])
+    else:
+        lead = _broadcast(a.shape[:-2], b.shape[:-2])
+        y = _product(expand("matmul", a, lead + a.shape[-2:]), expand("matmul", b, lead + b.shape[-2:]))
+    if row:
+        y = y.reshape(*y.shape[:-2], y.shape[-1])
+    return y.reshape(*y.shape[:-1]) if column else y
+
+
+def _product(a, b):
+    y = _core.matmul(a, b)
+    if not ((a._requires_grad or b._requires_grad) and is_recording()):
+        return wrap(y)
+    needs = a._requires_grad, b._requires_grad
+    kept_a, kept_b = Saved(a._array) if needs[1] else None, Saved(b._array) if needs[0] else None
+
+    def run(dy):
+        return (
+            _core.matmul(dy, kept_b.get("matmul"), transpose_b=True) if needs[0] else None,
+            _core.matmul(kept_a.get("matmul"), dy, transpose_a=True) if needs[1] else None,
+        )
+
+    return record("matmul", y, (a, b), run)
+
+
+def _size(shape):
+    size = 1
+    for n in shape:
+        size *= n
+    return size
+
+
+def _broadcast(a, b):
+    lead = [1] * (max(len(a), len(b)))
+    for shape in (a, b):
+        for i, n in enumerate(reversed(shape), 1):
+            if n != 1 and lead[-i] not in (1, n):
+                raise ShapeError(message("matmul", "b", f"leading axes that broadcast with {a}", b))
+            lead[-i] = lead[-i] if n == 1 else n
+    return tuple(lead)

@@ -1,0 +1,63 @@
+"""Losses."""
+
+import math
+
+import numpy as np
+
+from .. import _core
+from ..errors import DTypeError, ShapeError, message
+from ._shape import permute
+from ._tape import is_recording
+from ._tensor import Tensor, as_tensor, record, wrap
+
+__all__ = ["cross_entropy"]
+
+
+def cross_entropy(input, target, ignore_index=-100, reduction="mean"):
+    """-log softmax(input)[target], averaged over the targets that are kept, summed, or one by one (S-122).
+
+    Args:
+        input: logits (N, C), (C,) or (N, C, d1, ...): the class axis is 1 (S-125).
+        target: ids of the other axes' shape, each in [0, C) or `ignore_index`.
+        reduction: "mean", "sum" or "none".
+
+    Raises:
+        ShapeError: the shapes do not fit; IndexError: an id out of range; DTypeError: ids that are no integers.
+
+    Example:
+        >>> import seqcore
+        >>> seqcore.nn.functional.cross_entropy([[0.0, 0.0]], [1])
+        Tensor(0.6931472)
+    """
+    if reduction not in ("mean", "sum", "none"):
+        raise ValueError(message("cross_entropy", "reduction", '"mean", "sum" or "none"', repr(reduction)))
+    x = as_tensor("cross_entropy", "input", input)
+    shape, given = x.shape, target.shape if hasattr(target, "shape") else np.shape(target)
+    expected = shape[:-1] if len(shape) <= 1 else shape[:1] + shape[2:]
+    if not shape or tuple(given) != expected:
+        hint = f"the class axis of input {shape} is axis 1; reshape logits to (N, C) and targets to (N,)"
+        raise ShapeError(message("cross_entropy", "target", expected if shape else "an input (N, C)", given, hint))
+    kind = str(getattr(target, "dtype", "int"))
+    if kind.startswith("float"):
+        raise DTypeError(message("cross_entropy", "target", "ids", kind, 'convert them with .astype("int64")'))
+    if len(shape) == 1:
+        x = x.reshape(1, shape[0])
+    elif len(shape) > 2:
+        x = permute(x, 0, *range(2, len(shape)), 1)
+        x = x.reshape(math.prod(expected), shape[1])
+    if not isinstance(target, Tensor) and len(given) != 1:
+        target = np.asarray(target).reshape(-1)
+    elif isinstance(target, Tensor) and len(given) != 1:
+        target = target.numpy().reshape(-1)
+    need = x._requires_grad and is_recording()
+    loss, grad = _core.cross_entropy(x, target, ignore_index, reduction, need)
+    if need:
+        each = reduction == "none"
+
+        def run(dy):
+            return (_core.binary("mul", grad, dy.reshape([grad.shape[0], 1]) if each else dy),)
+
+        y = record("cross_entropy", loss, (x,), run)
+    else:
+        y = wrap(loss)
+    return y.reshape(*expected) if reduction == "none" and len(expected) != 1 else y

@@ -1,0 +1,167 @@
+"""Shapes: reshape, permute, transpose, expand, cat, stack. `reshape` shares memory; all others copy."""
+
+import operator
+
+import numpy as np
+
+from .. import _core
+from ..errors import ShapeError, message
+from ._tape import is_recording
+from ._tensor import FIXED, SHARED, Tensor, as_tensor, record, wrap
+
+__all__ = ["cat", "expand", "permute", "reshape", "stack", "transpose"]
+
+
+def contiguous_strides(shape):
+    """Strides, in elements, of an array of this shape in C order."""
+    strides, step = [], 1
+    for n in reversed(shape):
+        strides.append(step)
+        step *= n
+    return strides[::-1]
+
+
+def axis_of(op, dim, rank, name="dim"):
+    """`dim` as an index from 0, or IndexError."""
+    dim = operator.index(dim)
+    if not -rank <= dim < rank:
+        raise IndexError(message(op, name, f"an axis from {-rank} to {rank - 1}", dim))
+    return dim % rank
+
+
+def reshape(x, *shape):
+    """The same values in the same order under another shape."""
+    if len(shape) == 1 and not hasattr(shape[0], "__index__"):
+        shape = tuple(shape[0])
+    shape = [operator.index(n) for n in shape]
+    old = x._array.shape
+    if shape.count(-1) == 1:
+        size, rest = int(np.prod(old, dtype=object)), int(np.prod([n for n in shape if n != -1], dtype=object))
+        if rest > 0 and size % rest == 0:
+            shape[shape.index(-1)] = size // rest
+    if min(shape, default=0) < 0 or np.prod(shape, dtype=object) != np.prod(old, dtype=object):
+        raise ShapeError(message("reshape", "shape", f"a shape for the elements of {old}", tuple(shape)))
+    y = x._array.reshape(shape)
+    x._flags |= SHARED
+    if x._requires_grad and is_recording():
+        made = record("reshape", y, (x,), lambda dy: (dy.reshape(old),))
+    else:
+        made = wrap(y)
+    made._flags = SHARED | (x._flags & FIXED)
+    return made
+
+
+def permute(x, *dims):
+    """The axes in another order."""
+    if len(dims) == 1 and not hasattr(dims[0], "__index__"):
+        dims = tuple(dims[0])
+    old = x._array.shape
+    dims = [axis_of("permute", d, len(old), "dims") for d in dims]
+    if sorted(dims) != list(range(len(old))):
+        raise ShapeError(message("permute", "dims", f"each of the {len(old)} axes once", tuple(dims)))
+    y = _permuted(x._array, dims)
+    if not (x._requires_grad and is_recording()):
+        return wrap(y)
+    back = [dims.index(i) for i in range(len(dims))]
+    return record("permute", y, (x,), lambda dy: (_permuted(dy, back),))
+
+
+def _permuted(array, dims):
+    shape = array.shape
+    strides = contiguous_strides(shape)
+    return _core.copy_strided(array, [shape[d] for d in dims], [strides[d] for d in dims], 0)
+
+
+def transpose(x, dim0, dim1):
+    """Two axes swapped."""
+    dims = list(range(x.ndim))
+    a, b = axis_of("transpose", dim0, x.ndim, "dim0"), axis_of("transpose", dim1, x.ndim, "dim1")
+    dims[a], dims[b] = dims[b], dims[a]
+    return permute(x, *dims)
+
+
+def expand(op, x, shape):
+    """x repeated along axes of size 1 and in front, to `shape`."""
+    old, shape = x._array.shape, tuple(shape)
+    if old == shape:
+        return x
+    lead = len(shape) - len(old)
+    if lead < 0 or any(n not in (1, shape[lead + i]) for i, n in enumerate(old)):
+        raise ShapeError(message(op, "tensor", f"a shape that broadcasts to {shape}", old))
+    steps = contiguous_strides(old)
+    strides = [0] * lead + [0 if n == 1 else steps[i] for i, n in enumerate(old)]
+    y = _core.copy_strided(x._array, list(shape), strides, 0)
+    if not (x._requires_grad and is_recording()):
+        return wrap(y)
+    return record("expand", y, (x,), lambda dy: (_elementwise.unbroadcast(dy, old),))
+
+
+def cat(tensors, dim=0):
+    """Tensors or arrays joined along an axis that they have.
+
+    Example:
+        >>> import seqcore
+        >>> seqcore.cat([[1.0], [2.0, 3.0]])
+        Tensor([1., 2., 3.])
+    """
+    tensors = _tensors("cat", tensors)
+    rank = tensors[0].ndim
+    if rank == 0:
+        raise ShapeError(message("cat", "tensors[0]", "at least one axis", "shape ()", "use stack"))
+    dim = axis_of("cat", dim, rank)
+    first = tensors[0].shape
+    for i, t in enumerate(tensors):
+        if t.ndim != rank or any(n != m for d, (n, m) in enumerate(zip(t.shape, first, strict=True)) if d != dim):
+            raise ShapeError(message("cat", f"tensors[{i}]", f"{first} but for axis {dim}", t.shape))
+    y = _core.cat([t._array for t in tensors], dim)
+    if not (any(t._requires_grad for t in tensors) and is_recording()):
+        return wrap(y)
+    shapes, needs = [t.shape for t in tensors], [t._requires_grad for t in tensors]
+
+    def run(dy):
+        strides, offset, parts = contiguous_strides(dy.shape), 0, []
+        for shape, need in zip(shapes, needs, strict=True):
+            parts.append(_core.copy_strided(dy, list(shape), strides, offset * strides[dim]) if need else None)
+            offset += shape[dim]
+        return parts
+
+    return record("cat", y, tensors, run)
+
+
+def stack(tensors, dim=0):
+    """Tensors or arrays of one shape joined along a new axis.
+
+    Example:
+        >>> import seqcore
+        >>> seqcore.stack([[1.0, 2.0], [3.0, 4.0]]).shape
+        (2, 2)
+    """
+    tensors = _tensors("stack", tensors)
+    shape = tensors[0].shape
+    for i, t in enumerate(tensors):
+        if t.shape != shape:
+            raise ShapeError(message("stack", f"tensors[{i}]", shape, t.shape))
+    dim = axis_of("stack", dim, len(shape) + 1)
+    wide = (*shape[:dim], 1, *shape[dim:])
+    return cat([_unsqueezed(t, wide) for t in tensors], dim)
+
+
+def _unsqueezed(x, shape):
+    """As reshape, for use in between: nobody will see the shared memory."""
+    y, old = x._array.reshape(shape), x._array.shape
+    if x._requires_grad and is_recording():
+        return record("reshape", y, (x,), lambda dy: (dy.reshape(old),))
+    return wrap(y)
+
+
+def _tensors(op, tensors):
+    tensors = list(tensors) if isinstance(tensors, (list, tuple)) else [*tensors]
+    if not tensors:
+        raise ValueError(message(op, "tensors", "at least one", "none"))
+    device = next((t.device for t in tensors if isinstance(t, Tensor)), "cpu")
+    tensors = [as_tensor(op, f"tensors[{i}]", t, device) for i, t in enumerate(tensors)]
+    wide = "float64" if any(t._array.dtype == "float64" for t in tensors) else tensors[0]._array.dtype
+    return [t if t._array.dtype == wide else t.to(dtype=wide) for t in tensors]
+
+
+from . import _elementwise  # noqa: E402 (they use each other)

@@ -1,0 +1,180 @@
+"""The tape: which operation made a tensor, from what, and how gradients go back through it.
+
+A `Node` is one operation that was recorded. `backward` visits nodes from the newest to the oldest, so every node has
+the whole gradient of its outputs when its turn comes; it uses no recursion, and a node lets go of all it holds as
+soon as it has run.
+"""
+
+import contextvars
+import functools
+import heapq
+import inspect
+import itertools
+import os
+import threading
+
+from .. import _core
+
+__all__ = ["Node", "backward", "enable_grad", "is_recording", "no_grad"]
+
+# (recording, what stood before): a linked list, so that a context manager needs no state of its own
+_mode = contextvars.ContextVar("seqcore_recording", default=(True, None))
+
+
+def is_recording():
+    """Whether operations on tensors that require grad are recorded here."""
+    return _mode.get()[0]
+
+
+class _Recording:
+    """Switches recording in a block or, as a decorator, in a function; per thread and per asyncio task."""
+
+    _flag = True
+
+    def __init__(self, function=None):
+        if function is not None:
+            raise TypeError(f"{type(self).__name__}: write @{type(self).__name__}() with parentheses")
+
+    def __enter__(self):
+        _mode.set((self._flag, _mode.get()))
+
+    def __exit__(self, *_):
+        _mode.set(_mode.get()[1])
+
+    def __call__(self, function):
+        if inspect.isgeneratorfunction(function):
+
+            @functools.wraps(function)
+            def generator(*args, **kwargs):
+                # the mode holds while the generator runs, not while its caller does
+                running, send, value = function(*args, **kwargs), None, None
+                while True:
+                    try:
+                        with self:
+                            value = running.send(send) if send is not None else next(running)
+                    except StopIteration as stop:
+                        return stop.value
+                    try:
+                        send = yield value
+                    except GeneratorExit:
+                        with self:
+                            running.close()
+                        raise
+
+            return generator
+
+        @functools.wraps(function)
+        def wrapped(*args, **kwargs):
+            with self:
+                return function(*args, **kwargs)
+
+        return wrapped
+
+
+class no_grad(_Recording):
+    """A context manager, and with parentheses a decorator, under which nothing is recorded and nothing saved.
+
+    Example:
+        >>> import seqcore
+        >>> t = seqcore.Tensor([1.0], requires_grad=True)
+        >>> with seqcore.no_grad():
+        ...     (t * 2).requires_grad
+        False
+    """
+
+    _flag = False
+
+
+class enable_grad(_Recording):
+    """The opposite of `no_grad`, for use inside it."""
+
+
+_order = itertools.count()
+
+
+class Node:
+    """One recorded operation.
+
+    `edges` has an entry per input: None (needs no gradient), a leaf Tensor, or (node, which of its outputs).
+    `run` takes one gradient Array per output (None where none came) and gives one per input, or None.
+    """
+
+    __slots__ = ("edges", "op", "order", "outputs", "run")
+
+    def __init__(self, op, inputs, run, outputs=1):
+        self.op = op
+        self.edges = tuple([t._edge or t if t._requires_grad else None for t in inputs])
+        self.run = run
+        self.outputs = outputs
+        self.order = next(_order)
+
+    def __repr__(self):
+        return f"<{self.op}>"
+
+
+# `.grad` is read, added to and written back: two threads' sums must not overwrite each other
+_accumulate = threading.RLock()
+
+
+def _after_fork():
+    global _accumulate
+    _accumulate = threading.RLock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
+
+
+def backward(tensor, gradient, wrap, given):
+    """Adds to `.grad` of every leaf below `tensor`, or changes none of them when something fails.
+
+    Args:
+        tensor: where to begin; gradient: its gradient, an Array; wrap: makes a Tensor of an Array.
+        given: whether `gradient` is memory that somebody else has.
+    """
+    leaves = {}
+    waiting = {}
+    heap = []
+
+    def send(edge, array):
+        if type(edge) is not tuple:
+            total = leaves.get(edge)
+            leaves[edge] = array if total is None else _core.binary("add", total, array)
+            return
+        node, place = edge
+        arrays = waiting.get(node)
+        if arrays is None:
+            arrays = waiting[node] = [None] * node.outputs
+            heapq.heappush(heap, (-node.order, node))
+        total = arrays[place]
+        arrays[place] = array if total is None else _core.binary("add", total, array)
+
+    send(tensor._edge or tensor, gradient)
+    while heap:
+        _, node = heapq.heappop(heap)
+        run, edges, arrays = node.run, node.edges, waiting.pop(node)
+        if run is None:
+            raise RuntimeError(
+                f"backward: {node.op}: expected a graph that was not used yet, got one that backward went through "
+                "before. Hint: run forward again, or call detach() on what is carried over."
+            )
+        node.run = None
+        node.edges = ()
+        for edge, array in zip(edges, run(*arrays), strict=True):
+            if edge is not None and array is not None:
+                send(edge, array)
+        del run, edges, arrays
+
+    # one Array may have reached several leaves; each leaf's grad is memory of its own
+    taken = {gradient.id} if given else set()
+    with _accumulate:
+        grads = []
+        for leaf, array in leaves.items():
+            if leaf._grad is not None:
+                array = _core.binary("add", leaf._grad, array)
+            elif array.id in taken:
+                array = array.to(array.device)
+            taken.add(array.id)
+            grads.append(array)
+        for leaf, array in zip(leaves, grads, strict=True):
+            leaf._grad = wrap(array)

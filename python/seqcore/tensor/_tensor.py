@@ -1,0 +1,589 @@
+"""Tensor: an array that remembers how it was computed. Operators live here, their meaning in the family modules
+(`_elementwise`, `_shape`, ...), the walk back in `_tape`."""
+
+import numpy as np
+
+from .. import _core, runtime
+from ..errors import DeviceError, DTypeError, ShapeError, message
+from . import _tape
+from ._tape import Node, is_recording
+
+__all__ = ["Saved", "Tensor", "as_tensor", "keep", "keep_if", "leaves", "record", "record_many", "wrap"]
+
+Saved = _core.Saved
+
+# what a tensor's memory is used for, beside its own Tensor
+FIXED = 1  # a parameter's or buffer's: NumPy gets read-only views
+SHARED = 2  # another Tensor of another shape has the same memory
+
+_DTYPES = {name: np.dtype(name) for name in ("float32", "float64", "int64")}
+
+
+class Tensor:
+    """An n-dimensional array on a device, whose gradient can be asked for.
+
+    Operators broadcast as NumPy's do and take Tensors, arrays, lists and numbers; comparisons give bool ndarrays.
+    Results are new memory, but for `reshape` and `detach`, which share it.
+
+    Args:
+        data: an array (copied), anything with DLPack, nested lists (float32 where they hold floats), or a number.
+        requires_grad: whether `backward` fills `.grad`.
+        device: "cpu", "gpu", "gpu:N", "auto"; None is the CPU.
+        dtype: float32, float64 (CPU only) or int64 (ids), by NumPy dtype or name; None keeps that of `data`.
+
+    Raises:
+        DTypeError, ShapeError: for what is no plain array of numbers; DeviceError: no such device.
+
+    Example:
+        >>> import seqcore
+        >>> t = seqcore.Tensor([[1.0, 2.0], [3.0, 4.0]], requires_grad=True)
+        >>> (t * t).sum().backward()
+        >>> t.grad
+        Tensor([[2., 4.],
+                [6., 8.]])
+    """
+
+    __slots__ = ("__weakref__", "_array", "_edge", "_flags", "_grad", "_requires_grad")
+    __array_ufunc__ = None  # so that `ndarray + Tensor` asks us (S-14)
+    __hash__ = object.__hash__
+
+    def __init__(self, data, requires_grad=False, device=None, dtype=None):
+        self._array = _new_array(data, device, dtype)
+        self._requires_grad = False
+        self._grad = None
+        self._edge = None
+        self._flags = 0
+        if requires_grad:
+            self.requires_grad_()
+
+    # ---- what it is
+
+    @property
+    def shape(self):
+        """Sizes of the axes, a tuple."""
+        return self._array.shape
+
+    @property
+    def ndim(self):
+        """Number of axes."""
+        return len(self._array.shape)
+
+    @property
+    def dtype(self):
+        """Element type, a NumPy dtype."""
+        return _DTYPES[self._array.dtype]
+
+    @property
+    def device(self):
+        """ "cpu" or "gpu:N"."""
+        return self._array.device
+
+    @property
+    def is_leaf(self):
+        """Whether it was made by the user and not by a recorded operation."""
+        return self._edge is None
+
+    @property
+    def requires_grad(self):
+        """Whether operations on it are recorded."""
+        return self._requires_grad
+
+    @requires_grad.setter
+    def requires_grad(self, value):
+        self.requires_grad_(value)
+
+    def requires_grad_(self, requires_grad=True):
+        """Says whether `backward` fills `.grad` of this leaf; gives the Tensor itself."""
+        if requires_grad and self._array.dtype == "int64":
+            raise DTypeError(message("requires_grad", "tensor", "float32 or float64", "int64"))
+        if not requires_grad and self._edge is not None:
+            raise RuntimeError(
+                message("requires_grad", "tensor", "a leaf", "the result of an operation", "use detach()")
+            )
+        self._requires_grad = bool(requires_grad)
+        return self
+
+    @property
+    def grad(self):
+        """The gradient that `backward` calls have added up, a Tensor, or None."""
+        return self._grad
+
+    @grad.setter
+    def grad(self, value):
+        if value is not None:
+            if not isinstance(value, Tensor):
+                value = Tensor(value, device=self.device)
+            if value.shape != self.shape:
+                raise ShapeError(message("grad", "value", self.shape, value.shape))
+            if value.dtype != self.dtype:
+                raise DTypeError(message("grad", "value", self.dtype, value.dtype))
+            runtime.check_device("grad", "value", value.device, self.device)
+        self._grad = value
+
+    def __len__(self):
+        if not self._array.shape:
+            raise TypeError("len() of a 0-d Tensor")
+        return self._array.shape[0]
+
+    def __repr__(self):
+        body = np.array2string(self._array.numpy(False), separator=", ", prefix="Tensor(")
+        extra = "" if self._array.dtype == "float32" else f", dtype={self._array.dtype}"
+        if self.device != "cpu":
+            extra += f', device="{self.device}"'
+        if self._edge is not None:
+            extra += f", from={self._edge[0].op}"
+        elif self._requires_grad:
+            extra += ", requires_grad=True"
+        return f"{type(self).__name__}({body}{extra})"
+
+    # ---- into NumPy and Python
+
+    def numpy(self, copy=False):
+        """An ndarray of the values.
+
+        On the CPU a view of the Tensor's memory: read-only while the Tensor requires grad, is a parameter or
+        buffer, or is needed by a coming `backward`. From a GPU a copy. `copy=True` always gives an array of your own.
+
+        Example:
+            >>> import seqcore
+            >>> seqcore.Tensor([1.0, 2.0]).numpy()
+            array([1., 2.], dtype=float32)
+        """
+        if copy:
+            view = self._array.numpy(False)
+            return view.copy() if self._array.device == "cpu" else view
+        return self._array.numpy(not (self._requires_grad or self._flags & FIXED))
+
+    def __array__(self, dtype=None, copy=None):
+        here = self._array.device == "cpu"
+        wanted = self.dtype if dtype is None else np.dtype(dtype)
+        if copy is False and not here:
+            raise ValueError(message("__array__", "copy", "None or True for a tensor on a GPU", "False"))
+        if wanted != self.dtype:
+            if copy is False:
+                raise ValueError(message("__array__", "copy", f"None or True to get {wanted}", "False"))
+            return self._array.numpy(False).astype(wanted)
+        return self.numpy(copy=bool(copy))
+
+    def __dlpack__(self, *, stream=None, max_version=None, dl_device=None, copy=None):
+        if self._array.device != "cpu":
+            raise BufferError(
+                message("__dlpack__", "tensor", "a tensor on the CPU", f"one on {self.device}", "use numpy()")
+            )
+        given = {"stream": stream, "max_version": max_version, "dl_device": dl_device, "copy": copy}
+        given = {name: value for name, value in given.items() if value is not None}
+        try:
+            return self.numpy().__dlpack__(**given)
+        except TypeError:  # NumPy 2.0 knows `stream` alone
+            return self.numpy(copy=bool(copy)).__dlpack__(stream=stream)
+
+    def __dlpack_device__(self):
+        if self._array.device != "cpu":
+            raise BufferError(
+                message("__dlpack__", "tensor", "a tensor on the CPU", f"one on {self.device}", "use numpy()")
+            )
+        return (1, 0)
+
+    def item(self):
+        """The one element as a Python number.
+
+        Raises:
+            ShapeError: there are none or several.
+        """
+        array = self._array.numpy(False)
+        if array.size != 1:
+            raise ShapeError(message("item", "tensor", "one element", f"{array.size} of shape {self.shape}"))
+        return array.item()
+
+    def __float__(self):
+        return float(self.item())
+
+    def __int__(self):
+        return int(self.item())
+
+    def __bool__(self):
+        if self._array.numpy(False).size != 1:
+            raise ValueError(
+                message("bool", "tensor", "one element", f"shape {self.shape}", "use (t > 0).any() or .all()")
+            )
+        return bool(self.item())
+
+    def __iter__(self):
+        return (self[i] for i in range(len(self)))
+
+    # ---- pickle and copy
+
+    def __reduce_ex__(self, protocol):
+        if self._array.device != "cpu":
+            raise DeviceError(
+                message("pickle", "tensor", "a tensor on the CPU", f"one on {self.device}", 'use .to("cpu")')
+            )
+        return _rebuild, (type(self), self.numpy(copy=True), self._requires_grad, self._flags & FIXED)
+
+    def __deepcopy__(self, memo):
+        if self._edge is not None:
+            raise RuntimeError(message("deepcopy", "tensor", "a leaf", "the result of an operation", "use detach()"))
+        made = _rebuild(type(self), self._array.to(self._array.device), self._requires_grad, self._flags & FIXED)
+        memo[id(self)] = made
+        if self._grad is not None:
+            made._grad = wrap(self._grad._array.to(self._array.device))
+        return made
+
+    # ---- the tape
+
+    def backward(self, gradient=None):
+        """Adds d(this)/d(leaf) to `.grad` of every leaf that requires grad and this was computed from.
+
+        Args:
+            gradient: of the same shape and dtype as this; None is 1, for a Tensor of one element.
+
+        Raises:
+            RuntimeError: nothing was recorded; the graph was used before; several elements and no gradient; a
+                tensor that the forward call used was changed since. No `.grad` changes then.
+        """
+        if not self._requires_grad:
+            raise RuntimeError(
+                message("backward", "tensor", "one that requires grad", "one that does not", "was it under no_grad?")
+            )
+        shape = self._array.shape
+        given = gradient is not None
+        if given:
+            array = as_tensor("backward", "gradient", gradient, self._array.device)._array
+            if array.shape != shape:
+                raise ShapeError(message("backward", "gradient", shape, array.shape))
+            if array.dtype != self._array.dtype:
+                raise DTypeError(message("backward", "gradient", self._array.dtype, array.dtype))
+            runtime.check_device("backward", "gradient", array.device, self._array.device)
+        else:
+            if np.prod(shape, dtype=object) != 1:
+                raise RuntimeError(
+                    message("backward", "gradient", f"an array of shape {shape}", None, "or call .sum().backward()")
+                )
+            array = _core.fill(shape, 1.0, self._array.dtype, self._array.device)
+        _tape.backward(self, array, wrap, given)
+
+    def detach(self):
+        """The same memory without a history: nothing done to the result is recorded."""
+        made = wrap(self._array)
+        made._flags = self._flags & FIXED
+        return made
+
+    def to(self, device=None, dtype=None):
+        """The Tensor on `device` and of `dtype`: itself when nothing changes, else a copy, recorded.
+
+        Raises:
+            DTypeError: float64 on a GPU; DeviceError: no such device.
+        """
+        if dtype is None and device is not None and not _is_device(device):
+            device, dtype = None, device
+        here, was = self._array.device, self._array.dtype
+        place = here if device is None else runtime.place(device)
+        name = runtime.dtype_name(was if dtype is None else dtype, place, "to")
+        if (place, name) == (here, was):
+            return self
+        made = self._array.to(place, name)
+        if name == "int64" or not (self._requires_grad and is_recording()):
+            return wrap(made)
+        return record("to", made, (self,), lambda dy: (dy.to(here, was),))
+
+    def float(self):
+        """The Tensor as float32."""
+        return self.to(dtype="float32")
+
+    def double(self):
+        """The Tensor as float64 (CPU only)."""
+        return self.to(dtype="float64")
+
+    # ---- in place; the memory's version goes up, so that nothing stale is used
+
+    def copy_(self, source):
+        """Writes `source`, broadcast, over all values; gives the Tensor itself."""
+        self._may_write("copy_")
+        source = as_tensor("copy_", "source", source, self._array.device)
+        return self._write("copy_", _shape.expand("copy_", source.to(self.device), self.shape))
+
+    def zero_(self):
+        """Writes 0 over all values; gives the Tensor itself."""
+        self._may_write("zero_")
+        return self._write("zero_", wrap(_core.zeros(self.shape, self._array.dtype, self._array.device)))
+
+    def __setitem__(self, index, value):
+        self._may_write("setitem")
+        if index is Ellipsis or (type(index) is slice and index == slice(None)):
+            self.copy_(value)
+            return
+        value = as_tensor("setitem", "value", value, self._array.device).to(self.device, self.dtype)
+        result = _indexing.setitem(self, index, value)
+        if result is not None:
+            self._write("setitem", result)
+
+    def _may_write(self, op):
+        if self._requires_grad and is_recording():
+            if self._edge is None:
+                raise RuntimeError(
+                    message(op, "tensor", "no leaf that requires grad", "one", "do it under seqcore.no_grad()")
+                )
+            if self._flags & SHARED:
+                raise RuntimeError(
+                    message(op, "tensor", "memory of its own", "memory shared by reshape", "use t = t + ...")
+                )
+
+    def _write(self, op, result):
+        if result.shape != self.shape:
+            raise ShapeError(message(op, "tensor", f"{result.shape}, the result's shape", self.shape))
+        result = result.to(dtype=self._array.dtype)
+        recorded = result._requires_grad and is_recording()
+        if recorded and self._flags & SHARED:
+            raise RuntimeError(
+                message(op, "tensor", "memory of its own", "memory shared by reshape", "use t = t + ...")
+            )
+        _core.assign([(self._array, result._array)])
+        if recorded:
+            same = result if result._edge else record(op, result._array, (result,), lambda dy: (dy,))
+            self._edge, self._requires_grad = same._edge, True
+        elif is_recording() and self._edge is not None:
+            # all of it was overwritten by what has no history
+            self._edge, self._requires_grad = None, False
+        return self
+
+    def _in_place(self, op, function, other):
+        self._may_write(op)
+        result = function(self, other)
+        return result if result is NotImplemented else self._write(op, result)
+
+    def __iadd__(self, other):
+        return self._in_place("+=", _elementwise.add, other)
+
+    def __isub__(self, other):
+        return self._in_place("-=", _elementwise.sub, other)
+
+    def __imul__(self, other):
+        return self._in_place("*=", _elementwise.mul, other)
+
+    def __itruediv__(self, other):
+        return self._in_place("/=", _elementwise.div, other)
+
+    # ---- operators
+
+    def __add__(self, other):
+        return _elementwise.add(self, other)
+
+    def __radd__(self, other):
+        return _elementwise.add(self, other)
+
+    def __sub__(self, other):
+        return _elementwise.sub(self, other)
+
+    def __rsub__(self, other):
+        return _elementwise.sub(self, other, True)
+
+    def __mul__(self, other):
+        return _elementwise.mul(self, other)
+
+    def __rmul__(self, other):
+        return _elementwise.mul(self, other)
+
+    def __truediv__(self, other):
+        return _elementwise.div(self, other)
+
+    def __rtruediv__(self, other):
+        return _elementwise.div(self, other, True)
+
+    def __pow__(self, other):
+        return _elementwise.power(self, other)
+
+    def __rpow__(self, other):
+        return _elementwise.power(self, other, True)
+
+    def __neg__(self):
+        return _elementwise.neg(self)
+
+    def __pos__(self):
+        return self
+
+    def __matmul__(self, other):
+        return _linear.matmul(self, other)
+
+    def __rmatmul__(self, other):
+        return _linear.matmul(other, self)
+
+    def __lt__(self, other):
+        return _compare(np.less, self, other)
+
+    def __le__(self, other):
+        return _compare(np.less_equal, self, other)
+
+    def __gt__(self, other):
+        return _compare(np.greater, self, other)
+
+    def __ge__(self, other):
+        return _compare(np.greater_equal, self, other)
+
+    def __eq__(self, other):
+        return _compare(np.equal, self, other)
+
+    def __ne__(self, other):
+        return _compare(np.not_equal, self, other)
+
+    def __getitem__(self, index):
+        return _indexing.getitem(self, index)
+
+    def exp(self):
+        """e to the power of each element."""
+        return _elementwise.exp(self)
+
+    def log(self):
+        """The natural logarithm of each element."""
+        return _elementwise.log(self)
+
+    def sqrt(self):
+        """The square root of each element."""
+        return _elementwise.sqrt(self)
+
+    def sigmoid(self):
+        """1 / (1 + exp(-x)) of each element."""
+        return _activation.sigmoid(self)
+
+    def tanh(self):
+        """The hyperbolic tangent of each element."""
+        return _activation.tanh(self)
+
+    def relu(self):
+        """The larger of 0 and each element."""
+        return _activation.relu(self)
+
+    def matmul(self, other):
+        """The matrix product, with NumPy's rules for one and for more than two axes."""
+        return _linear.matmul(self, other)
+
+    def sum(self, dim=None, keepdim=False, **names):
+        """The sum over axes `dim` (an int, several, or None for all); NumPy's names `axis`, `keepdims` work too."""
+        return _reduce.sum(self, dim, keepdim, **names)
+
+    def mean(self, dim=None, keepdim=False, **names):
+        """The mean over axes `dim` (an int, several, or None for all); of nothing it is NaN."""
+        return _reduce.mean(self, dim, keepdim, **names)
+
+    def reshape(self, *shape):
+        """The same values in the same order under another shape, in the same memory; one size may be -1."""
+        return _shape.reshape(self, *shape)
+
+    def transpose(self, dim0, dim1):
+        """Two axes swapped."""
+        return _shape.transpose(self, dim0, dim1)
+
+    def permute(self, *dims):
+        """The axes in another order."""
+        return _shape.permute(self, *dims)
+
+    @property
+    def T(self):
+        """The axes in reverse order."""
+        return _shape.permute(self, *range(self.ndim - 1, -1, -1))
+
+
+_new = object.__new__
+
+
+def wrap(array):
+    """A Tensor of an Array, without a history."""
+    made = _new(Tensor)
+    made._array = array
+    made._requires_grad = False
+    made._grad = None
+    made._edge = None
+    made._flags = 0
+    return made
+
+
+def record(op, array, inputs, run):
+    """A Tensor of `array`, made by `op` from the Tensors `inputs`; `run` takes its gradient back."""
+    made = wrap(array)
+    made._requires_grad = True
+    made._edge = (Node(op, inputs, run), 0)
+    return made
+
+
+def record_many(op, arrays, inputs, run):
+    """As `record`, for an operation with several results: `run` takes one gradient or None for each."""
+    node = Node(op, inputs, run, len(arrays))
+    made = [wrap(array) for array in arrays]
+    for place, tensor in enumerate(made):
+        tensor._requires_grad = True
+        tensor._edge = (node, place)
+    return made
+
+
+def as_tensor(op, name, value, device="cpu"):
+    """The value if it is a Tensor, else a copy of it on `device`; errors call it `name` of `op`."""
+    return value if isinstance(value, Tensor) else wrap(_core.array(value, device, op, name))
+
+
+def keep(value, device="cpu"):
+    """A handle on `value` for backward: `.get(op)` gives its Array, or raises when it was changed since."""
+    return Saved(value._array if isinstance(value, Tensor) else _core.array(value, device))
+
+
+class _Unread:
+    """Stands for a `Saved` where backward reads the shape alone, so that later changes do no harm."""
+
+    __slots__ = ("value",)
+
+    def __init__(self, value):
+        self.value = value
+
+    def get(self, op):
+        return self.value
+
+
+def keep_if(read, value, device="cpu"):
+    """As `keep` where backward will read the values, else a handle on the shape."""
+    if read:
+        return keep(value, device)
+    return _Unread(value._array if isinstance(value, Tensor) else value)
+
+
+_CONSTANT = None
+
+
+def leaves(inputs):
+    """The inputs of a node, where arrays and None stand as Tensors that need no gradient."""
+    return [t if isinstance(t, Tensor) else _CONSTANT for t in inputs]
+
+
+def _new_array(data, device, dtype):
+    place = runtime.place(device)
+    if isinstance(data, Tensor):
+        array = data._array.to(data._array.device)
+    else:
+        array = _core.array(data, "cpu", "Tensor", "data")
+    name = runtime.dtype_name(array.dtype if dtype is None else dtype, place)
+    if name != array.dtype or place != array.device:
+        array = array.to(place, name)
+    return array
+
+
+def _is_device(value):
+    return isinstance(value, str) and (value in ("cpu", "auto") or value.startswith("gpu"))
+
+
+def _rebuild(cls, array, requires_grad, flags):
+    made = _new(cls)
+    made._array = array if isinstance(array, _core.Array) else _core.array(array)
+    made._requires_grad = requires_grad
+    made._grad = None
+    made._edge = None
+    made._flags = flags
+    return made
+
+
+def _compare(function, tensor, other):
+    if other is None or isinstance(other, (str, bytes)):
+        return NotImplemented
+    return function(tensor._array.numpy(False), other._array.numpy(False) if isinstance(other, Tensor) else other)
+
+
+_CONSTANT = wrap(_core.array([0.0]))
+
+# the families take Tensor from here, so they come last
+from . import _activation, _elementwise, _indexing, _linear, _reduce, _shape  # noqa: E402

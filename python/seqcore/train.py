@@ -1,0 +1,460 @@
+"""Training of language models: truncated back-propagation through time, interruptible and resumable at every step.
+
+What a run is, between two steps, is one file: weights, optimizer, random state, the place in the text, the carried state
+and the sums of the epoch. A run that is killed and resumed computes the same bits as one that is not.
+"""
+
+import hashlib
+import math
+import os
+import signal
+import threading
+import time
+from dataclasses import asdict, dataclass, replace
+from typing import Self
+
+import numpy as np
+
+from . import nn, optim
+from .checkpoint import save
+from .data import Streams, split
+from .errors import CheckpointError
+from .runtime import get_random_state, set_random_state
+from .tensor import Tensor, no_grad, stack
+
+# on a GPU a loss is waited for only so often: a read-back empties the queue of work
+_STEPS_A_READ = 20
+
+
+class Interrupted(KeyboardInterrupt):
+    """A signal asked the program to end; `signum` says which."""
+
+    def __init__(self, signum: int):
+        super().__init__(signal.Signals(signum).name)
+        self.signum = signum
+
+
+class Interrupts:
+    """Ctrl-C, SIGTERM and SIGHUP as `Interrupted`: at once, but after the end of a block that is `held`.
+
+    Only the first signal counts, so that an impatient second one does not tear what the first one started.
+    Outside the main thread, where Python delivers no signals, it does nothing.
+    """
+
+    def __init__(self):
+        self.signum: int | None = None
+        self._raised = False
+        self._depth = 0
+        self._before: dict[int, object] = {}
+
+    def __enter__(self) -> Self:
+        self.signum, self._raised, self._depth = None, False, 0
+        if threading.current_thread() is threading.main_thread():
+            for name in ("SIGINT", "SIGTERM", "SIGHUP"):
+                number = getattr(signal, name, None)
+                # ignored on purpose (nohup), or not Python's to change
+                if number is not None and signal.getsignal(number) not in (signal.SIG_IGN, None):
+                    self._before[number] = signal.signal(number, self._arrived)
+        return self
+
+    def __exit__(self, *_) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+        self._before.clear()
+
+    def held(self) -> "_Held":
+        """A block that a signal does not cut short."""
+        return _Held(self)
+
+    def _arrived(self, signum: int, _frame) -> None:
+        if self.signum is None:
+            self.signum = signum
+            self._raise_unless_held()
+
+    def _raise_unless_held(self) -> None:
+        if self.signum is not None and not self._raised and not self._depth:
+            self._raised = True
+            raise Interrupted(self.signum)
+
+
+class _Held:
+    def __init__(self, interrupts: Interrupts):
+        self._interrupts = interrupts
+
+    def __enter__(self) -> None:
+        self._interrupts._depth += 1
+
+    def __exit__(self, kind, *_) -> None:
+        self._interrupts._depth -= 1
+        if kind is None:
+            self._interrupts._raise_unless_held()
+
+
+@dataclass(frozen=True)
+class Record:
+    """One step of training: losses are means in nats per character."""
+
+    step: int
+    epoch: int
+    characters: int
+    loss: float
+    gradient_norm: float
+    validation_loss: float | None = None
+
+
+class Trainer:
+    """Trains a language model on one text.
+
+    The text is split, its first part cut into `batch` streams, and each step learns from `bptt` characters of all of them,
+    beginning with the state in which the step before ended (detached: gradients stop at the border of the step).
+
+    Args:
+        model: on the device to train on; as `models.LanguageModel`: `model(ids, state)` gives logits and the next state,
+            `model.loss(logits, following)` the mean loss, `model.config()` and `model.vocabulary` go into checkpoints.
+        ids: the whole text, (n,) integers of the model's vocabulary.
+        batch, bptt: as in `Streams`.
+        lr: Adam's step size.
+        clip: the gradient's norm is held at or below it; 0 leaves it alone.
+        validation: the part of the text, at its end, that is held out.
+
+    Raises:
+        TextError: a text too short for `batch` streams.
+
+    Example:
+        >>> import numpy as np
+        >>> from seqcore.data import Vocabulary
+        >>> from seqcore.models import LanguageModel
+        >>> from seqcore.train import Trainer
+        >>> text = "to be or not to be " * 20
+        >>> model = LanguageModel(text, embedding=4, hidden=8, layers=1)
+        >>> trainer = Trainer(model, model.vocabulary.encode(text), batch=4, bptt=8)
+        >>> trainer.run(steps=3)
+        >>> trainer.steps, trainer.epoch
+        (3, 0)
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        ids: np.ndarray,
+        *,
+        batch: int = 50,
+        bptt: int = 64,
+        lr: float = 2e-3,
+        clip: float = 1.0,
+        validation: float = 0.1,
+    ):
+        self.model = model
+        self.options = {"batch": batch, "bptt": bptt, "lr": lr, "clip": clip, "validation": validation}
+        learned, held_out = split(ids, validation)
+        self.streams = Streams(learned, batch, bptt)
+        # every stream of the held-out part should be long enough to warm up its state
+        rows = max(1, min(batch, len(held_out) // (2 * bptt)))
+        self.held_out = Streams(held_out, rows, bptt) if len(held_out) >= 2 else None
+        self.text = {"characters": len(ids), "sha256": _fingerprint(ids, model.vocabulary.characters)}
+        self.optimizer = optim.Adam(model.parameters(), lr=lr)
+        self.interrupts = Interrupts()
+        self.steps = 0
+        self.epoch = 0
+        self.window = 0
+        self.epoch_sums = (1, 0.0, 0)
+        self.validation_loss: float | None = None
+        self._state = None
+        # the epoch has ended and is not validated yet: its last record waits for that
+        self._due = False
+        self._unread: list[tuple[Record, object, object]] = []
+        self._settled: list[Record] = []
+        self._on_gpu = next(iter(model.parameters())).device != "cpu"
+        model.train()
+
+    def step(self) -> None:
+        """One update of the weights. A step that is interrupted has not happened."""
+        random = get_random_state()
+        try:
+            ids, following = self.streams[self.window]
+            logits, state = self.model(ids, self._state)
+            loss = self.model.loss(logits, following)
+            self.optimizer.zero_grad()
+            loss.backward()
+            norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.options["clip"] or math.inf)
+        except BaseException:
+            set_random_state(random)
+            raise
+        with self.interrupts.held():
+            self.optimizer.step()
+            self.steps += 1
+            self.window += 1
+            self._state = tuple(part.detach() for part in state)
+            record = Record(self.steps, self.epoch + 1, ids.size, math.nan, math.nan)
+            self._unread.append((record, loss.detach(), norm))
+            if self.window == len(self.streams):
+                self.epoch, self.window, self._state = self.epoch + 1, 0, None
+                self._due = self.held_out is not None
+
+    def validate(self) -> float:
+        """The mean loss over the held-out part, read from its beginning: nats per character."""
+        losses, state = [], None
+        self.model.eval()
+        try:
+            with no_grad():
+                for window in range(len(self.held_out)):
+                    ids, following = self.held_out[window]
+                    logits, state = self.model(ids, state)
+                    losses.append((self.model.loss(logits, following), ids.size))
+        finally:
+            self.model.train()
+        values = self._values([loss for loss, _ in losses])
+        return sum(v * n for v, (_, n) in zip(values, losses, strict=True)) / sum(n for _, n in losses)
+
+    def finish_epoch(self) -> None:
+        """Validates the epoch that has just ended, once."""
+        if self._due:
+            loss = self.validate()
+            with self.interrupts.held():
+                self._settle()
+                self._settled[-1] = replace(self._settled[-1], validation_loss=loss)
+                self.validation_loss, self._due = loss, False
+
+    def read(self) -> list[Record]:
+        """The steps made since the last call; the last of an epoch comes once it is validated.
+
+        This is what waits for a GPU.
+
+        Raises:
+            FloatingPointError: a loss or gradient was not finite; the weights are spoilt from there on.
+        """
+        self._settle()
+        ready = len(self._settled) - self._due
+        records, self._settled = self._settled[:ready], self._settled[ready:]
+        return records
+
+    @property
+    def reported(self) -> int:
+        """How many steps `read` has given out."""
+        return self.steps - len(self._unread) - len(self._settled)
+
+    def mean_loss(self) -> float:
+        """Over the steps of this epoch that were read."""
+        _, total, characters = self.epoch_sums
+        return total / characters if characters else math.nan
+
+    def run(
+        self,
+        *,
+        epochs: int | None = None,
+        steps: int | None = None,
+        seconds: float | None = None,
+        path: str | os.PathLike | None = None,
+        save_seconds: float | None = 60.0,
+        save_steps: int | None = None,
+        watcher: "Watcher | None" = None,
+    ) -> None:
+        """Trains until one of the limits is met; `epochs` and `steps` count from the beginning of the first run.
+
+        Args:
+            path: where checkpoints go: every `save_seconds` or `save_steps`, when interrupted, and at the end.
+            watcher: is told what happens.
+
+        Raises:
+            Interrupted: a signal came; the checkpoint is written. FloatingPointError: as `read`.
+            OSError: the last checkpoint could not be written (an earlier one that could not is the watcher's to tell).
+        """
+        watcher = watcher or Watcher()
+        limits = (epochs, steps, None if seconds is None else time.monotonic() + seconds)
+        with self.interrupts:
+            try:
+                self._loop(limits, path, save_seconds, save_steps, watcher)
+                if self.window and self.held_out is not None:
+                    self.validation_loss = self.validate()
+                self._report(watcher)
+                if path is not None:
+                    self._checkpoint(path, watcher)
+            except Interrupted as interrupted:
+                watcher.interrupted(interrupted.signum)
+                self._report(watcher)
+                if path is not None:
+                    self._checkpoint(path, watcher)
+                raise
+
+    def finished(self, epochs: int | None = None, steps: int | None = None) -> bool:
+        """Whether as many epochs or steps have been made."""
+        return (epochs is not None and self.epoch >= epochs) or (steps is not None and self.steps >= steps)
+
+    def _loop(self, limits, path, save_seconds, save_steps, watcher) -> None:
+        epochs, steps, deadline = limits
+        every = _STEPS_A_READ if self._on_gpu else 1
+        saved_at, saved_step = time.monotonic(), self.steps
+        while True:
+            self.finish_epoch()
+            if len(self._unread) + len(self._settled) >= every:
+                self._report(watcher)
+            now = time.monotonic()
+            if self.finished(epochs, steps) or (deadline is not None and now >= deadline):
+                return
+            made = self.steps - saved_step
+            due = made and (
+                (save_seconds is not None and now - saved_at >= save_seconds)
+                or (save_steps is not None and made >= save_steps)
+            )
+            if path is not None and due:
+                self._report(watcher)
+                try:
+                    self._checkpoint(path, watcher)
+                except OSError as error:
+                    # the disk may have room again next time; the checkpoint before is whole
+                    watcher.not_saved(error)
+                saved_at, saved_step = time.monotonic(), self.steps
+            self.step()
+
+    def _report(self, watcher: "Watcher") -> None:
+        # taken and told in one: a record that a signal lost would be missing from the log for good
+        with self.interrupts.held():
+            if records := self.read():
+                watcher.records(records)
+
+    def _checkpoint(self, path: str | os.PathLike, watcher: "Watcher") -> None:
+        with self.interrupts.held():
+            self.save(path)
+            watcher.saved(self.steps)
+
+    def _settle(self) -> None:
+        unread, self._unread = self._unread, []
+        values = iter(self._values([value for _, *pair in unread for value in pair]))
+        for record, *_ in unread:
+            record = replace(record, loss=next(values), gradient_norm=next(values))
+            if not (math.isfinite(record.loss) and math.isfinite(record.gradient_norm)):
+                raise FloatingPointError(
+                    f"step {record.step}: the loss is {record.loss}, the gradient's norm {record.gradient_norm}. "
+                    "Hint: use a smaller learning rate; the last checkpoint is from before."
+                )
+            epoch, total, characters = self.epoch_sums
+            if epoch != record.epoch:
+                total, characters = 0.0, 0
+            self.epoch_sums = (record.epoch, total + record.loss * record.characters, characters + record.characters)
+            self._settled.append(record)
+
+    def _values(self, scalars: list) -> list[float]:
+        if self._on_gpu and scalars:
+            return [float(v) for v in stack(scalars).numpy()]
+        return [float(v) for v in scalars]
+
+    def save(self, path: str | os.PathLike) -> None:
+        """Writes all that the run is into one file, whole or not at all; `LanguageModel.load` reads it too."""
+        self._settle()
+        awaiting = asdict(self._settled[-1]) if self._due else None
+        training = {
+            "options": self.options,
+            "text": self.text,
+            "position": {"steps": self.steps, "epoch": self.epoch, "window": self.window},
+            "epoch_sums": list(self.epoch_sums),
+            "validation_loss": self.validation_loss,
+            "awaiting_validation": awaiting,
+        }
+        state = {} if self._state is None else dict(zip(("h", "c"), self._state, strict=True))
+        save(path, self.model, self.optimizer, config={**self.model.config(), "training": training}, state=state)
+
+    @classmethod
+    def resume(cls, model: nn.Module, ids: np.ndarray, checkpoint, path: str | os.PathLike) -> Self:
+        """Goes on from a checkpoint of `load_file`, with its model and the same text; `path` is for messages.
+
+        The random state of the process becomes that of the run.
+
+        Raises:
+            CheckpointError: the file holds no training, or of another text, or contradicts itself.
+        """
+        training = training_in(checkpoint, path)
+        trainer = cls(model, ids, **training["options"])
+        if trainer.text != training["text"]:
+            raise CheckpointError(
+                f"{os.fspath(path)}: text: expected the one that the run began with "
+                f"({training['text']['characters']} characters), got another ({len(ids)}). "
+                "Hint: name the same files in the same order, with the same --encoding."
+            )
+        position = training["position"]
+        if position["window"] >= len(trainer.streams):
+            raise _no_training(path, f"window {position['window']} of {len(trainer.streams)}")
+        shape = (model.lstm.num_layers, trainer.streams.batch, model.lstm.hidden_size)
+        state = [checkpoint.state.get(name) for name in ("h", "c")]
+        if any((part is None) != (position["window"] == 0) for part in state):
+            raise _no_training(path, "a carried state where none can be, or none where one must")
+        if position["window"]:
+            if any(part.shape != shape or part.dtype != np.float32 for part in state):
+                raise _no_training(path, f"a carried state that is not {shape} of float32")
+            trainer._state = tuple(Tensor(part, device=model.linear.weight.device) for part in state)
+        trainer.optimizer.load_state_dict(checkpoint.optimizer)
+        trainer.steps, trainer.epoch, trainer.window = (position[name] for name in ("steps", "epoch", "window"))
+        trainer.epoch_sums = tuple(training["epoch_sums"])
+        trainer.validation_loss = training["validation_loss"]
+        if training["awaiting_validation"] is not None:
+            trainer._settled.append(Record(**training["awaiting_validation"]))
+            trainer._due = True
+        set_random_state(checkpoint.random_state)
+        return trainer
+
+
+class Watcher:
+    """What a `Trainer` tells while it runs; this one does nothing."""
+
+    def records(self, records: list[Record]) -> None:
+        """Steps were made; in their order, each exactly once."""
+
+    def saved(self, steps: int) -> None:
+        """A checkpoint was written after that many steps."""
+
+    def not_saved(self, error: OSError) -> None:
+        """A checkpoint could not be written; training goes on. The default is to raise the error."""
+        raise error
+
+    def interrupted(self, signum: int) -> None:
+        """A signal came; saving begins."""
+
+
+def training_in(checkpoint, path: str | os.PathLike) -> dict:
+    """The part of a checkpoint's configuration that a `Trainer` wrote, checked.
+
+    Raises:
+        CheckpointError: there is none, or it is not what a `Trainer` writes.
+    """
+    config = checkpoint.config
+    training = config.get("training") if isinstance(config, dict) else None
+    if training is None or checkpoint.optimizer is None:
+        raise CheckpointError(
+            f"{os.fspath(path)}: the file holds no training to go on with. Hint: --init starts anew from its weights."
+        )
+    integer, number = (int,), (int, float)
+    form = {
+        "options": {"batch": integer, "bptt": integer, "lr": number, "clip": number, "validation": number},
+        "text": {"characters": integer, "sha256": (str,)},
+        "position": {"steps": integer, "epoch": integer, "window": integer},
+    }
+    record = {"step": integer, "epoch": integer, "characters": integer, "loss": number, "gradient_norm": number}
+    if not isinstance(training, dict):
+        raise _no_training(path, "no table")
+    awaiting, sums = training.get("awaiting_validation"), training.get("epoch_sums")
+    if awaiting is not None:
+        form["awaiting_validation"] = {**record, "validation_loss": (type(None),)}
+    for name, fields in form.items():
+        values = training.get(name)
+        if not isinstance(values, dict) or values.keys() != fields.keys():
+            raise _no_training(path, f"no {name}")
+        for field, types in fields.items():
+            value = values[field]
+            if type(value) not in types or (number == types and not math.isfinite(value)):
+                raise _no_training(path, f"{name} {field} {ascii(value)[:40]}")
+    if any(value < 0 for value in training["position"].values()):
+        raise _no_training(path, "a position before the beginning")
+    if not isinstance(sums, list) or [type(v) for v in sums] not in ([int, float, int], [int, int, int]):
+        raise _no_training(path, "no sums of the epoch")
+    if type(training.get("validation_loss")) not in (float, int, type(None)):
+        raise _no_training(path, "no validation loss")
+    return training
+
+
+def _no_training(path: str | os.PathLike, got: str) -> CheckpointError:
+    return CheckpointError(f"{os.fspath(path)}: training: expected the state of a run, got {got}.")
+
+
+def _fingerprint(ids: np.ndarray, characters: str) -> str:
+    digest = hashlib.sha256(characters.encode("utf-8", "surrogatepass"))
+    digest.update(np.ascontiguousarray(ids).data)
+    return digest.hexdigest()

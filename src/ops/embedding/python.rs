@@ -1,0 +1,52 @@
+//! The border of embedding.
+
+use super::{Embedding, EmbeddingSpec};
+use crate::device::Engine;
+use crate::on_device;
+use crate::python::{Array, Call};
+use crate::tensor::Shape;
+use pyo3::prelude::*;
+
+/// Rows of weight (vocabulary, features) by their number: (..., features) for ids (...).
+#[pyfunction]
+fn embedding(weight: &Bound<'_, PyAny>, ids: &Bound<'_, PyAny>) -> PyResult<Array> {
+    let mut call = Call::new(weight.py(), "embedding");
+    let (weight, (ids, ids_shape)) = (call.float("weight", weight)?, call.ids("ids", ids)?);
+    let spec = EmbeddingSpec::forward(weight.dtype(), &weight.shape, ids.slice()?, &ids_shape)?;
+    let mut shape = ids_shape.clone();
+    shape.0.push(spec.features);
+    let (device, weight) = (call.device(), call.here(weight)?);
+    let ns = (spec.ids.len() as u64).saturating_mul(5 + spec.features as u64 / 8);
+    let y = call.run(ns, false, |poll| {
+        on_device!(device, poll, |engine| Ok(engine.put(engine.embedding(&spec, &engine.get(&weight)?)?)))
+    })?;
+    Ok(call.array(y, shape))
+}
+
+/// dweight (num_embeddings, features) from dy (..., features), the gradient of y = embedding(weight, ids); row
+/// padding_idx gets none.
+#[pyfunction]
+#[pyo3(signature = (dy, ids, num_embeddings, padding_idx=None))]
+fn embedding_backward(
+    dy: &Bound<'_, PyAny>,
+    ids: &Bound<'_, PyAny>,
+    num_embeddings: usize,
+    padding_idx: Option<usize>,
+) -> PyResult<Array> {
+    let mut call = Call::new(dy.py(), "embedding_backward");
+    let (dy, (ids, ids_shape)) = (call.float("dy", dy)?, call.ids("ids", ids)?);
+    let spec = EmbeddingSpec::backward(dy.dtype(), &dy.shape, ids.slice()?, &ids_shape, num_embeddings, padding_idx)?;
+    let shape = Shape::from([spec.vocabulary, spec.features]);
+    let (device, dy) = (call.device(), call.here(dy)?);
+    let elements = (dy.len() as u64).saturating_add((spec.vocabulary as u64).saturating_mul(spec.features as u64));
+    let dw = call.run(elements / 4 + 5 * spec.ids.len() as u64, false, |poll| {
+        on_device!(device, poll, |engine| Ok(engine.put(engine.embedding_backward(&spec, &engine.get(&dy)?)?)))
+    })?;
+    Ok(call.array(dw, shape))
+}
+
+/// Adds these functions to the module.
+pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    module.add_function(wrap_pyfunction!(embedding, module)?)?;
+    module.add_function(wrap_pyfunction!(embedding_backward, module)?)
+}

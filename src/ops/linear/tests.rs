@@ -1,0 +1,233 @@
+//! Linear layers against numbers worked by hand, finite differences, the reference, and themselves.
+
+use super::{Linear, LinearGrads, LinearNeeds, LinearSpec, MatmulSpec, reference};
+use crate::backend::{Backend, Buffer};
+use crate::cpu::{Cpu, CpuBuffer, Fresh, Isa};
+use crate::tensor::{DType, Element, Real};
+
+/// Numbers in [-1, 1) by a linear congruence: the same on every machine.
+fn numbers(n: usize, seed: u32) -> Vec<f32> {
+    let mut state = seed.wrapping_mul(2_654_435_761).wrapping_add(12_345);
+    let mut next = || {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        (state >> 8) as f32 / 8_388_608.0 - 1.0
+    };
+    (0..n).map(|_| next()).collect()
+}
+
+fn buffer<T: Element>(values: &[T]) -> CpuBuffer {
+    let mut fresh = Fresh::<T>::new(values.len()).unwrap();
+    fresh.copy_from_slice(values);
+    fresh.done()
+}
+
+fn values(buffer: &CpuBuffer) -> Vec<f32> {
+    buffer.slice::<f32>().unwrap().to_vec()
+}
+
+fn wide(values: &[f32]) -> Vec<f64> {
+    values.iter().map(|&v| f64::from(v)).collect()
+}
+
+const ALL: LinearNeeds = LinearNeeds { x: true, weight: true, bias: true };
+
+fn spec(dtype: DType, rows: usize, input: usize, output: usize) -> LinearSpec {
+    LinearSpec::new("linear", dtype, &[rows, input], &[output, input], Some(&[output])).unwrap()
+}
+
+#[test]
+fn worked_by_hand() {
+    // x = (1, 2), (3, 4); W = (1, 0), (2, 1), (0, -1); b = 1, 2, 3
+    let spec = spec(DType::F64, 2, 2, 3);
+    let (x, w, b) = ([1., 2., 3., 4.], [1., 0., 2., 1., 0., -1.], [1., 2., 3.]);
+    let mut y = [0f64; 6];
+    reference::forward(&spec, &x, &w, Some(&b), &mut y);
+    assert_eq!(y, [2., 6., 1., 4., 12., -1.]);
+    let dy = [1., 0., 2., 0., 1., -1.];
+    let (mut dx, mut dw, mut db) = ([0f64; 4], [0f64; 6], [0f64; 3]);
+    reference::backward_x(&spec, &w, &dy, &mut dx);
+    reference::backward_weight(&spec, &x, &dy, &mut dw);
+    reference::backward_bias(&spec, &dy, &mut db);
+    assert_eq!(dx, [1., -2., 2., 2.]);
+    assert_eq!(dw, [1., 2., 3., 4., -1., 0.]);
+    assert_eq!(db, [1., 1., 1.]);
+    // (1 2; 3 4) (0 1; 1 1), and with both sides transposed
+    for (transpose_a, transpose_b, right) in
+        [(false, false, [2., 3., 4., 7.]), (true, false, [3., 4., 4., 6.]), (false, true, [2., 3., 4., 7.])]
+    {
+        let spec = MatmulSpec::new(DType::F64, &[2, 2], &[2, 2], transpose_a, transpose_b).unwrap();
+        let mut c = [0f64; 4];
+        reference::matmul(&spec, 0..2, &x, &[0., 1., 1., 1.], &mut c);
+        assert_eq!(c, right);
+    }
+}
+
+#[test]
+fn gradients_are_finite_differences() {
+    // S-160
+    let spec = spec(DType::F64, 5, 3, 7);
+    let (x, w, b, dy) = (wide(&numbers(15, 1)), wide(&numbers(21, 2)), wide(&numbers(7, 3)), wide(&numbers(35, 4)));
+    let loss = |x: &[f64], w: &[f64], b: &[f64]| {
+        let mut y = vec![0f64; 35];
+        reference::forward(&spec, x, w, Some(b), &mut y);
+        y.iter().zip(&dy).map(|(y, d)| y * d).sum::<f64>()
+    };
+    let grads = Cpu::quiet().linear_backward(&spec, ALL, &buffer(&x), &buffer(&w), &buffer(&dy)).unwrap();
+    let parts = [(&x, grads.x, 0), (&w, grads.weight, 1), (&b, grads.bias, 2)];
+    for (at, grad, which) in parts {
+        let grad = grad.unwrap().slice::<f64>().unwrap().to_vec();
+        let scale = grad.iter().fold(0f64, |m, g| m.max(g.abs()));
+        for i in 0..at.len() {
+            let moved = |h: f64| {
+                let mut all = [x.clone(), w.clone(), b.clone()];
+                all[which][i] += h;
+                loss(&all[0], &all[1], &all[2])
+            };
+            let right = (moved(1e-4) - moved(-1e-4)) / 2e-4;
+            assert!((grad[i] - right).abs() <= 1e-6 * scale, "{which} {i}: {} not {right}", grad[i]);
+        }
+    }
+}
+
+fn same(isa: Isa, got: &[f32], want: &[f32], what: &str) {
+    assert_eq!(got.len(), want.len(), "{what}");
+    let scale = want.iter().fold(1e-30f32, |m, v| m.max(v.abs()));
+    for (i, (g, w)) in got.iter().zip(want).enumerate() {
+        let ok = if isa.fused() { g.to_bits() == w.to_bits() } else { (g - w).abs() <= 2e-6 * scale };
+        assert!(ok, "{what} on {}: element {i}: {g:e}, not {w:e}", isa.name());
+    }
+}
+
+fn run_all(cpu: &Cpu<'_>, spec: &LinearSpec, seed: u32) -> (Vec<f32>, LinearGrads<Vec<f32>>) {
+    let x = buffer(&numbers(spec.rows * spec.input, seed));
+    let (w, b) = (buffer(&numbers(spec.output * spec.input, 2)), buffer(&numbers(spec.output, 3)));
+    let dy = buffer(&numbers(spec.rows * spec.output, seed + 1));
+    let y = cpu.linear(spec, &x, &w, Some(&b)).unwrap();
+    let grads = cpu.linear_backward(spec, ALL, &x, &w, &dy).unwrap();
+    let grads = LinearGrads {
+        x: grads.x.map(|g| values(&g)),
+        weight: grads.weight.map(|g| values(&g)),
+        bias: grads.bias.map(|g| values(&g)),
+    };
+    (values(&y), grads)
+}
+
+fn by_reference(spec: &LinearSpec, seed: u32) -> (Vec<f32>, LinearGrads<Vec<f32>>) {
+    let x = numbers(spec.rows * spec.input, seed);
+    let (w, b) = (numbers(spec.output * spec.input, 2), numbers(spec.output, 3));
+    let dy = numbers(spec.rows * spec.output, seed + 1);
+    let (mut y, mut dx) = (vec![0f32; dy.len()], vec![0f32; x.len()]);
+    let (mut dw, mut db) = (vec![0f32; w.len()], vec![0f32; b.len()]);
+    reference::forward(spec, &x, &w, Some(&b), &mut y);
+    reference::backward_x(spec, &w, &dy, &mut dx);
+    reference::backward_weight(spec, &x, &dy, &mut dw);
+    reference::backward_bias(spec, &dy, &mut db);
+    (y, LinearGrads { x: Some(dx), weight: Some(dw), bias: Some(db) })
+}
+
+#[test]
+fn cpu() {
+    for isa in Isa::available() {
+        for threads in [1, 3] {
+            let cpu = Cpu::quiet().with_isa(isa).with_threads(threads);
+            let sizes =
+                [(1, 1, 1), (7, 3, 5), (1, 65, 129), (33, 17, 64), (300, 70, 130), (0, 3, 2), (3, 0, 2), (3, 2, 0)];
+            for (rows, input, output) in sizes {
+                let spec = spec(DType::F32, rows, input, output);
+                let (y, got) = run_all(&cpu, &spec, 10);
+                let (right_y, right) = by_reference(&spec, 10);
+                same(isa, &y, &right_y, "y");
+                same(isa, &got.x.unwrap(), &right.x.unwrap(), "dx");
+                same(isa, &got.weight.unwrap(), &right.weight.unwrap(), "dW");
+                same(isa, got.bias.as_ref().unwrap(), right.bias.as_ref().unwrap(), "db");
+                // the bias gradient alone is the same sum
+                let (x, w) = (buffer(&numbers(rows * input, 10)), buffer(&numbers(output * input, 2)));
+                let only = LinearNeeds { x: false, weight: false, bias: true };
+                let dy = buffer(&numbers(rows * output, 11));
+                let alone = cpu.linear_backward(&spec, only, &x, &w, &dy).unwrap();
+                assert!(alone.x.is_none() && alone.weight.is_none());
+                same(isa, &values(&alone.bias.unwrap()), &right.bias.unwrap(), "db alone");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_row_alone_is_the_row_in_a_batch() {
+    let cpu = Cpu::quiet();
+    let (rows, input, output) = (37, 65, 130);
+    let all = spec(DType::F32, rows, input, output);
+    let (y, grads) = run_all(&cpu, &all, 5);
+    let (x, dy) = (numbers(rows * input, 5), numbers(rows * output, 6));
+    let (w, b) = (buffer(&numbers(output * input, 2)), buffer(&numbers(output, 3)));
+    let one = spec(DType::F32, 1, input, output);
+    for r in [0, 5, 36] {
+        let x = buffer(&x[r * input..][..input]);
+        let alone = cpu.linear(&one, &x, &w, Some(&b)).unwrap();
+        assert_eq!(values(&alone), y[r * output..][..output]);
+        let grad = cpu.linear_backward(&one, ALL, &x, &w, &buffer(&dy[r * output..][..output])).unwrap();
+        assert_eq!(values(&grad.x.unwrap()), grads.x.as_ref().unwrap()[r * input..][..input]);
+    }
+}
+
+#[test]
+fn a_changed_weight_is_packed_again() {
+    let cpu = Cpu::quiet();
+    let spec = spec(DType::F32, 1, 2, 1);
+    let (x, w) = (buffer(&[1f32, 1.0]), buffer(&[1f32, 2.0]));
+    assert_eq!(values(&cpu.linear(&spec, &x, &w, None).unwrap()), [3.0]);
+    cpu.assign(&w, &buffer(&[5f32, 2.0])).unwrap();
+    assert_eq!(values(&cpu.linear(&spec, &x, &w, None).unwrap()), [7.0]);
+    // what somebody outside may write to, is read anew each time
+    w.stamp().show();
+    // SAFETY: nobody else has this memory.
+    unsafe { w.slice_mut::<f32>() }.unwrap()[0] = 9.0;
+    assert_eq!(values(&cpu.linear(&spec, &x, &w, None).unwrap()), [11.0]);
+}
+
+#[test]
+fn matmul() {
+    for isa in Isa::available() {
+        for (batch, m, k, n) in
+            [(1, 7, 5, 3), (3, 33, 17, 65), (20, 64, 40, 70), (2, 1, 3, 4), (0, 2, 3, 4), (2, 3, 0, 4)]
+        {
+            for (transpose_a, transpose_b) in [(false, false), (true, false), (false, true), (true, true)] {
+                let a_shape = if transpose_a { [batch, k, m] } else { [batch, m, k] };
+                let b_shape = if transpose_b { [batch, n, k] } else { [batch, k, n] };
+                let spec = MatmulSpec::new(DType::F32, &a_shape, &b_shape, transpose_a, transpose_b).unwrap();
+                assert_eq!(spec.c(&a_shape).0, [batch, m, n]);
+                let (a, b) = (numbers(batch * m * k, 1), numbers(batch * k * n, 2));
+                let mut right = vec![0f32; batch * m * n];
+                for i in 0..batch {
+                    let (a, b) = (&a[i * m * k..][..m * k], &b[i * k * n..][..k * n]);
+                    reference::matmul(&spec, 0..m, a, b, &mut right[i * m * n..][..m * n]);
+                }
+                let cpu = Cpu::quiet().with_isa(isa).with_threads(3);
+                let c = cpu.matmul(&spec, &buffer(&a), &buffer(&b)).unwrap();
+                same(isa, &values(&c), &right, "c");
+                let spec = MatmulSpec { dtype: DType::F64, ..spec };
+                let c = cpu.matmul(&spec, &buffer(&wide(&a)), &buffer(&wide(&b))).unwrap();
+                for (c, &r) in c.slice::<f64>().unwrap().iter().zip(&right) {
+                    assert!((c - r.f64()).abs() < 1e-5);
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn wrong_sizes_are_named() {
+    let e = LinearSpec::new("linear", DType::F32, &[4, 3], &[5, 2], None).unwrap_err().to_string();
+    assert!(e.starts_with("linear: x: expected (..., 2), got (4, 3)"), "{e}");
+    let e = LinearSpec::new("linear", DType::F32, &[4, 2], &[5, 2], Some(&[2])).unwrap_err().to_string();
+    assert_eq!(e, "linear: bias: expected (5,), got (2,)");
+    assert!(LinearSpec::new("linear", DType::F32, &[], &[5, 2], None).is_err());
+    assert!(LinearSpec::new("linear", DType::F32, &[1 << 40, 0], &[1 << 40, 0], None).is_err());
+    let e = MatmulSpec::new(DType::F32, &[2, 4, 3], &[2, 4, 5], false, false).unwrap_err().to_string();
+    assert!(e.starts_with("matmul: b: expected (2, 3, 5)") && e.ends_with("got (2, 4, 5)"), "{e}");
+    assert!(MatmulSpec::new(DType::F32, &[3], &[3, 5], false, false).is_err());
+    assert!(MatmulSpec::new(DType::F32, &[2, 3, 4], &[3, 4, 5], false, false).is_err());
+    // S-138: a 1-D input gives a 1-D output
+    let spec = LinearSpec::new("linear", DType::F32, &[2], &[5, 2], None).unwrap();
+    assert_eq!((spec.rows, spec.y(&[2]).0), (1, vec![5]));
+}

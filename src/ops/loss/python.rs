@@ -1,0 +1,45 @@
+//! The border of losses.
+
+use super::{CrossEntropySpec, Loss, Reduction};
+use crate::device::Engine;
+use crate::on_device;
+use crate::python::{Array, Call};
+use pyo3::prelude::*;
+
+/// (loss, gradient): the cross-entropy of logits (N, C) against class ids (N,), with loss 0-d or, for reduction
+/// "none", (N,). The gradient (N, C), None unless it is needed, is that of the reduced loss, or of each row's own.
+#[pyfunction]
+fn cross_entropy(
+    logits: &Bound<'_, PyAny>,
+    targets: &Bound<'_, PyAny>,
+    ignore_index: i64,
+    reduction: &str,
+    need_grad: bool,
+) -> PyResult<(Array, Option<Array>)> {
+    let mut call = Call::new(logits.py(), "cross_entropy");
+    let (logits, (targets, targets_shape)) = (call.float("logits", logits)?, call.ids("targets", targets)?);
+    let spec = CrossEntropySpec::new(
+        logits.dtype(),
+        &logits.shape,
+        (targets.slice()?, &targets_shape),
+        ignore_index,
+        Reduction::parse("cross_entropy", reduction)?,
+        need_grad,
+    )?;
+    let (device, shape) = (call.device(), logits.shape.clone());
+    let logits = call.here(logits)?;
+    // measured: 0.55 ns an element of f32
+    let ns = (logits.len() as u64).saturating_mul(if spec.dtype.size() == 4 { 1 } else { 20 });
+    let (loss, gradient) = call.run(ns, false, |poll| {
+        on_device!(device, poll, |engine| {
+            let made = engine.cross_entropy(&spec, &engine.get(&logits)?)?;
+            Ok((engine.put(made.loss), made.gradient.map(|g| engine.put(g))))
+        })
+    })?;
+    Ok((call.array(loss, spec.loss()), gradient.map(|g| call.array(g, shape))))
+}
+
+/// Adds these functions to the module.
+pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    module.add_function(wrap_pyfunction!(cross_entropy, module)?)
+}

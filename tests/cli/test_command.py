@@ -1,0 +1,97 @@
+"""The command as a whole: help, version, usage, `seqcore info`, and what it costs to start."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+import seqcore
+from command import command, run
+
+
+@pytest.mark.parametrize("below", [[], ["lm"], ["lm", "train"], ["lm", "generate"], ["info"]])
+def test_help_opens_with_an_example_that_the_parser_takes(below):
+    done = run(*below, "--help")
+    lines = done.stdout.splitlines()
+    assert lines[0] == "For example:" and lines[1].startswith("  seqcore ") and done.stderr == ""
+    assert all(len(line) <= 100 for line in lines)
+
+
+def test_version():
+    assert run("--version").stdout == f"seqcore {seqcore.__version__}\n"
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        [],
+        ["lm"],
+        ["nonsense"],
+        ["lm", "train"],
+        ["lm", "train", "x", "--hidden", "0"],
+        ["lm", "train", "x", "--hid", "3"],
+    ],
+)
+def test_wrong_usage_is_one_line_and_status_2(arguments):
+    assert "--help" in run(*arguments, check=2).stderr
+
+
+@pytest.mark.parametrize(
+    ("flag", "wrong"),
+    [
+        ("--hidden", ["0", "-1", "x", "1.5", "99999999999999999999"]),
+        ("--dropout", ["1", "-0.1", "nan", "inf"]),
+        ("--lr", ["0", "-1", "nan", "inf", "x"]),
+        ("--validation", ["1", "-1"]),
+        ("--save-every", ["0", "0s", "x", "5d", "-3"]),
+        ("--device", ["tpu", "gpu:", "gpu:-1", "gpu:x"]),
+        ("--seed", ["-1", "18446744073709551616", "x"]),
+        ("--minutes", ["0", "-1"]),
+    ],
+)
+def test_wrong_values_name_their_flag(flag, wrong):
+    for value in wrong:
+        assert flag in run("lm", "train", "x", f"{flag}={value}", check=2).stderr
+
+
+def test_info():
+    found = json.loads(run("info", "--json").stdout)
+    assert found["version"] == seqcore.__version__ and found["threads"] >= 1
+    assert found["isa"] in ("portable", "avx2", "avx512")
+    assert isinstance(found["gpus"], list) and isinstance(found["cpu_features"], list)
+    done = run("info")
+    assert found["isa"] in done.stdout and f"seqcore {seqcore.__version__}" in done.stdout and done.stderr == ""
+
+
+def test_info_names_the_instruction_set_that_is_forced():
+    import os
+
+    found = json.loads(run("info", "--json", env={**os.environ, "SEQCORE_ISA": "portable"}).stdout)
+    assert found["isa"] == "portable"
+    run("info", check=1, env={**os.environ, "SEQCORE_ISA": "nonsense"})
+
+
+def test_an_adapter_that_is_not_there_is_one_line(tmp_path):
+    text = tmp_path / "text"
+    text.write_text("text " * 100)
+    run("lm", "train", text, "--device", "gpu:999", "--batch", 5, "--out", tmp_path / "m", check=1)
+
+
+def test_help_loads_nothing_that_import_does_not():
+    script = "import sys, seqcore; before = set(sys.modules); from seqcore.cli import main\n"
+    script += "try: main(['lm', 'train', '--help'])\nexcept SystemExit: pass\n"
+    script += "print('\\n' + ' '.join(sorted(set(sys.modules) - before)))"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    loaded = done.stdout.splitlines()[-1].split()
+    ours = {name for name in loaded if name.startswith("seqcore.")}
+    assert ours == {"seqcore.cli", "seqcore.cli.info", "seqcore.cli.lm", "seqcore.cli.parser"}
+    assert not {name.split(".")[0] for name in loaded} & {"rich", "torch", "asyncio", "unittest", "multiprocessing"}
+
+
+def test_the_module_and_the_function_are_the_same_command(capsys):
+    from seqcore.cli import main
+
+    assert main(["info", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["version"] == seqcore.__version__
+    assert main(["nonsense"]) == 2
+    assert subprocess.run(command("--version"), capture_output=True).returncode == 0

@@ -1,0 +1,414 @@
+"""`seqcore lm train`: runs that are killed, interrupted, resumed, refused, and what they say (faults 16, 17, 24, 25)."""
+
+import json
+import math
+import os
+import pathlib
+import random
+import re
+import signal
+import sys
+import sysconfig
+import time
+
+import numpy as np
+import pytest
+import seqcore
+from command import SMALL, lines_in, losses, run, start, until
+from seqcore.data import read_ids
+from seqcore.models import LanguageModel
+
+TEXT = "".join(f"{i} times {i % 7} is {i * (i % 7)};\n" for i in range(400))
+
+
+@pytest.fixture
+def text(tmp_path):
+    path = tmp_path / "text.txt"
+    path.write_text(TEXT)
+    return path
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """A run of two epochs that nothing disturbed: its text, its log and its weights."""
+    folder = tmp_path_factory.mktemp("whole")
+    (folder / "text.txt").write_text(TEXT)
+    run("lm", "train", folder / "text.txt", *SMALL, "--epochs", 2, "--out", folder / "m", "--log", folder / "log")
+    return losses(folder / "log"), LanguageModel.load(folder / "m").state_dict()
+
+
+def agrees(folder, whole):
+    rows, weights = whole
+    assert losses(folder / "log") == rows
+    found = LanguageModel.load(folder / "m").state_dict()
+    assert all(np.array_equal(found[name].numpy(), weights[name].numpy()) for name in weights)
+
+
+def test_it_learns_pythons_own_sources(tmp_path):
+    sources = sorted(pathlib.Path(sysconfig.get_path("stdlib")).glob("t*.py"))
+    ids, vocabulary = read_ids(sources, skipped=lambda _: None)
+    p = np.bincount(ids) / len(ids)
+    entropy = -(p[p > 0] * np.log(p[p > 0])).sum()
+    sizes = ["--hidden", 64, "--embedding", 16, "--layers", 1, "--batch", 20, "--bptt", 32, "--lr", "0.01"]
+    done = run("lm", "train", *sources, *sizes, "--steps", 250, "--out", tmp_path / "m", "--json", "--device", "cpu")
+    found = json.loads(done.stdout)
+    assert found["steps"] == 250 and found["loss"] < 0.8 * entropy and found["validation_loss"] < 0.8 * entropy
+    assert found["characters_per_second"] > 0 and found["out"] == str(tmp_path / "m")
+    done = run("lm", "generate", tmp_path / "m", "--prompt", "def ", "--length", 100, "--seed", 1)
+    assert done.stdout.startswith("def ") and len(done.stdout) == 104
+
+
+def test_the_log_has_one_line_a_step(whole):
+    rows = whole[0]
+    assert [row["step"] for row in rows] == list(range(1, len(rows) + 1))
+    assert {row["epoch"] for row in rows} == {1, 2}
+    assert all(row["bits"] == row["loss"] / math.log(2) for row in rows)
+    assert [row["step"] for row in rows if "validation_loss" in row] == [len(rows) // 2, len(rows)]
+
+
+def test_without_a_terminal_it_says_plain_lines_on_standard_error(tmp_path, text):
+    done = run("lm", "train", text, *SMALL, "--epochs", 1, "--out", tmp_path / "m")
+    assert done.stdout == ""
+    assert "\x1b" not in done.stderr and "\r" not in done.stderr
+    for part in ("device  cpu (as asked)", "epoch 1: loss", "bits a character", "saved", "step 1 ", "char/s"):
+        assert part in done.stderr
+    assert all(len(line) <= 160 for line in done.stderr.splitlines())
+    quiet = run("lm", "train", text, *SMALL, "--epochs", 1, "--out", tmp_path / "q", "--quiet")
+    assert quiet.stdout == quiet.stderr == ""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="pty is POSIX")
+@pytest.mark.parametrize("columns", [60, 80, 120])
+def test_on_a_terminal_there_is_a_bar_that_fits(tmp_path, text, columns):
+    import fcntl
+    import pty
+    import struct
+    import termios
+
+    ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
+    environment = {**os.environ, "TERM": "xterm", "NO_COLOR": "1"}
+    arguments = ["lm", "train", text, *SMALL, "--epochs", 6, "--out", tmp_path / "m"]
+    process = start(*arguments, env=environment)
+    process.communicate()
+    os.unlink(tmp_path / "m")
+    import subprocess
+
+    from command import command
+
+    process = subprocess.Popen(command(*arguments), stdout=subprocess.PIPE, stderr=theirs, env=environment)
+    os.close(theirs)
+    seen = b""
+    try:
+        while part := os.read(ours, 65536):
+            seen += part
+    except OSError:
+        pass
+    os.close(ours)
+    assert process.wait() == 0 and process.stdout.read() == b""
+    process.stdout.close()
+    plain = re.sub(rb"\x1b\[[0-9;?]*[A-Za-z]", b"", seen).decode()
+    bars = [line for line in re.split(r"[\r\n]+", plain) if "char/s" in line and "%" in line]
+    assert bars and all(len(line) <= columns for line in bars)
+    assert all(re.search(r"loss \d", line) for line in bars if "starting" not in line)
+    assert "\x1b[3" not in seen.decode()  # NO_COLOR
+    assert "epoch 6: loss" in plain
+
+
+def test_killed_at_random_moments_it_resumes_bit_for_bit(tmp_path, text, whole):
+    # fault 24
+    generator, out, log = random.Random(3), tmp_path / "m", tmp_path / "log"
+    begin = ["lm", "train", text, "--epochs", 2, "--log", log, "--save-every", 3]
+    resumed = ["--resume", out, "--threads", 1, "--device", "cpu"]
+    for kill in range(8):
+        process = start(*begin, *(resumed if out.exists() else [*SMALL, "--out", out]))
+        had = lines_in(log)
+        until(lambda process=process, had=had: lines_in(log) > had or process.poll() is not None, process)
+        time.sleep(generator.uniform(0, 0.02))
+        process.kill()
+        process.communicate()
+        LanguageModel.load(out)
+    run(*begin, *resumed)
+    agrees(tmp_path, whole)
+    assert not [
+        path for path in tmp_path.iterdir() if path.name not in ("m", "log", "text.txt") and ".tmp" not in path.name
+    ]
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
+def test_interrupted_it_saves_says_how_to_go_on_and_does(tmp_path, text, whole, number, status):
+    # faults 16, 17
+    out, log = tmp_path / "m", tmp_path / "log"
+    process = start("lm", "train", text, *SMALL, "--epochs", 2, "--log", log, "--out", out, text=True)
+    until(lambda: lines_in(log) > 5, process)
+    process.send_signal(number)
+    _, said = process.communicate(timeout=20)
+    assert process.returncode == status and "Traceback" not in said
+    go_on = re.search(r"go on with: seqcore (.*)", said)[1].split()
+    assert f"saved {out} at step" in said and lines_in(log) < len(whole[0])
+    assert int(re.search(r"at step (\d+)", said)[1]) in (lines_in(log), lines_in(log) + 1)
+    run(*go_on, "--epochs", 2, "--log", log, "--threads", 1, "--device", "cpu")
+    agrees(tmp_path, whole)
+
+
+def test_saving_begins_soon_after_ctrl_c_even_in_a_long_step(tmp_path):
+    # fault 16: steps of some hundred milliseconds; the bound of 100 ms is widened for busy machines
+    path = tmp_path / "text.txt"
+    path.write_text(TEXT * 20)
+    sizes = ["--hidden", 512, "--layers", 2, "--batch", 64, "--bptt", 100, "--threads", 1, "--device", "cpu"]
+    log, waited = tmp_path / "log", []
+    for attempt in range(3):
+        process = start("lm", "train", path, *sizes, "--log", log, "--out", tmp_path / "m", "--overwrite", bufsize=0)
+        until(lambda: lines_in(log) > 0, process)
+        time.sleep(0.05 + 0.1 * attempt)
+        began = time.monotonic()
+        process.send_signal(signal.SIGINT)
+        seen = b""
+        while b"interrupted: saving" not in seen:
+            part = process.stderr.read(4096)
+            assert part, seen
+            seen += part
+        waited.append(time.monotonic() - began)
+        process.communicate()
+        assert process.returncode == 130
+        log.unlink()
+    assert min(waited) < 0.1 and max(waited) < 1.0, waited
+
+
+def test_a_second_ctrl_c_does_not_tear_the_save(tmp_path, text):
+    process = start("lm", "train", text, *SMALL, "--epochs", 50, "--log", tmp_path / "log", "--out", tmp_path / "m")
+    until(lambda: lines_in(tmp_path / "log") > 5, process)
+    for _ in range(20):
+        process.send_signal(signal.SIGINT)
+        time.sleep(0.001)
+    process.communicate()
+    assert process.returncode == 130
+    LanguageModel.load(tmp_path / "m")
+
+
+def test_ctrl_c_before_training_is_quiet(tmp_path):
+    process = start("lm", "train", "-", *SMALL, "--out", tmp_path / "m", stdin=-1)
+    time.sleep(0.7)
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate()
+    assert process.returncode in (130, -signal.SIGINT) and b"Traceback" not in said or b"site" in said
+
+
+def test_a_full_disk_leaves_the_old_checkpoint_whole(tmp_path, text):
+    # fault 25, by the limit on a file's size, which needs no privilege
+    import resource
+    import subprocess
+
+    from command import command
+
+    run("lm", "train", text, *SMALL, "--steps", 3, "--out", tmp_path / "m")
+    before, size = (tmp_path / "m").read_bytes(), (tmp_path / "m").stat().st_size
+    done = subprocess.run(
+        command("lm", "train", text, "--resume", tmp_path / "m", "--steps", 9, "--save-every", 2, "--device", "cpu"),
+        capture_output=True,
+        text=True,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (size // 2, size // 2)),
+    )
+    assert done.returncode == 1 and "Traceback" not in done.stderr
+    assert done.stderr.count("warning: the checkpoint could not be written (File too large)") >= 2
+    assert done.stderr.splitlines()[-1] == f"seqcore: {tmp_path / 'm'}: File too large"
+    assert (tmp_path / "m").read_bytes() == before
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["m", "text.txt"]
+
+
+def test_where_nothing_can_be_written_it_says_so_before_training(tmp_path, text):
+    assert "no such folder" in run("lm", "train", text, *SMALL, "--out", tmp_path / "no" / "m", check=1).stderr
+    assert "folder" in run("lm", "train", text, *SMALL, "--out", tmp_path, check=2).stderr
+    if os.geteuid() != 0:
+        (tmp_path / "fixed").mkdir(mode=0o500)
+        said = run("lm", "train", text, *SMALL, "--out", tmp_path / "fixed" / "m", check=1).stderr
+        assert "Permission denied" in said and "step 1 " not in said
+    elif os.path.isdir("/proc/self"):
+        said = run("lm", "train", text, *SMALL, "--out", "/proc/m", check=1).stderr
+        assert "/proc/m: " in said and "step 1 " not in said
+
+
+def test_nothing_is_overwritten_unasked(tmp_path, text):
+    run("lm", "train", text, *SMALL, "--steps", 1, "--out", tmp_path / "m", "--log", tmp_path / "log")
+    before = (tmp_path / "m").read_bytes()
+    said = run("lm", "train", text, *SMALL, "--steps", 2, "--out", tmp_path / "m", check=2).stderr
+    assert "--resume" in said and "--overwrite" in said and (tmp_path / "m").read_bytes() == before
+    said = run("lm", "train", text, *SMALL, "--out", tmp_path / "n", "--log", tmp_path / "log", check=2).stderr
+    assert "--log" in said and "--overwrite" in said
+    run("lm", "train", text, *SMALL, "--steps", 2, "--out", tmp_path / "m", "--log", tmp_path / "log", "--overwrite")
+    assert (tmp_path / "m").read_bytes() != before and lines_in(tmp_path / "log") == 2
+
+
+def test_what_cannot_change_on_resuming_is_refused(tmp_path, text):
+    run("lm", "train", text, *SMALL, "--steps", 2, "--out", tmp_path / "m")
+    resume = ["lm", "train", text, "--resume", tmp_path / "m"]
+    for flag, value in (("--hidden", 13), ("--batch", 6), ("--lr", 0.1), ("--dropout", 0.5), ("--validation", 0.2)):
+        assert flag in run(*resume, flag, value, check=2).stderr
+    for flag in (["--seed", 1], ["--init", tmp_path / "m"]):
+        assert flag[0] in run(*resume, *flag, check=2).stderr
+    run(*resume, *SMALL, "--steps", 3)
+    assert "nothing to do" in run(*resume, "--steps", 3).stderr
+    text.write_text(TEXT + "and more")
+    assert "the run began with" in run(*resume, check=1).stderr
+    text.write_text(TEXT + "\N{SNOWMAN}")
+    assert "other characters" in run(*resume, check=1).stderr
+    run("lm", "train", text, "--resume", tmp_path / "absent", check=1)
+    run("lm", "train", text, "--resume", text, check=1)
+
+
+def test_a_log_that_does_not_reach_as_far_is_told_and_a_torn_one_mended(tmp_path, text, whole):
+    out, log = tmp_path / "m", tmp_path / "log"
+    run("lm", "train", text, *SMALL, "--steps", 10, "--out", out, "--log", log)
+    kept = log.read_bytes()
+    log.write_bytes(kept + kept.splitlines(True)[3].replace(b'"step": 4', b'"step": 11') + b'{"step": 12, "los')
+    resume = ["lm", "train", text, "--resume", out, "--epochs", 2, "--log", log, "--threads", 1, "--device", "cpu"]
+    second = tmp_path / "second"
+    second.mkdir()
+    (second / "m").write_bytes(out.read_bytes())
+    (second / "log").write_bytes(b"".join(kept.splitlines(True)[:6]) + b"nonsense\n")
+    run(*resume)
+    agrees(tmp_path, whole)
+    done = run("lm", "train", text, "--resume", second / "m", "--steps", 12, "--log", second / "log", "--device", "cpu")
+    assert "steps 7 to 10 are missing" in done.stderr
+
+
+def test_the_same_seed_the_same_run_another_seed_another(tmp_path, text):
+    for name, seed in (("a", 1), ("b", 1), ("c", 2)):
+        run(
+            "lm",
+            "train",
+            text,
+            *SMALL,
+            "--steps",
+            3,
+            "--seed",
+            seed,
+            "--out",
+            tmp_path / name,
+            "--log",
+            tmp_path / f"{name}.log",
+        )
+    a, b, c = (losses(tmp_path / f"{name}.log") for name in "abc")
+    assert a == b != c
+
+
+def test_initial_weights_from_pytorch(tmp_path, text):
+    # Show 5 in small: the first twenty losses of the same model within 1e-4
+    torch = pytest.importorskip("torch")
+    torch.set_num_threads(1)
+    ids, vocabulary = read_ids([text])
+    v = len(vocabulary)
+
+    class Model(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.embedding = torch.nn.Embedding(v, 6)
+            self.lstm = torch.nn.LSTM(6, 12, 2)
+            self.linear = torch.nn.Linear(12, v)
+
+    torch.manual_seed(0)
+    model = Model()
+    bare = {name: value.numpy() for name, value in model.state_dict().items()}
+    init = tmp_path / "init.safetensors"
+    write_safetensors(init, bare)
+    log = tmp_path / "log"
+    flags = [*SMALL, "--dropout", 0, "--lr", 0.01, "--init", init, "--steps", 20, "--log", log, "--out", tmp_path / "m"]
+    run("lm", "train", text, *flags)
+
+    length = int(0.9 * len(ids)) // 5
+    rows = torch.tensor(ids[: 5 * length].astype(np.int64)).reshape(5, length)
+    optimizer, state = torch.optim.Adam(model.parameters(), lr=0.01), None
+    for step, row in enumerate(losses(log)):
+        part = rows[:, 16 * step : 16 * step + 17].T
+        y, state = model.lstm(model.embedding(part[:-1]), state)
+        loss = torch.nn.functional.cross_entropy(model.linear(y).flatten(0, 1), part[1:].flatten())
+        optimizer.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        state = tuple(part.detach() for part in state)
+        assert abs(loss.item() - row["loss"]) < 1e-4, step
+    assert row["step"] == 20
+
+    # a model that seqcore saved is as good; another's is refused by name
+    run("lm", "train", text, *SMALL, "--init", tmp_path / "m", "--steps", 1, "--out", tmp_path / "again")
+    said = run("lm", "train", text, *SMALL, "--layers", 1, "--init", init, "--out", tmp_path / "x", check=1).stderr
+    assert "lstm.weight_ih_l1" in said
+    run("lm", "train", text, *SMALL, "--init", text, "--out", tmp_path / "x", check=1)
+    run("lm", "train", text, *SMALL, "--init", tmp_path / "absent", "--out", tmp_path / "x", check=1)
+
+
+def write_safetensors(path, arrays):
+    header, offset = {}, 0
+    for name, value in arrays.items():
+        header[name] = {"dtype": "F32", "shape": list(value.shape), "data_offsets": [offset, offset + value.nbytes]}
+        offset += value.nbytes
+    text = json.dumps(header).encode()
+    path.write_bytes(len(text).to_bytes(8, "little") + text + b"".join(value.tobytes() for value in arrays.values()))
+
+
+def test_a_learning_rate_that_is_far_too_large_ends_in_one_line(tmp_path, text):
+    done = run("lm", "train", text, *SMALL, "--lr", "1e30", "--out", tmp_path / "m", check=1)
+    assert "step 2: the loss is" in done.stderr or "step 3: the loss is" in done.stderr
+    assert "smaller learning rate" in done.stderr
+
+
+ORDINARY = "the cat sat on a mat and the dog ran under it\n" * 20
+
+
+@pytest.mark.parametrize(
+    ("data", "status", "says"),
+    [
+        (b"", 1, "empty"),
+        (b"\xef\xbb\xbf", 1, "empty"),
+        (b"\n" * 1000, 0, None),
+        (b" \t \n" * 50, 0, None),
+        (b"a", 1, "too short"),
+        (b"ab", 1, "too short"),
+        (b"a" * 20000, 0, None),
+        (ORDINARY[:-1].encode(), 0, None),
+        (b"\xef\xbb\xbf" + ORDINARY.encode(), 0, None),
+        (b"\xff\xfe" + ORDINARY.encode("utf-16-le"), 0, None),
+        (ORDINARY.encode("utf-16-le"), 1, "binary"),
+        (b"\xff\xfe\0\0" + ORDINARY.encode("utf-32-le"), 0, None),
+        (ORDINARY.encode() + b"F\xfc\xdfe", 1, f"offset {len(ORDINARY) + 1} "),
+        (bytes(range(256)) * 8, 1, "binary"),
+        (ORDINARY.replace("\n", "\r\n").encode(), 0, None),
+        (ORDINARY.replace("cat", "c\0t").encode(), 1, "NUL"),
+        (" ".join(["word"] * 50000).encode(), 0, None),
+        (("\u0627\u0644 e\u0301 \u65e5\u672c \U0001f468\u200d\U0001f469 \ufeff\u2028\x85\n" * 30).encode(), 0, None),
+    ],
+)
+def test_hostile_texts(tmp_path, data, status, says):
+    # fault 32
+    path = tmp_path / "text"
+    path.write_bytes(data)
+    done = run("lm", "train", path, *SMALL, "--steps", 3, "--out", tmp_path / "m", "--json", check=status)
+    if status:
+        assert says in done.stderr and str(path) in done.stderr
+        assert not (tmp_path / "m").exists()
+    else:
+        loss = json.loads(done.stdout)["loss"]
+        assert math.isfinite(loss) and (loss > 0 or set(data) in ({97}, {10}))
+        run("lm", "generate", tmp_path / "m", "--length", 10)
+
+
+def test_other_inputs(tmp_path, text):
+    flags = [*SMALL, "--steps", 1, "--out", tmp_path / "m"]
+    assert "No such file" in run("lm", "train", tmp_path / "absent", *flags, check=1).stderr
+    assert "folder" in run("lm", "train", tmp_path, *flags, check=1).stderr
+    os.mkfifo(tmp_path / "pipe")
+    assert "regular file" in run("lm", "train", tmp_path / "pipe", *flags, check=1).stderr
+    (tmp_path / "empty").touch()
+    assert "empty; skipped" in run("lm", "train", text, tmp_path / "empty", *flags).stderr
+    path = tmp_path / "cp1252"
+    path.write_bytes((ORDINARY + "wait \u2026 what\n").encode("cp1252"))
+    assert "0x85" in run("lm", "train", path, *flags, "--overwrite", check=1).stderr
+    run("lm", "train", path, *flags, "--overwrite", "--encoding", "cp1252")
+    assert "\u2026" in LanguageModel.load(tmp_path / "m").vocabulary
+    for encoding in ("nonsense", "hex"):
+        assert "encoding" in run("lm", "train", path, *flags, "--overwrite", "--encoding", encoding, check=2).stderr
+    run("lm", "train", "-", *flags, "--overwrite", input=ORDINARY)
+    assert "standard input" in run("lm", "train", "-", *flags, "--overwrite", input="", check=1).stderr
+    assert "once" in run("lm", "train", "-", "-", *flags, "--overwrite", input="", check=2).stderr
+    assert seqcore.load_file(tmp_path / "m").config["model"] == "LanguageModel"

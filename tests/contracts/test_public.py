@@ -1,0 +1,52 @@
+"""The public names: `__all__` is what the documentation shows and what can be imported, each with a docstring."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import inspect
+import re
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+PACKAGE = ROOT / "python" / "seqcore"
+
+
+def declared(path: Path) -> list[str] | None:
+    """`__all__` of the file, if it has one."""
+    for node in ast.parse(path.read_text(encoding="utf-8")).body:
+        if isinstance(node, ast.Assign) and any(isinstance(t, ast.Name) and t.id == "__all__" for t in node.targets):
+            return list(ast.literal_eval(node.value))
+    return None
+
+
+def public_modules() -> dict[str, list[str]]:
+    """Modules with `__all__`, none of whose names begins with an underscore."""
+    found = {}
+    for path in sorted(PACKAGE.rglob("*.py")):
+        names = list(path.relative_to(PACKAGE.parent).with_suffix("").parts)
+        names = names[:-1] if names[-1] == "__init__" else names
+        listed = declared(path)
+        if listed is not None and not any(name.startswith("_") for name in names):
+            found[".".join(names)] = listed
+    return found
+
+
+def test_all_can_be_imported_and_is_documented() -> None:
+    for name, listed in public_modules().items():
+        module = importlib.import_module(name)
+        assert len(listed) == len(set(listed)), name
+        for one in listed:
+            value = getattr(module, one)
+            if inspect.isclass(value) or inspect.isfunction(value):
+                assert (value.__doc__ or "").strip(), f"{name}.{one} has no docstring"
+
+
+def test_reference_shows_every_public_module() -> None:
+    """mkdocstrings shows what `__all__` of a module names, so the pages need to name the modules only."""
+    pages = "\n".join(page.read_text(encoding="utf-8") for page in (ROOT / "docs").rglob("*.md"))
+    shown = set(re.findall(r"^::: ([\w.]+)$", pages, re.M))
+    missing = public_modules().keys() - shown
+    assert not missing, f"add lines `::: NAME` to docs/reference.md for {sorted(missing)}"
+    for name in shown:
+        importlib.import_module(name)

@@ -1,0 +1,368 @@
+"""Training: against PyTorch, bit for bit across resumption (S-71), interrupted at any moment (fault 16)."""
+
+import itertools
+import json
+import math
+import signal
+import threading
+import time
+
+import numpy as np
+import pytest
+import seqcore
+from seqcore.checkpoint import load_file
+from seqcore.data import TextError
+from seqcore.models import LanguageModel
+from seqcore.train import Interrupted, Interrupts, Trainer, Watcher
+
+TEXT = "".join(f"{i} times {i % 7} is {i * (i % 7)};\n" for i in range(300))
+SIZES = {"embedding": 6, "hidden": 10, "layers": 2}
+OPTIONS = {"batch": 5, "bptt": 12, "lr": 5e-3}
+
+
+class Losses(Watcher):
+    def __init__(self):
+        self.found = []
+
+    def records(self, records):
+        self.found += [(r.step, r.epoch, r.loss, r.gradient_norm, r.validation_loss) for r in records]
+
+
+def fresh(dropout=0.2, text=TEXT, device="cpu", **options):
+    seqcore.manual_seed(11)
+    model = LanguageModel(text, dropout=dropout, **SIZES).to(device)
+    return Trainer(model, model.vocabulary.encode(text), **{**OPTIONS, **options})
+
+
+def resumed(path, text=TEXT):
+    checkpoint = load_file(path)
+    model = LanguageModel.from_checkpoint(checkpoint, path)
+    return Trainer.resume(model, model.vocabulary.encode(text), checkpoint, path)
+
+
+def weights(trainer):
+    return {name: value.numpy() for name, value in trainer.model.state_dict().items()}
+
+
+def same(a, b):
+    return a.keys() == b.keys() and all(np.array_equal(a[name], b[name]) for name in a)
+
+
+def twin(trainer, steps):
+    """The losses of the same model in PyTorch, from the same weights, over the same windows."""
+    torch = pytest.importorskip("torch")
+    torch.set_num_threads(1)  # on a busy machine its threads wait for each other for minutes
+
+    class Model(torch.nn.Module):
+        def __init__(self, v):
+            super().__init__()
+            self.embedding = torch.nn.Embedding(v, SIZES["embedding"])
+            self.lstm = torch.nn.LSTM(SIZES["embedding"], SIZES["hidden"], SIZES["layers"])
+            self.linear = torch.nn.Linear(SIZES["hidden"], v)
+
+    model = Model(len(trainer.model.vocabulary))
+    model.load_state_dict({name: torch.tensor(value) for name, value in weights(trainer).items()})
+    optimizer = torch.optim.Adam(model.parameters(), lr=OPTIONS["lr"])
+    losses, state = [], None
+    for step in range(steps):
+        window = step % len(trainer.streams)
+        state = None if window == 0 else tuple(part.detach() for part in state)
+        ids, following = (torch.tensor(part) for part in trainer.streams[window])
+        y, state = model.lstm(model.embedding(ids), state)
+        loss = torch.nn.functional.cross_entropy(model.linear(y).flatten(0, 1), following.flatten())
+        optimizer.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        losses.append(loss.item())
+    return losses
+
+
+def test_twenty_losses_are_those_of_pytorch():
+    # S-165: the same weights, batches, reduction and clipping; across the end of an epoch
+    trainer, told = fresh(dropout=0.0, bptt=80), Losses()
+    assert len(trainer.streams) < 20
+    expected = twin(trainer, 20)
+    trainer.run(steps=20, watcher=told)
+    assert np.allclose([row[2] for row in told.found], expected, rtol=0, atol=1e-4)
+
+
+def test_it_learns_what_can_be_learnt():
+    trainer = fresh(dropout=0.0, lr=1e-2)
+    counts = np.bincount(trainer.model.vocabulary.encode(TEXT)) / len(TEXT)
+    unigram = -(counts * np.log(counts)).sum()
+    trainer.run(epochs=12)
+    assert trainer.validation_loss < 0.6 * unigram
+
+
+@pytest.fixture(scope="module")
+def uninterrupted():
+    trainer, told = fresh(), Losses()
+    trainer.run(epochs=2, watcher=told)
+    return told.found, weights(trainer), trainer
+
+
+def test_records_are_each_step_once(uninterrupted):
+    found, _, trainer = uninterrupted
+    per_epoch = len(trainer.streams)
+    assert [row[:2] for row in found] == [(i + 1, i // per_epoch + 1) for i in range(2 * per_epoch)]
+    assert [row[0] for row in found if row[4] is not None] == [per_epoch, 2 * per_epoch]
+    assert trainer.validation_loss == found[-1][4] == trainer.validate()
+    assert trainer.epoch == 2 and trainer.finished(epochs=2) and trainer.finished(steps=per_epoch)
+    assert trainer.mean_loss() == pytest.approx(np.mean([row[2] for row in found[per_epoch:]]), rel=0.05)
+
+
+@pytest.mark.parametrize("cuts", [[1], [7, 8, 30], [-1], [0, 50]])
+def test_resumed_training_is_uninterrupted_training_bit_for_bit(uninterrupted, tmp_path, cuts):
+    # fault 24: weights, Adam's means, dropout's counter, the place in the text, the carried state (S-71)
+    found, final, whole = uninterrupted
+    path, told, trainer = tmp_path / "run.safetensors", Losses(), fresh()
+    for cut in cuts:
+        trainer.run(steps=len(whole.streams) if cut == -1 else cut, path=path, watcher=told)
+        seqcore.manual_seed(99)
+        trainer = resumed(path)
+    trainer.run(epochs=2, path=path, watcher=told)
+    assert told.found == found
+    assert same(weights(trainer), final)
+
+
+class Moment(Exception):
+    pass
+
+
+def test_an_epoch_that_ends_unvalidated_is_validated_after_resuming(uninterrupted, tmp_path, monkeypatch):
+    found, final, whole = uninterrupted
+    path, told, trainer = tmp_path / "run.safetensors", Losses(), fresh()
+
+    def interrupt():
+        signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr(trainer, "validate", interrupt)
+    with pytest.raises(Interrupted):
+        trainer.run(epochs=2, path=path, watcher=told)
+    assert len(told.found) == len(whole.streams) - 1 and trainer.steps == len(whole.streams)
+    again = resumed(path)
+    assert again.reported == again.steps - 1
+    again.run(epochs=2, watcher=told)
+    assert told.found == found and same(weights(again), final)
+
+
+def test_signals_at_any_moment_lose_nothing(uninterrupted, tmp_path):
+    # fault 16: SIGINT at random moments, then from the checkpoint on
+    found, final, _ = uninterrupted
+    path, told, trainer = tmp_path / "run.safetensors", Losses(), fresh()
+    random = np.random.default_rng(5)
+    interruptions = 0
+    for _ in range(12):
+        timer = threading.Timer(random.uniform(0, 0.03), signal.raise_signal, [signal.SIGINT])
+        # raise_signal in another thread would interrupt that one; the process's main thread runs the handler
+        main = threading.main_thread().ident
+        timer.function, timer.args = signal.pthread_kill, [main, signal.SIGINT]
+        before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+        signal.signal(signal.SIGINT, lambda *_: None)
+        timer.start()
+        try:
+            trainer.run(epochs=2, path=path, watcher=told)
+        except Interrupted as interrupted:
+            interruptions += 1
+            assert interrupted.signum == signal.SIGINT
+        timer.join()
+        signal.signal(signal.SIGINT, before)
+        trainer = resumed(path)
+    trainer.run(epochs=2, watcher=told)
+    assert interruptions and told.found == found and same(weights(trainer), final)
+
+
+def test_a_step_that_fails_has_not_happened(uninterrupted, monkeypatch):
+    found, final, _ = uninterrupted
+    trainer, told = fresh(), Losses()
+    loss, calls = trainer.model.loss, itertools.count()
+
+    def failing(*arguments):
+        if next(calls) % 3 == 1:
+            raise Moment
+        return loss(*arguments)
+
+    monkeypatch.setattr(trainer.model, "loss", failing)
+    while not trainer.finished(epochs=2):
+        try:
+            trainer.run(epochs=2, watcher=told)
+        except Moment:
+            pass
+        if trainer.finished(epochs=1):
+            monkeypatch.setattr(trainer.model, "loss", loss)
+    assert told.found == found and same(weights(trainer), final)
+
+
+def test_interrupts_wait_for_what_is_held_and_count_once():
+    interrupts, reached = Interrupts(), []
+    with pytest.raises(Interrupted) as caught, interrupts:
+        with interrupts.held():
+            signal.raise_signal(signal.SIGTERM)
+            with interrupts.held():
+                signal.raise_signal(signal.SIGINT)
+            reached.append("the end of the block")
+        reached.append("never")
+    assert reached == ["the end of the block"] and caught.value.signum == signal.SIGTERM
+    with interrupts:
+        try:
+            signal.raise_signal(signal.SIGINT)
+        except Interrupted:
+            signal.raise_signal(signal.SIGINT)
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_signals_that_are_ignored_stay_ignored():
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with Interrupts():
+            signal.raise_signal(signal.SIGHUP)
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+def test_outside_the_main_thread_it_trains_without_signals(uninterrupted):
+    trainer, told = fresh(), Losses()
+    thread = threading.Thread(target=trainer.run, kwargs={"steps": 3, "watcher": told})
+    thread.start()
+    thread.join()
+    assert told.found == uninterrupted[0][:3]
+
+
+def test_time_is_a_limit():
+    trainer = fresh()
+    began = time.monotonic()
+    trainer.run(seconds=0.2)
+    assert 0 < trainer.steps and time.monotonic() - began < 5
+
+
+def test_checkpoints_by_steps_and_by_time(tmp_path):
+    class Saves(Watcher):
+        def __init__(self):
+            self.steps = []
+
+        def saved(self, steps):
+            self.steps.append(steps)
+
+    for options in ({"save_steps": 4, "save_seconds": None}, {"save_seconds": 1e-9}):
+        saves = Saves()
+        fresh().run(steps=10, path=tmp_path / "run.safetensors", watcher=saves, **options)
+        assert saves.steps == ([4, 8, 10] if "save_steps" in options else [*range(1, 10), 10])
+
+
+def test_a_checkpoint_that_cannot_be_written_does_not_end_the_run(tmp_path):
+    class Tolerant(Watcher):
+        def __init__(self):
+            self.errors = []
+
+        def not_saved(self, error):
+            self.errors.append(error)
+
+    told, path = Tolerant(), tmp_path / "run.safetensors"
+    trainer = fresh()
+    trainer.save(path)
+    whole, trainer.save = path.read_bytes(), lambda path: (_ for _ in ()).throw(OSError(28, "No space left"))
+    with pytest.raises(OSError, match="No space"):
+        trainer.run(steps=5, path=path, save_steps=2, watcher=told)
+    assert len(told.errors) == 2 and trainer.steps == 5 and path.read_bytes() == whole
+    with pytest.raises(OSError, match="No space"):
+        trainer.run(steps=8, path=path, save_steps=1)
+    assert trainer.steps == 6
+
+
+def test_a_loss_that_is_not_finite_ends_the_run_and_spares_the_checkpoint(tmp_path):
+    path = tmp_path / "run.safetensors"
+    trainer = fresh()
+    trainer.run(steps=2, path=path)
+    whole = path.read_bytes()
+    spoilt = {name: value.numpy(copy=True) for name, value in trainer.model.state_dict().items()}
+    spoilt["linear.bias"][0] = np.nan
+    trainer.model.load_state_dict(spoilt)
+    with pytest.raises(FloatingPointError, match="step 3: the loss is nan"):
+        trainer.run(steps=9, path=path, save_steps=1)
+    assert path.read_bytes() == whole
+
+
+def test_clipping_can_be_left_out():
+    for clip in (0.0, 1e-3, 1.0):
+        trainer, told = fresh(clip=clip), Losses()
+        trainer.run(steps=1, watcher=told)
+        assert math.isfinite(told.found[0][3]) and told.found[0][3] > 1e-2
+
+
+def test_the_text_must_be_the_same(tmp_path):
+    path = tmp_path / "run.safetensors"
+    fresh().run(steps=2, path=path)
+    with pytest.raises(seqcore.CheckpointError, match="text: expected the one that the run began with"):
+        resumed(path, TEXT[:-1])
+    with pytest.raises(seqcore.CheckpointError, match="text"):
+        resumed(path, TEXT[:100] + TEXT[101:200] + TEXT[100] + TEXT[200:])
+
+
+def test_a_model_without_training_cannot_go_on(tmp_path):
+    path = tmp_path / "model.safetensors"
+    fresh().model.save(path)
+    with pytest.raises(seqcore.CheckpointError, match="no training to go on with"):
+        resumed(path)
+
+
+@pytest.mark.parametrize(
+    ("part", "name", "value"),
+    [
+        ("options", "batch", -1),
+        ("options", "batch", 6),
+        ("options", "batch", "5"),
+        ("options", "lr", float("nan")),
+        ("options", "clip", None),
+        ("position", "window", 10**6),
+        ("position", "window", -1),
+        ("position", "window", 0),
+        ("position", "steps", 1.5),
+        ("text", "sha256", 3),
+        (None, "epoch_sums", [1]),
+        (None, "epoch_sums", None),
+        (None, "validation_loss", "x"),
+        (None, "awaiting_validation", {"step": 1}),
+        (None, "options", {"batch": 5, "nonsense": 1}),
+        (None, "position", None),
+    ],
+)
+def test_a_state_of_training_that_contradicts_itself(tmp_path, part, name, value):
+    path = tmp_path / "run.safetensors"
+    fresh().run(steps=2, path=path)
+    checkpoint = load_file(path)
+    config = checkpoint.config
+    (config["training"][part] if part else config["training"])[name] = value
+    checkpoint.metadata["config"] = json.dumps(config)
+    model = LanguageModel.from_checkpoint(checkpoint, path)
+    with pytest.raises((seqcore.CheckpointError, ValueError)):
+        Trainer.resume(model, model.vocabulary.encode(TEXT), checkpoint, path)
+
+
+def test_texts_at_the_edge_of_too_short():
+    assert fresh(text="ab" * 6, batch=5, bptt=64).held_out is not None
+    with pytest.raises(TextError, match="too short"):
+        fresh(text="ab", batch=1)
+    trainer = fresh(text="abc", batch=1)
+    trainer.run(epochs=3)
+    assert trainer.held_out is None and trainer.validation_loss is None and trainer.steps == 3
+
+
+@pytest.mark.gpu
+def test_losses_on_the_gpu_are_those_of_the_cpu():
+    told = {}
+    for device in ("cpu", "gpu"):
+        told[device] = Losses()
+        fresh(device=device).run(steps=20, watcher=told[device])
+    losses = {device: [row[2] for row in losses.found] for device, losses in told.items()}
+    assert np.allclose(losses["cpu"], losses["gpu"], rtol=0, atol=1e-4)
+
+
+@pytest.mark.gpu
+def test_only_losses_are_read_back_from_a_gpu():
+    trainer = fresh(device="gpu", validation=0)
+    trainer.run(steps=20)
+    seqcore.debug.gpu_counters()
+    trainer.run(steps=40)
+    # two numbers of four bytes a step, read together; 64 leaves room for padding
+    assert seqcore.debug.gpu_counters()["bytes_back"] <= 20 * 8 + 64
