@@ -53,8 +53,11 @@ pub struct Stamp {
     version: AtomicU64,
     shown: AtomicBool,
     saved: AtomicUsize,
-    packed: Mutex<Vec<(u32, u64, Arc<dyn Any + Send + Sync>)>>,
+    packed: Mutex<Vec<Image>>,
 }
+
+/// (kind, version, image)
+type Image = (u32, u64, Arc<dyn Any + Send + Sync>);
 
 impl Default for Stamp {
     fn default() -> Stamp {

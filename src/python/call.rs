@@ -232,9 +232,10 @@ impl<'py> Call<'py> {
     ) -> PyResult<R> {
         let py = self.py;
         if ns < RELEASE_ABOVE_NS
-            && let Some(_pass) = pass_now(mutates)? {
-                return Ok(caught(|| work(&|| Ok(())))?);
-            }
+            && let Some(_pass) = pass_now(mutates)?
+        {
+            return Ok(caught(|| work(&|| Ok(())))?);
+        }
         let nested = INSIDE.get();
         if nested && mutates {
             pass_now(true)?;

@@ -34,9 +34,10 @@ pub fn float(op: &str, name: &str, value: &Bound<'_, PyAny>) -> PyResult<(Storag
     }
     if let Ok(array) = value.cast_exact::<PyUntypedArray>()
         && let Some((storage, shape)) = borrow(array)?
-            && storage.dtype() != DType::I64 {
-                return Ok((storage, shape, false));
-            }
+        && storage.dtype() != DType::I64
+    {
+        return Ok((storage, shape, false));
+    }
     let (array, is_list) = plain(op, name, value)?;
     let kind = array.dtype().kind();
     let size = array.dtype().itemsize();

@@ -4,6 +4,8 @@
 //! tanh' = 1-y², relu' = 1 where y > 0, else 0 (0 at the kink, S-116). relu(NaN) is NaN, relu(-0.0) is -0.0 (S-117).
 
 mod cpu;
+#[cfg(feature = "gpu")]
+mod gpu;
 #[cfg(feature = "python")]
 pub mod python;
 pub mod reference;
@@ -64,5 +66,7 @@ pub trait Activation: Backend {
     fn activation_backward(&self, spec: &ActivationSpec, y: &Self::Buffer, dy: &Self::Buffer) -> Result<Self::Buffer>;
 }
 
+#[cfg(all(test, feature = "gpu"))]
+mod gpu_tests;
 #[cfg(test)]
 mod tests;

@@ -9,6 +9,8 @@
 //!   that every element is one chain of sums in a fixed order
 
 mod cpu;
+#[cfg(feature = "gpu")]
+mod gpu;
 #[cfg(feature = "python")]
 pub mod python;
 pub mod reference;
@@ -159,5 +161,7 @@ pub trait Move: Backend {
     fn put_add(&self, spec: &IdsSpec, values: &Self::Buffer) -> Result<Self::Buffer>;
 }
 
+#[cfg(all(test, feature = "gpu"))]
+mod gpu_tests;
 #[cfg(test)]
 mod tests;
