@@ -8,8 +8,9 @@ one of size 1 (S-161), and a reference of zeros is a mistake of the test.
 import itertools
 
 import numpy as np
-import seqcore
 import torch
+
+import seqcore
 
 # small tensors: threads would only wait for each other
 torch.set_num_threads(1)

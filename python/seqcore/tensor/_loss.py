@@ -1,6 +1,9 @@
 """Losses."""
 
+from __future__ import annotations
+
 import math
+from typing import Any
 
 import numpy as np
 
@@ -13,7 +16,7 @@ from ._tensor import Tensor, as_tensor, record, wrap
 __all__ = ["cross_entropy"]
 
 
-def cross_entropy(input, target, ignore_index=-100, reduction="mean"):
+def cross_entropy(input: Any, target: Any, ignore_index: int = -100, reduction: str = "mean") -> Tensor:
     """-log softmax(input)[target], averaged over the targets that are kept, summed, or one by one (S-122).
 
     Args:
@@ -54,7 +57,7 @@ def cross_entropy(input, target, ignore_index=-100, reduction="mean"):
     if need:
         each = reduction == "none"
 
-        def run(dy):
+        def run(dy: Any) -> Any:
             return (_core.binary("mul", grad, dy.reshape([grad.shape[0], 1]) if each else dy),)
 
         y = record("cross_entropy", loss, (x,), run)
