@@ -51,7 +51,7 @@ fn backward(
         switch p.function {
             case 0u: { dx[i] = d * (v * (1.0 - v)); }
             case 1u: { dx[i] = d * (1.0 - v * v); }
-            default: { dx[i] = select(0.0, d, v > 0.0 && !is_nan(v)); }
+            default: { dx[i] = select(0.0, d, v > 0.0 || is_nan(v)); }
         }
     }
 }
