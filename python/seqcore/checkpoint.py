@@ -17,7 +17,6 @@ from typing import Any
 import numpy as np
 
 from . import _safetensors, runtime
-from ._core import __version__
 from .errors import CheckpointError, message
 from .tensor import Tensor
 
@@ -106,7 +105,7 @@ def save(path: Any, module: Any, optimizer: Any = None, config: Any = None, *, s
         >>> loaded.config
         {'sizes': [2, 1]}
     """
-    metadata = {"format": "seqcore", "format_version": str(FORMAT_VERSION), "seqcore_version": __version__}
+    metadata = {"format": "seqcore", "format_version": str(FORMAT_VERSION), "seqcore_version": runtime.VERSION}
     try:
         metadata["config"] = json.dumps(config)
     except (TypeError, ValueError) as error:

@@ -13,6 +13,7 @@ from . import _core
 from .errors import DeviceError, DTypeError, message
 
 __all__ = [
+    "VERSION",
     "devices",
     "draw",
     "dtype_name",
@@ -23,6 +24,8 @@ __all__ = [
     "set_num_threads",
     "set_random_state",
 ]
+
+VERSION = _core.__version__
 
 # PyTorch's own default: a program that never calls manual_seed still runs the same way twice
 _DEFAULT_SEED = 67280421310721

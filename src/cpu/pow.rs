@@ -180,8 +180,7 @@ impl Kernel for All<'_> {
 #[inline(always)]
 fn is_plain(x: f32, y: f32) -> bool {
     let small = y.abs() <= 64.0 && (y as i32) as f32 == y;
-    x >= f32::MIN_POSITIVE
-        && x <= f32::MAX
+    (f32::MIN_POSITIVE..=f32::MAX).contains(&x)
         && x != 1.0
         && y.abs() <= f32::MAX
         && !small

@@ -150,7 +150,7 @@ impl Context {
         &self.info
     }
 
-    /// The adapter's place in the list of adapters.
+    /// Its place in the list of adapters.
     pub fn index(&self) -> usize {
         self.index
     }

@@ -106,7 +106,11 @@ fn last<T: Element>(sequence: &[T], initial: &[T]) -> Result<Fresh<T>> {
 
 /// The image of `weights`; memory that others may write to is packed at every call.
 fn image(weights: &CpuBuffer, kind: u32, pack: impl FnOnce() -> Result<Panels>) -> Result<Arc<Panels>> {
-    if weights.is_borrowed() { pack().map(Arc::new) } else { weights.stamp().packed(kind, pack) }
+    if weights.is_borrowed() || weights.stamp().is_shown() {
+        pack().map(Arc::new)
+    } else {
+        weights.stamp().packed(kind, pack)
+    }
 }
 
 /// W_ih or W_hh for forward: panels of N units of all gates.

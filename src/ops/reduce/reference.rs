@@ -42,7 +42,8 @@ pub fn tree<R: Real>(from: usize, to: usize, term: &impl Fn(usize) -> R) -> R {
     }
     for half in [8, 4, 2, 1] {
         for l in 0..half {
-            parts[l] += parts[l + half];
+            let upper = parts[l + half];
+            parts[l] += upper;
         }
     }
     parts[0]

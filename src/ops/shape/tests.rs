@@ -181,7 +181,7 @@ fn ids() {
 fn the_first_wrong_id_is_named() {
     let e = IdsSpec::new("take", DType::F32, 4, &[0, 3, 9, -1]).unwrap_err();
     assert_eq!(e.kind, Kind::Index);
-    assert_eq!(e.to_string(), "take: flat_ids: expected ids from 0 to 3, got 9 at position 2");
+    assert_eq!(e.to_string(), "take: flat_ids: expected 0 <= id < 4, got 9 at position 2");
     // negative ids never wrap (S-15)
     assert!(IdsSpec::new("take", DType::F32, 4, &[-1]).is_err());
     assert!(IdsSpec::new("take", DType::F32, 0, &[0]).is_err());
