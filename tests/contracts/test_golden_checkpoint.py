@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 import seqcore
 
 GOLDEN = Path(__file__).resolve().parents[1] / "golden"
