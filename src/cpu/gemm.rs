@@ -25,6 +25,9 @@ const ROWS_AT_ONCE: usize = 240;
 /// Below so many multiplications a team does not pay (some 20 µs of one core).
 pub(super) const WORTH_A_TEAM: usize = 1 << 20;
 
+/// No unit has many more multiplications than this (some 10 ms of one core), so that a long product can be stopped.
+pub(super) const UNIT: usize = 1 << 28;
+
 /// What the chains of a product start from.
 #[derive(Clone, Copy, Debug)]
 pub enum Start<'a> {
@@ -88,9 +91,11 @@ fn run_product(
     };
     // pieces of rows, and of panels where rows are few
     let threads = cpu.threads();
-    let worth = m.saturating_mul(n).saturating_mul(k) > WORTH_A_TEAM && threads > 1;
-    let row_units = if worth { m.div_ceil(48).min(4 * threads).max(1) } else { 1 };
-    let column_units = if worth { (4 * threads).div_ceil(row_units).min(b.count()).max(1) } else { 1 };
+    let work = m.saturating_mul(n).saturating_mul(k);
+    let worth = work > WORTH_A_TEAM && threads > 1;
+    let pieces = work.div_ceil(UNIT).max(if worth { 4 * threads } else { 1 });
+    let row_units = pieces.min(m.div_ceil(if worth { 48 } else { ROWS_AT_ONCE })).max(1);
+    let column_units = pieces.div_ceil(row_units).min(b.count()).max(1);
     // SAFETY: units write disjoint blocks of `out`.
     let kernel = unsafe { Shared::new(kernel) };
     cpu.run(row_units * column_units, |unit| {

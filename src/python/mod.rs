@@ -7,6 +7,7 @@
 mod array;
 mod call;
 mod errors;
+mod gate;
 pub mod normalize;
 mod runtime;
 
