@@ -10,6 +10,7 @@ __all__ = [
     "DeviceError",
     "DeviceLostError",
     "InternalError",
+    "LstmLayers",
     "LstmSaved",
     "LstmStep",
     "Saved",
@@ -18,14 +19,17 @@ __all__ = [
     "__version__",
     "activation",
     "activation_backward",
-    "adapters",
-    "array",
+    "adam_step",
     "assign",
     "binary",
     "binary_scalar",
     "cat",
+    "clip_grad_norm",
     "copy_strided",
     "cpu_info",
+    "cross_entropy",
+    "data",
+    "devices",
     "dropout",
     "embedding",
     "embedding_backward",
@@ -42,6 +46,7 @@ __all__ = [
     "put_add",
     "remember_main_thread",
     "set_num_threads",
+    "sgd_step",
     "shaders",
     "sum",
     "take",
@@ -112,6 +117,18 @@ class Array:
         """Writes all of `other` (same shape and dtype, any device) over this memory."""
 
 @final
+class LstmLayers:
+    """The parameters of a stack, checked once: a module that is called for every step keeps one. It is good as long as
+    every tensor still has the memory it had.
+    """
+
+    def __new__(cls, weights: Sequence[tuple[Any, Any, Any | None, Any | None]]) -> Self:
+        """`weights` has per layer weight_ih, weight_hh, bias_ih and bias_hh, as tensors."""
+
+    def is_current(self) -> bool:
+        """Whether every tensor still has the memory it had."""
+
+@final
 class LstmSaved:
     """What `lstm_backward` needs: opaque, usable once."""
 
@@ -150,11 +167,10 @@ def activation(function: str, x: Any) -> Array:
 def activation_backward(function: str, y: Any, dy: Any) -> Array:
     """dx, from y = f(x) and dy, the gradient of y."""
 
-def adapters() -> list[dict[str, Any]]:
-    """The adapters that "gpu:0", "gpu:1", … name, as dicts; empty where there is none. No device is opened."""
-
-def array(value: Any, device: str = "cpu") -> Array:
-    """An `Array` of its own memory from anything that is an array."""
+def adam_step(params: Sequence[Any], grads: Sequence[Any], m: Sequence[Any], v: Sequence[Any], vmax: Sequence[Any] | None, steps: Sequence[int], lr: float, beta1: float, beta2: float, eps: float, weight_decay: float, decoupled: bool, maximize: bool) -> None:
+    """One step of Adam (AdamW with `decoupled`) on all params, in place on them, m, v and, for AMSGrad, vmax; `steps`
+    counts this step.
+    """
 
 def assign(pairs: Sequence[tuple[Array, Array]]) -> None:
     """Writes every second array over its first: all or none, and no other call sees some of them written."""
@@ -168,11 +184,27 @@ def binary_scalar(function: str, a: Any, value: float, reversed: bool = False) -
 def cat(arrays: Sequence[Any], axis: int = 0) -> Array:
     """The arrays one after the other along an axis."""
 
+def clip_grad_norm(grads: Sequence[Any], max_norm: float, error_if_nonfinite: bool) -> Array:
+    """The norm of all grads together before clipping, 0-d; scales them in place so that it is at most max_norm. One that
+    is given twice counts once.
+    """
+
 def copy_strided(a: Any, shape: Sequence[int], strides: Sequence[int], offset: int) -> Array:
     """A new array of what a view of a's memory shows; strides and offset in elements."""
 
 def cpu_info() -> dict[str, Any]:
     """The kernel path in use, all that this CPU has, and the threads."""
+
+def cross_entropy(logits: Any, targets: Any, ignore_index: int, reduction: str, need_grad: bool) -> tuple[Array, Array | None]:
+    """(loss, gradient): the cross-entropy of logits (N, C) against class ids (N,), with loss 0-d or, for reduction
+    "none", (N,). The gradient (N, C), None unless it is needed, is that of the reduced loss, or of each row's own.
+    """
+
+def data(value: Any, device: str = "cpu", op: str = "Tensor", name: str = "data") -> Array:
+    """An `Array` of its own memory from anything that is an array; errors call it `name` of `op`."""
+
+def devices() -> list[dict[str, Any]]:
+    """The devices of this machine, as dicts: the CPU, then the adapters that "gpu:0", "gpu:1", … name. None is opened."""
 
 def dropout(x: Any, p: Any, seed: int, stream: int) -> Array:
     """x with each element dropped with probability p and the others scaled by 1/(1-p); which, is a function of seed,
@@ -202,8 +234,9 @@ def linear(x: Any, weight: Any, bias: Any | None = None) -> Array:
 def linear_backward(x: Any, weight: Any, dy: Any, need_x: bool, need_weight: bool, need_bias: bool) -> tuple[Array | None, Array | None, Array | None]:
     """(dx, dweight, dbias), each None unless it is needed, from dy, the gradient of y = linear(x, weight, bias)."""
 
-def lstm(x: Any, h0: Any | None, c0: Any | None, weights: Sequence[tuple[Any, Any, Any | None, Any | None]], dropout: float, seed: int, stream: int, save: bool, own: bool = False) -> tuple[Array, Array, Array, LstmSaved | None]:
+def lstm(x: Any, h0: Any | None, c0: Any | None, weights: Any, dropout: float, seed: int, stream: int, save: bool, own: bool = False) -> tuple[Array, Array, Array, LstmSaved | None]:
     """y, h_n, c_n and, with `save`, what `lstm_backward` needs, of a stack of layers: x (T, B, I), states (L, B, H).
+    `weights` are `LstmLayers`, or per layer weight_ih, weight_hh, bias_ih and bias_hh.
 
     With `own` the caller may write to every array given and returned: `saved` keeps copies, and parameters are
     called by their names without `_l0`.
@@ -229,10 +262,15 @@ def put_add(values: Any, flat_ids: Any, full_shape: Sequence[int]) -> Array:
     """Zeros of full_shape with the values added at the ids, in their order."""
 
 def remember_main_thread() -> None:
-    """Says that this thread is the main one: at import, and in the child after a fork."""
+    """Notes which thread is the main one: at import, and in the child after a fork, where nobody is inside a call."""
 
 def set_num_threads(n: int) -> None:
     """Says how many threads a call may use, at least 1."""
+
+def sgd_step(params: Sequence[Any], grads: Sequence[Any], buffers: Sequence[Any | None], lr: float, momentum: float, dampening: float, weight_decay: float, nesterov: bool, maximize: bool, first: Sequence[bool]) -> None:
+    """One step of SGD on all params, in place on them and on their momentum buffers; `first` says which buffers have no
+    value yet.
+    """
 
 def shaders() -> dict[str, Any]:
     """The embedded shaders: name to (source, manifest as JSON)."""

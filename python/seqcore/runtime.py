@@ -3,6 +3,7 @@
 import operator
 import os
 import threading
+import warnings
 
 import numpy as np
 
@@ -90,6 +91,15 @@ def dtype_name(dtype, device="cpu", op="Tensor"):
     return name
 
 
+def _look_at_environment():
+    """One warning for an OMP_NUM_THREADS that is none; it is ignored."""
+    text = os.environ.get("OMP_NUM_THREADS", "")
+    first = text.split(",")[0].strip()
+    if text and not (first.isascii() and first.isdigit() and int(first) > 0):
+        what = message("seqcore", "OMP_NUM_THREADS", "a number of threads, at least 1", repr(text), "unset it")
+        warnings.warn(f"{what} It is ignored.", RuntimeWarning, stacklevel=2)
+
+
 def num_threads():
     """How many threads a call may use."""
     return _core.num_threads()
@@ -110,7 +120,7 @@ def set_num_threads(n):
     n = operator.index(n)
     if n < 1:
         raise ValueError(message("set_num_threads", "n", "at least 1", n))
-    _core.set_num_threads(n)
+    _core.set_num_threads(min(n, 1 << 20))
 
 
 def manual_seed(seed):
@@ -171,5 +181,6 @@ def _after_fork():
     _core.remember_main_thread()
 
 
+_look_at_environment()
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_after_fork)

@@ -75,7 +75,8 @@ fn set_num_threads(n: i64) -> PyResult<()> {
 #[pyfunction]
 fn cpu_info(py: Python<'_>) -> PyResult<Bound<'_, PyDict>> {
     let info = PyDict::new(py);
-    info.set_item("isa", cpu::isa()?.name())?;
+    // whoever asks wants to know what is wrong, too
+    info.set_item("isa", cpu::isa().map_or_else(|e| e.to_string(), |isa| isa.name().into()))?;
     info.set_item("features", cpu::Isa::available().into_iter().map(cpu::Isa::name).collect::<Vec<_>>())?;
     info.set_item("threads", cpu::num_threads())?;
     Ok(info)
