@@ -262,7 +262,7 @@ def put_add(values: Any, flat_ids: Any, full_shape: Sequence[int]) -> Array:
     """Zeros of full_shape with the values added at the ids, in their order."""
 
 def remember_main_thread() -> None:
-    """Says that this thread is the main one: at import, and in the child after a fork."""
+    """Notes which thread is the main one: at import, and in the child after a fork, where nobody is inside a call."""
 
 def set_num_threads(n: int) -> None:
     """Says how many threads a call may use, at least 1."""

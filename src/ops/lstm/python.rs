@@ -284,16 +284,20 @@ fn lstm<'py>(
     }
     let between = Between { p: dropout, seed, stream };
     let ns = parameters.iter().map(|p| p.spec.flops()).fold(0u64, u64::saturating_add) / 30;
-    let (y, last, kept) = call.run(ns, false, |poll| {
+    let (y, last, kept, versions) = call.run(ns, false, |poll| {
         let mut given = Inputs { x, initial, parameters };
         if save {
             given = given.owned(poll)?;
         }
         let (y, last, stack) = on_device!(device, poll, |engine| forward(&engine, &given, between, sizes, save, own))?;
-        Ok((y, last, stack.map(|stack| (given, stack))))
+        // as this call has read them: another may change them as soon as it is done
+        let versions: Vec<u64> = given.storages().map(|s| s.stamp().version()).collect();
+        Ok((y, last, stack.map(|stack| (given, stack)), versions))
     })?;
     let saved = kept.map(|(given, stack)| {
-        let mut held: Vec<Saved> = given.storages().map(|s| Saved::hold(s.clone(), Shape::from([s.len()]))).collect();
+        let held = given.storages().zip(versions);
+        let held = held.map(|(s, version)| Saved::hold_at(s.clone(), Shape::from([s.len()]), version));
+        let mut held: Vec<Saved> = held.collect();
         if !own {
             held.push(Saved::hold(y.clone(), sizes.y()));
         }
@@ -415,9 +419,8 @@ fn lstm_backward<'py>(
     ];
     let [dy, dh_n, dc_n] = given.map(|arg| arg.map(|arg| call.here(arg)).transpose());
     let given = [dy?, dh_n?, dc_n?];
-    for held in &this.held {
-        held.check("lstm")?;
-    }
+    let fresh = || this.held.iter().try_for_each(|held| held.check("lstm"));
+    fresh()?;
     let stack = this.stack.lock().unwrap_or_else(PoisonError::into_inner).take().ok_or_else(|| {
         Error::plain(Kind::State, "lstm_backward: saved: expected what a forward call just gave, got one already used")
             .hint("run forward again")
@@ -426,6 +429,8 @@ fn lstm_backward<'py>(
     let ns = this.layers.iter().map(|p| p.spec.flops()).fold(0u64, u64::saturating_add) / 15;
     let (device, between, layers) = (this.device, this.between, &this.layers);
     let (dx, [dh0, dc0], dparameters) = call.run(ns, false, |poll| {
+        // once more, now that no other call can change them
+        fresh()?;
         on_device!(device, poll, |engine| backward(&engine, layers, between, sizes, stack, &given, wants))
     })?;
     let states = |s: Option<Storage>| s.map(|s| Array::new(s, sizes.states()));
