@@ -1,14 +1,24 @@
 """`seqcore lm`: train a character language model on text, and let it write."""
 
 import argparse
+import io
 import json
 import math
 import os
 import shlex
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from .parser import Parser, UsageError, device, number, period, seed, whole
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from ..data import Vocabulary
+    from ..models import LanguageModel
+    from ..train import Trainer
+    from .progress import Display
 
 _EXAMPLE = """\
 seqcore lm train shakespeare.txt --out model.safetensors
@@ -116,7 +126,8 @@ def _generate(options: argparse.Namespace) -> int:
         return 0
     # text is data: the same bytes wherever it goes, and no character that a terminal lacks ends it
     terminal = sys.stdout.isatty()
-    sys.stdout.reconfigure(encoding=None if terminal else "utf-8", errors="backslashreplace", newline="")
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(encoding=None if terminal else "utf-8", errors="backslashreplace", newline="")
     sys.stdout.write(options.prompt)
     sys.stdout.flush()
     last = options.prompt[-1:]
@@ -201,13 +212,13 @@ def _device(asked: str) -> tuple[str, str]:
     from .. import runtime
 
     place = runtime.place(asked)
-    name = next((found.get("name") for found in runtime.devices() if found["device"] == place), None)
     if place != "cpu":
+        name = next((found.get("name") for found in runtime.devices() if found["device"] == place), None)
         return place, f"{name or 'adapter'}, {'the first hardware adapter' if asked == 'auto' else 'as asked'}"
     return place, "no hardware GPU found" if asked == "auto" else "as asked"
 
 
-def _text(options: argparse.Namespace, display):
+def _text(options: argparse.Namespace, display: "Display") -> "tuple[np.ndarray, Vocabulary]":
     from ..data import check_encoding, read_ids
 
     if options.encoding:
@@ -220,7 +231,7 @@ def _text(options: argparse.Namespace, display):
     return read_ids(options.files, options.encoding, skipped=display.warn)
 
 
-def _begun(options: argparse.Namespace, place: str, display):
+def _begun(options: argparse.Namespace, place: str, display: "Display") -> "Trainer":
     from .. import runtime
     from ..data import TextError
     from ..models import LanguageModel
@@ -242,7 +253,7 @@ def _chosen(options: argparse.Namespace, defaults: dict) -> dict:
     return {name: defaults[name] if value is None else value for name, value in given.items()}
 
 
-def _initialise(model, path: str) -> None:
+def _initialise(model: "LanguageModel", path: str) -> None:
     """Weights from a file of a model that seqcore saved, or of a bare state_dict."""
     from ..checkpoint import load_file
     from ..errors import CheckpointError
@@ -259,7 +270,7 @@ def _initialise(model, path: str) -> None:
     model.load_state_dict(weights)
 
 
-def _resumed(options: argparse.Namespace, place: str, display):
+def _resumed(options: argparse.Namespace, place: str, display: "Display") -> "Trainer":
     from ..checkpoint import load_file
     from ..errors import CheckpointError
     from ..models import LanguageModel
@@ -284,7 +295,7 @@ def _resumed(options: argparse.Namespace, place: str, display):
     return Trainer.resume(model, ids, checkpoint, options.resume)
 
 
-def _describe(trainer, display, device: str, before: str) -> None:
+def _describe(trainer: "Trainer", display: "Display", device: str, before: str) -> None:
     sizes, streams = trainer.model.sizes, trainer.streams
     weights = sum(math.prod(parameter.shape) for parameter in trainer.model.parameters())
     held_out = trainer.text["characters"] - int((1 - trainer.options["validation"]) * trainer.text["characters"])
@@ -302,7 +313,7 @@ def _describe(trainer, display, device: str, before: str) -> None:
     )
 
 
-def _summarise(trainer, display, out: Path, as_json: bool) -> None:
+def _summarise(trainer: "Trainer", display: "Display", out: Path, as_json: bool) -> None:
     from .progress import figure
 
     loss, validation = trainer.mean_loss(), trainer.validation_loss

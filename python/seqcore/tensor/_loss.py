@@ -54,7 +54,7 @@ def cross_entropy(input: Any, target: Any, ignore_index: int = -100, reduction: 
         target = target.numpy().reshape(-1)
     need = x._requires_grad and is_recording()
     loss, grad = _core.cross_entropy(x, target, ignore_index, reduction, need)
-    if need:
+    if grad is not None:
         each = reduction == "none"
 
         def run(dy: Any) -> Any:

@@ -176,7 +176,8 @@ def backward(tensor: Any, gradient: Any, wrap: Any, given: Any) -> None:
             if leaf._grad is not None:
                 array = _core.binary("add", leaf._grad, array)
             elif array.id in taken:
-                array = array.to(array.device)
+                # a copy made where it lies: `to` would fetch it from a GPU and send it back
+                array = _core.binary_scalar("mul", array, 1.0, False)
             taken.add(array.id)
             grads.append(array)
         for leaf, array in zip(leaves, grads, strict=True):
