@@ -214,16 +214,6 @@ impl<'py> Call<'py> {
         work: impl FnOnce(crate::cpu::Poll<'_>) -> Result<R> + Send,
     ) -> PyResult<R> {
         let py = self.py;
-<<<<<<< HEAD
-        if ns < RELEASE_ABOVE_NS
-            && let Some(_pass) = pass_now(mutates)?
-        {
-            return Ok(caught(|| work(&|| Ok(())))?);
-        }
-        let nested = INSIDE.get();
-        if nested && mutates {
-            pass_now(true)?;
-=======
         allowed(mutates)?;
         let (saved, op) = (&self.saved, self.op.trim_end_matches("_backward"));
         let work = |poll: crate::cpu::Poll<'_>| {
@@ -234,7 +224,6 @@ impl<'py> Call<'py> {
             && let Some(_right) = right_now(mutates)
         {
             return Ok(caught(|| work(&|| Ok(())))?);
->>>>>>> contracts
         }
         let signal: Mutex<Option<PyErr>> = Mutex::new(None);
         let result = if runtime::is_main_thread(py) {

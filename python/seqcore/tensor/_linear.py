@@ -87,12 +87,8 @@ def _product(a: Any, b: Any) -> Tensor:
     if not ((a._requires_grad or b._requires_grad) and is_recording()):
         return wrap(_core.matmul(a, b))
     needs = a._requires_grad, b._requires_grad
-<<<<<<< HEAD
     kept_a, kept_b = keep_if(needs[1], a), keep_if(needs[0], b)
-=======
-    kept_a, kept_b = Saved(a._array) if needs[1] else None, Saved(b._array) if needs[0] else None
     y = _core.matmul(a, b)
->>>>>>> contracts
 
     def run(dy: Any) -> Any:
         return (
