@@ -26,11 +26,16 @@ SIZES = {
     "linear": lambda: ops.linear(huge(N, N), np.zeros((2, 3), np.float32)),
     "linear out": lambda: ops.linear(huge(N, 4), huge(N, 4)),
     "lstm": lambda: ops.lstm(
-        huge(N, N, 3), None, None, {"weight_ih": np.zeros((8, 3), np.float32), "weight_hh": np.zeros((8, 2), np.float32)}
+        huge(N, N, 3),
+        None,
+        None,
+        {"weight_ih": np.zeros((8, 3), np.float32), "weight_hh": np.zeros((8, 2), np.float32)},
     ),
     "embedding": lambda: ops.embedding(huge(N, N, dtype=np.int64), np.zeros((2, 3), np.float32)),
     "cross-entropy": lambda: ops.cross_entropy(huge(N, N), huge(N, dtype=np.int64)),
-    "add": lambda: seqcore.Tensor(np.zeros((1, 2**20), np.float32)) + np.zeros((2**20, 1), np.float32).reshape(-1, 1, 1),
+    "add": lambda: (
+        seqcore.Tensor(np.zeros((1, 2**20), np.float32)) + np.zeros((2**20, 1), np.float32).reshape(-1, 1, 1)
+    ),
     "broadcast": lambda: seqcore.Tensor(np.zeros((2**22, 1), np.float32)) * np.zeros((1, 2**22), np.float32),
     "outer": lambda: seqcore.Tensor(np.zeros((2**22, 1), np.float32)) @ np.zeros((1, 2**22), np.float32),
     "Linear": lambda: nn.Linear(2**31, 2**31),
