@@ -84,7 +84,7 @@ def test_no_thread_can_be_made(limit, want):
     first = work()
     if sys.argv[1] == "memory":
         size = int(open("/proc/self/statm").read().split()[0]) * 4096
-        resource.setrlimit(resource.RLIMIT_AS, (size + (24 << 20),) * 2)
+        resource.setrlimit(resource.RLIMIT_AS, (size + (64 << 20),) * 2)
     else:
         if os.getuid() == 0:
             os.setuid(65534)
