@@ -99,8 +99,8 @@ demo: .venv-demo/installed ## train a character model on Python's own sources fo
 	@.venv-demo/bin/python -c 'import pathlib, sysconfig; \
 	  print(*sorted(pathlib.Path(sysconfig.get_path("stdlib")).glob("*.py")), sep="\0", end="\0")' | \
 	  xargs -0 sh -c 'exec .venv-demo/bin/seqcore lm train "$$@" --hidden 256 --layers 2 --batch 50 --bptt 64 \
-	    --dropout 0.2 --lr 2e-3 --epochs 1000 --minutes 1 --seed 1 --device auto \
-	    --log $(DEMO)/losses.jsonl --out $(DEMO)/model.safetensors' train
+	    --dropout 0.2 --lr 2e-3 --minutes 1 --seed 1 --device auto \
+	    --overwrite --log $(DEMO)/losses.jsonl --out $(DEMO)/model.safetensors' train
 	@echo "== what it writes"
 	@.venv-demo/bin/seqcore lm generate $(DEMO)/model.safetensors --prompt "def " --temperature 0.8 --length 400
 	@printf '%s\n' '' '== what to try next' \
@@ -233,7 +233,7 @@ wheel: build/wheels/built ## the wheel and the source distribution, checked, und
 
 .PHONY: bench
 bench: .venv-test/installed ## ratios to PyTorch on this machine, one thread and all (BENCH=benches/FILE.py for one table)
-	@for table in $(or $(BENCH),$(filter-out benches/paired.py,$(sort $(wildcard benches/*.py)))); do \
+	@for table in $(or $(BENCH),$(filter-out benches/paired.py,$(sort $(wildcard benches/*.py benches/parity/*.py)))); do \
 	  for threads in 1 0; do echo "== $$table --threads $$threads"; .venv-test/bin/python $$table --threads $$threads; done; \
 	done
 

@@ -4,6 +4,8 @@
 //! A kernel file is `src/gpu/NAME.wgsl` (called `gpu/NAME`) or `src/ops/OP/NAME.wgsl` (called `OP/NAME`). A
 //! line `// uses: grid, math` in it names shared files of `src/gpu/`; they are put before it, each once, in the
 //! order of `SHARED` (what comes later may use what comes earlier).
+// a panic here is an error of the build, shown to whoever builds
+#![allow(clippy::expect_used, clippy::panic)]
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};

@@ -53,11 +53,11 @@ pub struct Stamp {
     version: AtomicU64,
     shown: AtomicBool,
     saved: AtomicUsize,
-    packed: Mutex<Images>,
+    packed: Mutex<Vec<Image>>,
 }
 
-/// Kind, version and image.
-type Images = Vec<(u32, u64, Arc<dyn Any + Send + Sync>)>;
+/// (kind, version, image)
+type Image = (u32, u64, Arc<dyn Any + Send + Sync>);
 
 impl Default for Stamp {
     fn default() -> Stamp {
@@ -137,7 +137,7 @@ impl Stamp {
 
     /// The images, unless somebody else has them for longer than a look takes: a thread that the child of a fork
     /// does not have would have them for ever.
-    fn images(&self) -> Option<MutexGuard<'_, Images>> {
+    fn images(&self) -> Option<MutexGuard<'_, Vec<Image>>> {
         for turn in 0..1000 {
             match self.packed.try_lock() {
                 Ok(images) => return Some(images),

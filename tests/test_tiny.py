@@ -1,6 +1,7 @@
 """The first file to run anywhere: a net learns, in under a second."""
 
 import numpy as np
+
 import seqcore
 
 

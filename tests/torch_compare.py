@@ -8,8 +8,9 @@ one of size 1 (S-161), and a reference of zeros is a mistake of the test.
 import itertools
 
 import numpy as np
-import seqcore
 import torch
+
+import seqcore
 
 # small tensors: threads would only wait for each other
 torch.set_num_threads(1)
@@ -52,10 +53,10 @@ def flat(value):
     return [value]
 
 
-def twins(ours, theirs, *args, dtype="float32", seed=0, **options):
+def twins(ours, theirs, *args, dtype="float32", seed=0, device="cpu", **options):
     """A module of ours and its twin in float64, with the same random weights and biases."""
     theirs = theirs(*args, **options).double()
-    ours = ours(*args, **options).to(dtype=dtype)
+    ours = ours(*args, **options).to(device, dtype)
     rng = np.random.default_rng(seed)
     state = {name: rounded(rng, tuple(p.shape), scale=0.4) for name, p in theirs.state_dict().items()}
     theirs.load_state_dict({name: torch.tensor(array).double() for name, array in state.items()})
@@ -63,7 +64,9 @@ def twins(ours, theirs, *args, dtype="float32", seed=0, **options):
     return ours, theirs
 
 
-def compare(ours, theirs, inputs, dtype="float32", modules=(), limit=None, weights=None, outputs=None, seed=1):
+def compare(
+    ours, theirs, inputs, dtype="float32", modules=(), limit=None, weights=None, outputs=None, seed=1, device="cpu"
+):
     """Runs both on the same inputs and compares outputs and, for random gradients of them, every gradient.
 
     Args:
@@ -77,7 +80,7 @@ def compare(ours, theirs, inputs, dtype="float32", modules=(), limit=None, weigh
     for name, array in inputs.items():
         array = np.asarray(array)
         if array.dtype.kind == "f":
-            mine[name] = seqcore.Tensor(array.astype(dtype), requires_grad=True)
+            mine[name] = seqcore.Tensor(array.astype(dtype), requires_grad=True, device=device)
             other[name] = torch.tensor(array.astype(np.float64), requires_grad=True)
         else:
             mine[name], other[name] = array, torch.tensor(array)
@@ -88,11 +91,12 @@ def compare(ours, theirs, inputs, dtype="float32", modules=(), limit=None, weigh
     assert len(got) == len(want)
     for i, (a, b) in enumerate(zip(got, want, strict=True)):
         assert_close(f"output {i}", a, b, limit, dtype)
+        assert a.device.startswith(device), f"output {i} came back as {a.device}"
     rng = np.random.default_rng(seed)
     chosen = range(len(got)) if outputs is None else outputs
     grads = {i: rounded(rng, want[i].shape, dtype) for i in chosen}
     # one scalar on both sides, so that shared parts of the graph are walked once
-    total = sum(((got[i] * grads[i]).sum() for i in chosen), seqcore.Tensor(0.0, dtype=dtype))
+    total = sum(((got[i] * grads[i]).sum() for i in chosen), seqcore.Tensor(0.0, device=device, dtype=dtype))
     total.backward()
     sum((want[i] * torch.tensor(grads[i].astype(np.float64))).sum() for i in chosen).backward()
     for name, tensor in mine.items():

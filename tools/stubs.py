@@ -160,7 +160,8 @@ def read_function(source: str, match: re.Match[str], translate: Translator, wher
     attributes = match["attributes"] or ""
     name = match["name"]
     where = f"{where}: {name}"
-    if renamed := re.search(r'\bname\s*=\s*"(\w+)"', attributes):
+    # not the default of an argument that is called `name`
+    if renamed := re.search(r'\(\s*name\s*=\s*"(\w+)"', re.sub(r"signature\s*=\s*\([^\n]*\)", "", attributes)):
         name = renamed[1]
 
     types: dict[str, str] = {}

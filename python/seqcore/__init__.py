@@ -1,6 +1,7 @@
 """seqcore: recurrent and convolutional sequence models, NumPy in and out."""
 
 import importlib
+from typing import Any
 
 from . import debug as debug
 from . import nn as nn
@@ -63,7 +64,7 @@ _LATER = {"load_file": "checkpoint", "save": "checkpoint"}
 _MODULES = ("checkpoint", "cli", "data", "models", "train")
 
 
-def __getattr__(name):
+def __getattr__(name: str) -> Any:
     if name in _LATER:
         return getattr(importlib.import_module(f".{_LATER[name]}", __name__), name)
     if name in _MODULES:
@@ -75,5 +76,5 @@ def __getattr__(name):
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
-def __dir__():
+def __dir__() -> list[str]:
     return sorted({*globals(), *_LATER, *_MODULES})

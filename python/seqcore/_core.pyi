@@ -20,6 +20,7 @@ __all__ = [
     "activation",
     "activation_backward",
     "adam_step",
+    "array",
     "assign",
     "binary",
     "binary_scalar",
@@ -28,7 +29,6 @@ __all__ = [
     "copy_strided",
     "cpu_info",
     "cross_entropy",
-    "data",
     "devices",
     "dropout",
     "embedding",
@@ -172,6 +172,9 @@ def adam_step(params: Sequence[Any], grads: Sequence[Any], m: Sequence[Any], v: 
     counts this step.
     """
 
+def array(value: Any, device: str = "cpu", op: str = "Tensor", name: str = "data") -> Array:
+    """An `Array` of its own memory from anything that is an array; errors call it `name` of `op`."""
+
 def assign(pairs: Sequence[tuple[Array, Array]]) -> None:
     """Writes every second array over its first: all or none, and no other call sees some of them written."""
 
@@ -199,9 +202,6 @@ def cross_entropy(logits: Any, targets: Any, ignore_index: int, reduction: str, 
     """(loss, gradient): the cross-entropy of logits (N, C) against class ids (N,), with loss 0-d or, for reduction
     "none", (N,). The gradient (N, C), None unless it is needed, is that of the reduced loss, or of each row's own.
     """
-
-def data(value: Any, device: str = "cpu", op: str = "Tensor", name: str = "data") -> Array:
-    """An `Array` of its own memory from anything that is an array; errors call it `name` of `op`."""
 
 def devices() -> list[dict[str, Any]]:
     """The devices of this machine, as dicts: the CPU, then the adapters that "gpu:0", "gpu:1", … name. None is opened."""

@@ -5,11 +5,15 @@ data; `__metadata__` maps strings to strings), and the data. Every figure in it 
 length before anything of that size is allocated; nothing in it is executed, imported or used as a path.
 """
 
+from __future__ import annotations
+
 import errno
+import itertools
 import json
 import os
 import stat
 import zlib
+from typing import Any
 
 import numpy as np
 
@@ -43,20 +47,20 @@ _CODES = {np.dtype(kind): code for code, kind in _DTYPES.items() if code != "BF1
 class File:
     """What a file holds: `tensors` (name to ndarray), `metadata`, and `crc` of the data."""
 
-    def __init__(self, tensors, metadata, entries, crc):
+    def __init__(self, tensors: Any, metadata: Any, entries: Any, crc: Any) -> None:
         self.tensors = tensors
         self.metadata = metadata
         self.entries = entries
         self.crc = crc
 
 
-def shown(name):
+def shown(name: str) -> str:
     """A name from a file, on one line and of bounded length."""
     text = ascii(name)
     return text if len(text) <= 120 else f"{text[:100]}... ({len(name)} characters)"
 
 
-def read(path):
+def read(path: Any) -> File:
     """The File at `path`.
 
     Raises:
@@ -74,7 +78,7 @@ def read(path):
         return _read(path, file, status.st_size)
 
 
-def _read(path, file, size):
+def _read(path: Any, file: Any, size: Any) -> File:
     start = _exactly(path, file, min(size, 9))
     length = int.from_bytes(start[:8], "little")
     plausible = len(start) == 9 and 2 <= length <= size - 8
@@ -101,7 +105,7 @@ def _read(path, file, size):
     for name, (code, shape, _begin, _end) in entries.items():
         array = np.empty(shape, _DTYPES[code])
         if array.size:
-            data = memoryview(array.reshape(-1)).cast("B")
+            data = array.reshape(-1).data.cast("B")
             _fill(path, file, data)
             crc = zlib.crc32(data, crc)
         if code == "BF16":
@@ -110,7 +114,7 @@ def _read(path, file, size):
     return File(tensors, metadata, entries, crc)
 
 
-def _parsed(path, header):
+def _parsed(path: Any, header: Any) -> dict[str, Any]:
     try:
         text = header.decode("utf-8")
         return json.loads(text, object_pairs_hook=_no_duplicates, parse_constant=_no_constant)
@@ -118,20 +122,20 @@ def _parsed(path, header):
         raise _wrong(path, "a header of JSON", f"an error in it ({str(error)[:120]})") from None
 
 
-def _no_duplicates(pairs):
+def _no_duplicates(pairs: Any) -> dict[str, Any]:
     made = dict(pairs)
     if len(made) != len(pairs):
-        seen = set()
-        twice = next(name for name, _ in pairs if name in seen or seen.add(name))
+        names = sorted(name for name, _ in pairs)
+        twice = next(a for a, b in itertools.pairwise(names) if a == b)
         raise ValueError(f"the name {shown(twice)} twice")
     return made
 
 
-def _no_constant(text):
+def _no_constant(text: Any) -> Any:
     raise ValueError(f"{text} is not JSON")
 
 
-def _checked(path, header, length):
+def _checked(path: Any, header: Any, length: Any) -> dict[str, Any]:
     """Name to (dtype, shape, begin, end), in the order of the data, which the entries cover without hole or overlap."""
     if len(header) > MAX_TENSORS:
         raise _wrong(path, f"at most {MAX_TENSORS} tensors", len(header))
@@ -170,17 +174,17 @@ def _checked(path, header, length):
     return entries
 
 
-def _are_sizes(values):
+def _are_sizes(values: Any) -> bool:
     return isinstance(values, list) and all(type(n) is int and 0 <= n < 1 << 63 for n in values)
 
 
-def _exactly(path, file, count):
+def _exactly(path: Any, file: Any, count: int) -> bytes:
     data = bytearray(count)
     _fill(path, file, memoryview(data))
     return bytes(data)
 
 
-def _fill(path, file, data):
+def _fill(path: Any, file: Any, data: Any) -> None:
     done = 0
     while done < len(data):
         count = file.readinto(data[done:])
@@ -189,11 +193,11 @@ def _fill(path, file, data):
         done += count
 
 
-def _wrong(path, expected, got):
+def _wrong(path: Any, expected: Any, got: Any) -> CheckpointError:
     return CheckpointError(f"load_file: {os.fspath(path)!r}: expected {expected}, got {got}.")
 
 
-def header_and_order(arrays, metadata, finish):
+def header_and_order(arrays: Any, metadata: Any, finish: Any) -> tuple[bytes, list[memoryview]]:
     """The bytes in front of the data, and the arrays in the order of the data.
 
     `finish(entries, crc)` gives the metadata's last entry, which covers all the others.
@@ -205,7 +209,7 @@ def header_and_order(arrays, metadata, finish):
         begin, position = position, position + little.nbytes
         entries[name] = (_CODES[array.dtype], tuple(array.shape), begin, position)
         if little.size:
-            data.append(memoryview(little.reshape(-1)).cast("B"))
+            data.append(little.reshape(-1).data.cast("B"))
             crc = zlib.crc32(data[-1], crc)
     header = {"__metadata__": metadata | finish(entries, crc)}
     for name, (code, shape, begin, end) in entries.items():

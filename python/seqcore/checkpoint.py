@@ -5,14 +5,18 @@ JSON in the metadata. A checksum over all of it tells a damaged file from a whol
 old one and renamed over it, so that at any moment a whole file is there. No pickle is ever read.
 """
 
+from __future__ import annotations
+
 import errno
 import json
 import os
 import stat
 import zlib
+from typing import Any
+
+import numpy as np
 
 from . import _safetensors, runtime
-from ._core import __version__
 from .errors import CheckpointError, message
 from .tensor import Tensor
 
@@ -29,57 +33,57 @@ class Checkpoint(dict):
         format_version: of seqcore's checkpoints, None for other safetensors files.
     """
 
-    def __init__(self, tensors, metadata, path):
+    def __init__(self, tensors: Any, metadata: Any, path: Any) -> None:
         super().__init__(tensors)
         self.metadata = metadata
         self.path = path
         version = metadata.get("format_version")
         self.format_version = None if version is None else int(version)
 
-    def _section(self, name):
+    def _section(self, name: str) -> dict[str, np.ndarray]:
         if self.format_version is None:
             hint = "its tensors can be read by name: module.load_state_dict(load_file(path))"
             raise CheckpointError(message("load_file", repr(self.path), "a seqcore checkpoint", "another file", hint))
         return {key.removeprefix(f"{name}."): value for key, value in self.items() if key.startswith(f"{name}.")}
 
-    def _json(self, name):
+    def _json(self, name: str) -> Any:
         self._section(name)
         return json.loads(self.metadata[name]) if name in self.metadata else None
 
     @property
-    def model(self):
+    def model(self) -> dict[str, np.ndarray]:
         """The module's state_dict, as ndarrays."""
         return self._section("model")
 
     @property
-    def state(self):
+    def state(self) -> dict[str, np.ndarray]:
         """What the training program carried along, as ndarrays."""
         return self._section("state")
 
     @property
-    def optimizer(self):
+    def optimizer(self) -> dict[str, Any] | None:
         """The optimizer's state_dict, or None."""
         groups = self._json("optimizer")
         if groups is None:
             return None
-        state = {}
+        state: dict[int, dict[str, np.ndarray]] = {}
         for key, value in self._section("optimizer").items():
             number, _, name = key.partition(".")
             state.setdefault(int(number), {})[name] = value
         return {"state": state, "param_groups": groups}
 
     @property
-    def config(self):
+    def config(self) -> Any:
         """The configuration that was given to `save`."""
         return self._json("config")
 
     @property
-    def random_state(self):
+    def random_state(self) -> dict[str, int]:
         """The seed and the number of calls under it, for `runtime.set_random_state`."""
         return self._json("random_state")
 
 
-def save(path, module, optimizer=None, config=None, *, state=None):
+def save(path: Any, module: Any, optimizer: Any = None, config: Any = None, *, state: Any = None) -> None:
     """Writes a checkpoint; until it is whole, what was at `path` stays.
 
     Args:
@@ -101,7 +105,7 @@ def save(path, module, optimizer=None, config=None, *, state=None):
         >>> loaded.config
         {'sizes': [2, 1]}
     """
-    metadata = {"format": "seqcore", "format_version": str(FORMAT_VERSION), "seqcore_version": __version__}
+    metadata = {"format": "seqcore", "format_version": str(FORMAT_VERSION), "seqcore_version": runtime.VERSION}
     try:
         metadata["config"] = json.dumps(config)
     except (TypeError, ValueError) as error:
@@ -121,7 +125,7 @@ def save(path, module, optimizer=None, config=None, *, state=None):
     _write(os.fspath(path), [header, *data])
 
 
-def load_file(path):
+def load_file(path: Any) -> Checkpoint:
     """Reads a safetensors file, seqcore's or another's.
 
     Args:
@@ -141,7 +145,7 @@ def load_file(path):
     return Checkpoint(file.tensors, metadata, os.fspath(path))
 
 
-def _check(path, file):
+def _check(path: Any, file: Any) -> None:
     metadata = file.metadata
     version = metadata.get("format_version", "")
     if not (version.isascii() and version.isdigit() and len(version) < 10 and int(version) >= 1):
@@ -165,13 +169,13 @@ def _check(path, file):
         raise CheckpointError(message("load_file", repr(path), "metadata of seqcore's form", str(error))) from None
 
 
-def _checksum(entries, metadata, crc):
+def _checksum(entries: Any, metadata: Any, crc: Any) -> str:
     """Over names, dtypes, shapes and metadata, whatever their spelling, and the data."""
     text = json.dumps([sorted(entries.items()), sorted(metadata.items())]).encode("ascii")
     return f"{zlib.crc32(text, crc):08x}"
 
 
-def _write(path, chunks):
+def _write(path: Any, chunks: Any) -> None:
     """Writes `path` so that at any moment the old file or the new one is there, whole, also after a power failure."""
     path = os.path.realpath(path)
     folder, name = os.path.split(path)
@@ -215,7 +219,7 @@ def _write(path, chunks):
             os.close(descriptor)
 
 
-def _new_file(folder, name):
+def _new_file(folder: Any, name: str) -> tuple[int, str]:
     """A new file in `folder` with the mode that the user's umask gives (tempfile.mkstemp would give 0600)."""
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
     while True:

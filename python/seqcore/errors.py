@@ -6,6 +6,10 @@ IndexError, names of a state_dict RuntimeError, sizes that do not fit into memor
 ValueError, wrong Python types TypeError, options that are named but not built NotImplementedError.
 """
 
+from __future__ import annotations
+
+from typing import Any
+
 from ._core import CheckpointError as CheckpointError
 from ._core import DeviceError as DeviceError
 from ._core import DeviceLostError as DeviceLostError
@@ -26,7 +30,7 @@ __all__ = [
 ]
 
 
-def message(op, argument, expected, got, hint=None):
+def message(op: str, argument: str, expected: Any, got: Any, hint: str | None = None) -> str:
     """The template of every message: `op: argument: expected this, got that. Hint: one thing to do.`
 
     Example:

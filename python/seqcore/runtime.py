@@ -1,9 +1,12 @@
 """What the process as a whole has: devices, threads, and the random state."""
 
+from __future__ import annotations
+
 import operator
 import os
 import threading
 import warnings
+from typing import Any
 
 import numpy as np
 
@@ -11,6 +14,7 @@ from . import _core
 from .errors import DeviceError, DTypeError, message
 
 __all__ = [
+    "VERSION",
     "devices",
     "draw",
     "dtype_name",
@@ -22,6 +26,8 @@ __all__ = [
     "set_random_state",
 ]
 
+VERSION = _core.__version__
+
 # PyTorch's own default: a program that never calls manual_seed still runs the same way twice
 _DEFAULT_SEED = 67280421310721
 _FLOATS = {"float32", "float64"}
@@ -30,7 +36,7 @@ _FLOATS = {"float32", "float64"}
 class _Random:
     """The seed and how many random calls were made under it; every random number is a function of the two."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.lock = threading.RLock()
         self.seed = _DEFAULT_SEED
         self.calls = 0
@@ -39,20 +45,20 @@ class _Random:
 _random = _Random()
 
 
-def devices():
+def devices() -> list[dict[str, Any]]:
     """The devices of this machine: a list of dicts, the CPU first, then every GPU adapter.
 
-    Each has `device`, the name that `device=` takes, `name` and `type` ("cpu" for a GPU that is software).
+    Each has `device`, the name that `device=` takes, and `type`; adapters have `name`, `hardware` and more.
 
     Example:
         >>> import seqcore
         >>> seqcore.devices()[0]["device"]
         'cpu'
     """
-    return [{"device": "cpu", "name": _core.cpu_info()["isa"], "type": "cpu"}, *_core.adapters()]
+    return _core.devices()
 
 
-def place(device):
+def place(device: Any) -> str:
     """The canonical name, "cpu" or "gpu:N", of "cpu", "gpu", "gpu:N", "auto" or None (the CPU).
 
     "auto" is the first adapter that is hardware, else the CPU.
@@ -65,7 +71,7 @@ def place(device):
     if not isinstance(device, str):
         raise TypeError(message("device", "device", "a string or None", type(device).__name__))
     if device == "auto":
-        return next((a["device"] for a in _core.adapters() if "gpu" in a["type"].lower()), "cpu")
+        return next((d["device"] for d in _core.devices() if d.get("hardware")), "cpu")
     if device == "gpu":
         return "gpu:0"
     number = device.removeprefix("gpu:")
@@ -74,7 +80,7 @@ def place(device):
     return f"gpu:{int(number)}"
 
 
-def dtype_name(dtype, device="cpu", op="Tensor"):
+def dtype_name(dtype: Any, device: Any = "cpu", op: str = "Tensor") -> str:
     """NumPy's name of `dtype`, if tensors of it can live on `device` (a canonical name).
 
     Raises:
@@ -91,7 +97,7 @@ def dtype_name(dtype, device="cpu", op="Tensor"):
     return name
 
 
-def _look_at_environment():
+def _look_at_environment() -> None:
     """One warning for an OMP_NUM_THREADS that is none; it is ignored."""
     text = os.environ.get("OMP_NUM_THREADS", "")
     first = text.split(",")[0].strip()
@@ -100,12 +106,12 @@ def _look_at_environment():
         warnings.warn(f"{what} It is ignored.", RuntimeWarning, stacklevel=2)
 
 
-def num_threads():
+def num_threads() -> int:
     """How many threads a call may use."""
     return _core.num_threads()
 
 
-def set_num_threads(n):
+def set_num_threads(n: Any) -> None:
     """Sets how many threads a call may use; results do not depend on it.
 
     Raises:
@@ -123,7 +129,7 @@ def set_num_threads(n):
     _core.set_num_threads(min(n, 1 << 20))
 
 
-def manual_seed(seed):
+def manual_seed(seed: Any) -> None:
     """Restarts the random state: initial weights and dropout masks are functions of the seed and the calls since.
 
     Args:
@@ -140,7 +146,7 @@ def manual_seed(seed):
         _random.seed, _random.calls = seed, 0
 
 
-def draw(calls=1):
+def draw(calls: int = 1) -> tuple[int, int]:
     """The seed and the number of the first of `calls` random streams, which no other call will get."""
     with _random.lock:
         first = _random.calls
@@ -148,13 +154,13 @@ def draw(calls=1):
         return _random.seed, first
 
 
-def get_random_state():
+def get_random_state() -> dict[str, int]:
     """The random state as a dict of two integers, `seed` and `calls`, for a checkpoint."""
     with _random.lock:
         return {"seed": _random.seed, "calls": _random.calls}
 
 
-def set_random_state(state):
+def set_random_state(state: Any) -> None:
     """Goes on from a state that `get_random_state` gave.
 
     Raises:
@@ -167,7 +173,7 @@ def set_random_state(state):
         _random.seed, _random.calls = seed, calls
 
 
-def check_device(op, argument, device, expected):
+def check_device(op: str, argument: str, device: Any, expected: Any) -> None:
     """DeviceError by the template unless `device` is `expected`."""
     if device != expected:
         raise DeviceError(
@@ -175,7 +181,7 @@ def check_device(op, argument, device, expected):
         )
 
 
-def _after_fork():
+def _after_fork() -> None:
     # a lock that another thread held at the fork would never be released in the child
     _random.lock = threading.RLock()
     _core.remember_main_thread()

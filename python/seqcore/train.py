@@ -1,7 +1,7 @@
 """Training of language models: truncated back-propagation through time, interruptible and resumable at every step.
 
-What a run is, between two steps, is one file: weights, optimizer, random state, the place in the text, the carried state
-and the sums of the epoch. A run that is killed and resumed computes the same bits as one that is not.
+What a run is, between two steps, is one file: weights, optimizer, random state, the place in the text, the carried
+state and the sums of the epoch. A run that is killed and resumed computes the same bits as one that is not.
 """
 
 import hashlib
@@ -11,7 +11,8 @@ import signal
 import threading
 import time
 from dataclasses import asdict, dataclass, replace
-from typing import Self
+from types import FrameType
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
@@ -21,6 +22,10 @@ from .data import Streams, split
 from .errors import CheckpointError
 from .runtime import get_random_state, set_random_state
 from .tensor import Tensor, no_grad, stack
+
+if TYPE_CHECKING:
+    from .checkpoint import Checkpoint
+    from .models import LanguageModel
 
 # on a GPU a loss is waited for only so often: a read-back empties the queue of work
 _STEPS_A_READ = 20
@@ -39,13 +44,17 @@ class Interrupts:
 
     Only the first signal counts, so that an impatient second one does not tear what the first one started.
     Outside the main thread, where Python delivers no signals, it does nothing.
+
+    Args:
+        last: after a signal the process is to end: those that follow are ignored to its end.
     """
 
-    def __init__(self):
+    def __init__(self, last: bool = False):
+        self.last = last
         self.signum: int | None = None
         self._raised = False
         self._depth = 0
-        self._before: dict[int, object] = {}
+        self._before: dict[int, Any] = {}
 
     def __enter__(self) -> Self:
         self.signum, self._raised, self._depth = None, False, 0
@@ -57,16 +66,16 @@ class Interrupts:
                     self._before[number] = signal.signal(number, self._arrived)
         return self
 
-    def __exit__(self, *_) -> None:
+    def __exit__(self, *_: object) -> None:
         for number, handler in self._before.items():
-            signal.signal(number, handler)
+            signal.signal(number, signal.SIG_IGN if self.last and self.signum is not None else handler)
         self._before.clear()
 
     def held(self) -> "_Held":
         """A block that a signal does not cut short."""
         return _Held(self)
 
-    def _arrived(self, signum: int, _frame) -> None:
+    def _arrived(self, signum: int, _frame: FrameType | None) -> None:
         if self.signum is None:
             self.signum = signum
             self._raise_unless_held()
@@ -84,7 +93,7 @@ class _Held:
     def __enter__(self) -> None:
         self._interrupts._depth += 1
 
-    def __exit__(self, kind, *_) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         self._interrupts._depth -= 1
         if kind is None:
             self._interrupts._raise_unless_held()
@@ -105,12 +114,12 @@ class Record:
 class Trainer:
     """Trains a language model on one text.
 
-    The text is split, its first part cut into `batch` streams, and each step learns from `bptt` characters of all of them,
-    beginning with the state in which the step before ended (detached: gradients stop at the border of the step).
+    The text is split, its first part cut into `batch` streams, and each step learns from `bptt` characters of all of
+    them, beginning with the state in which the step before ended (detached: gradients stop at the step's border).
 
     Args:
-        model: on the device to train on; as `models.LanguageModel`: `model(ids, state)` gives logits and the next state,
-            `model.loss(logits, following)` the mean loss, `model.config()` and `model.vocabulary` go into checkpoints.
+        model: on the device to train on; as `models.LanguageModel`: `model(ids, state)` gives logits and the next
+            state, `model.loss(logits, following)` the mean loss; `model.config()` goes into checkpoints.
         ids: the whole text, (n,) integers of the model's vocabulary.
         batch, bptt: as in `Streams`.
         lr: Adam's step size.
@@ -135,7 +144,7 @@ class Trainer:
 
     def __init__(
         self,
-        model: nn.Module,
+        model: "LanguageModel",
         ids: np.ndarray,
         *,
         batch: int = 50,
@@ -151,7 +160,7 @@ class Trainer:
         # every stream of the held-out part should be long enough to warm up its state
         rows = max(1, min(batch, len(held_out) // (2 * bptt)))
         self.held_out = Streams(held_out, rows, bptt) if len(held_out) >= 2 else None
-        self.text = {"characters": len(ids), "sha256": _fingerprint(ids, model.vocabulary.characters)}
+        self.text: dict[str, Any] = {"characters": len(ids), "sha256": _fingerprint(ids, model.vocabulary.characters)}
         self.optimizer = optim.Adam(model.parameters(), lr=lr)
         self.interrupts = Interrupts()
         self.steps = 0
@@ -159,10 +168,10 @@ class Trainer:
         self.window = 0
         self.epoch_sums = (1, 0.0, 0)
         self.validation_loss: float | None = None
-        self._state = None
+        self._state: tuple[Tensor, Tensor] | None = None
         # the epoch has ended and is not validated yet: its last record waits for that
         self._due = False
-        self._unread: list[tuple[Record, object, object]] = []
+        self._unread: list[tuple[Record, Tensor, Tensor]] = []
         self._settled: list[Record] = []
         self._on_gpu = next(iter(model.parameters())).device != "cpu"
         model.train()
@@ -184,7 +193,7 @@ class Trainer:
             self.optimizer.step()
             self.steps += 1
             self.window += 1
-            self._state = tuple(part.detach() for part in state)
+            self._state = (state[0].detach(), state[1].detach())
             record = Record(self.steps, self.epoch + 1, ids.size, math.nan, math.nan)
             self._unread.append((record, loss.detach(), norm))
             if self.window == len(self.streams):
@@ -193,7 +202,10 @@ class Trainer:
 
     def validate(self) -> float:
         """The mean loss over the held-out part, read from its beginning: nats per character."""
-        losses, state = [], None
+        losses: list[tuple[Tensor, int]] = []
+        state: tuple[Tensor, Tensor] | None = None
+        if self.held_out is None:
+            raise ValueError("Trainer: validation: expected a held-out part of two characters or more, got none.")
         self.model.eval()
         try:
             with no_grad():
@@ -280,7 +292,14 @@ class Trainer:
         """Whether as many epochs or steps have been made."""
         return (epochs is not None and self.epoch >= epochs) or (steps is not None and self.steps >= steps)
 
-    def _loop(self, limits, path, save_seconds, save_steps, watcher) -> None:
+    def _loop(
+        self,
+        limits: tuple[int | None, int | None, float | None],
+        path: str | os.PathLike | None,
+        save_seconds: float | None,
+        save_steps: int | None,
+        watcher: "Watcher",
+    ) -> None:
         epochs, steps, deadline = limits
         every = _STEPS_A_READ if self._on_gpu else 1
         saved_at, saved_step = time.monotonic(), self.steps
@@ -333,7 +352,7 @@ class Trainer:
             self.epoch_sums = (record.epoch, total + record.loss * record.characters, characters + record.characters)
             self._settled.append(record)
 
-    def _values(self, scalars: list) -> list[float]:
+    def _values(self, scalars: list[Tensor]) -> list[float]:
         if self._on_gpu and scalars:
             return [float(v) for v in stack(scalars).numpy()]
         return [float(v) for v in scalars]
@@ -350,11 +369,11 @@ class Trainer:
             "validation_loss": self.validation_loss,
             "awaiting_validation": awaiting,
         }
-        state = {} if self._state is None else dict(zip(("h", "c"), self._state, strict=True))
+        state: dict[str, Tensor] = {} if self._state is None else dict(zip(("h", "c"), self._state, strict=True))
         save(path, self.model, self.optimizer, config={**self.model.config(), "training": training}, state=state)
 
     @classmethod
-    def resume(cls, model: nn.Module, ids: np.ndarray, checkpoint, path: str | os.PathLike) -> Self:
+    def resume(cls, model: "LanguageModel", ids: np.ndarray, checkpoint: "Checkpoint", path: str | os.PathLike) -> Self:
         """Goes on from a checkpoint of `load_file`, with its model and the same text; `path` is for messages.
 
         The random state of the process becomes that of the run.
@@ -374,13 +393,14 @@ class Trainer:
         if position["window"] >= len(trainer.streams):
             raise _no_training(path, f"window {position['window']} of {len(trainer.streams)}")
         shape = (model.lstm.num_layers, trainer.streams.batch, model.lstm.hidden_size)
-        state = [checkpoint.state.get(name) for name in ("h", "c")]
-        if any((part is None) != (position["window"] == 0) for part in state):
+        carried = checkpoint.state
+        if set(carried) != ({"h", "c"} if position["window"] else set()):
             raise _no_training(path, "a carried state where none can be, or none where one must")
-        if position["window"]:
-            if any(part.shape != shape or part.dtype != np.float32 for part in state):
-                raise _no_training(path, f"a carried state that is not {shape} of float32")
-            trainer._state = tuple(Tensor(part, device=model.linear.weight.device) for part in state)
+        if any(part.shape != shape or part.dtype != np.float32 for part in carried.values()):
+            raise _no_training(path, f"a carried state that is not {shape} of float32")
+        if carried:
+            h, c = (Tensor(carried[name], device=model.linear.weight.device) for name in ("h", "c"))
+            trainer._state = (h, c)
         trainer.optimizer.load_state_dict(checkpoint.optimizer)
         trainer.steps, trainer.epoch, trainer.window = (position[name] for name in ("steps", "epoch", "window"))
         trainer.epoch_sums = tuple(training["epoch_sums"])
@@ -409,7 +429,7 @@ class Watcher:
         """A signal came; saving begins."""
 
 
-def training_in(checkpoint, path: str | os.PathLike) -> dict:
+def training_in(checkpoint: "Checkpoint", path: str | os.PathLike) -> dict:
     """The part of a checkpoint's configuration that a `Trainer` wrote, checked.
 
     Raises:
@@ -422,7 +442,7 @@ def training_in(checkpoint, path: str | os.PathLike) -> dict:
             f"{os.fspath(path)}: the file holds no training to go on with. Hint: --init starts anew from its weights."
         )
     integer, number = (int,), (int, float)
-    form = {
+    form: dict[str, dict[str, tuple[type, ...]]] = {
         "options": {"batch": integer, "bptt": integer, "lr": number, "clip": number, "validation": number},
         "text": {"characters": integer, "sha256": (str,)},
         "position": {"steps": integer, "epoch": integer, "window": integer},

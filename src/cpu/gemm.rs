@@ -11,8 +11,7 @@
 use super::Cpu;
 use super::lanes::{Kernel, Lanes, launch};
 use super::pack::{Panels, Shared, share};
-use super::tile::{Blocks, Left, PANEL, joined, joined_lone, lone_row, tile};
-use crate::by_rows;
+use super::tile::{Blocks, Left, PANEL, by_rows, joined, joined_lone, lone_row, tile};
 use crate::error::{Error, Result};
 use crate::tensor::elements;
 
@@ -25,8 +24,8 @@ const ROWS_AT_ONCE: usize = 240;
 /// Below so many multiplications a team does not pay (some 20 µs of one core).
 pub(super) const WORTH_A_TEAM: usize = 1 << 20;
 
-/// No unit has many more multiplications than this (some 10 ms of one core), so that a long product can be stopped.
-pub(super) const UNIT: usize = 1 << 28;
+/// Multiplications of a unit at most, where there is a choice: about two milliseconds.
+pub(super) const UNIT: usize = 200_000_000;
 
 /// What the chains of a product start from.
 #[derive(Clone, Copy, Debug)]
@@ -89,13 +88,12 @@ fn run_product(
         rows: (0, m),
         columns: (0, b.count()),
     };
-    // pieces of rows, and of panels where rows are few
-    let threads = cpu.threads();
-    let work = m.saturating_mul(n).saturating_mul(k);
+    // pieces of rows, and of panels where rows are few; enough that `poll` is asked every few milliseconds
+    let (threads, work) = (cpu.threads(), m.saturating_mul(n).saturating_mul(k));
     let worth = work > WORTH_A_TEAM && threads > 1;
-    let pieces = work.div_ceil(UNIT).max(if worth { 4 * threads } else { 1 });
-    let row_units = pieces.min(m.div_ceil(if worth { 48 } else { ROWS_AT_ONCE })).max(1);
-    let column_units = pieces.div_ceil(row_units).min(b.count()).max(1);
+    let units = (work / UNIT + 1).max(if worth { 4 * threads } else { 1 });
+    let row_units = units.min(m.div_ceil(if worth { 48 } else { ROWS_AT_ONCE })).max(1);
+    let column_units = units.div_ceil(row_units).min(b.count()).max(1);
     // SAFETY: units write disjoint blocks of `out`.
     let kernel = unsafe { Shared::new(kernel) };
     cpu.run(row_units * column_units, |unit| {

@@ -8,12 +8,11 @@
 #![allow(clippy::needless_range_loop)] // vectors are not passed through iterators: see `lanes`
 
 use super::Cpu;
-use super::gemm::{WORTH_A_TEAM, load_columns, store_columns};
+use super::gemm::{UNIT, WORTH_A_TEAM, load_columns, store_columns};
 use super::lanes::{Kernel, Lanes, launch};
 use super::memory::Fresh;
 use super::pack::{Shared, share};
-use super::tile::{Blocks, Left, PANEL, tile};
-use crate::by_rows;
+use super::tile::{Blocks, Left, PANEL, by_rows, tile};
 use crate::error::{Error, Result};
 use crate::tensor::elements;
 
@@ -74,9 +73,10 @@ pub fn accumulate(
     let chunk = CHUNK.min(total);
     let groups = n.div_ceil(GROUP);
     let worth = total.saturating_mul(n).saturating_mul(k) > WORTH_A_TEAM;
-    let units = if worth { cpu.threads().min(groups) } else { 1 };
+    let fine = (chunk * widest).saturating_mul(n) / UNIT + 1;
+    let units = fine.max(if worth { cpu.threads() } else { 1 }).min(groups);
     let size = elements(&[chunk, widest + GROUPS * GROUP])?;
-    let mut scratch = Fresh::<f32>::new(elements(&[units, size])?)?;
+    let mut scratch = Fresh::<f32>::new(elements(&[units.min(cpu.threads()), size])?)?;
     let kernel = Accumulate {
         segments,
         first: 0,
@@ -90,7 +90,7 @@ pub fn accumulate(
         db: db.map_or(std::ptr::null_mut(), |db| db.as_mut_ptr()),
         scratch: scratch.as_mut_ptr(),
     };
-    // SAFETY: units write disjoint rows of `dw` and disjoint parts of the scratch.
+    // SAFETY: units write disjoint rows of `dw` and every thread has its scratch.
     let kernel = unsafe { Shared::new(kernel) };
     // a phase a chunk and block of columns, so that poll is asked in between
     cpu.run_phases(total.div_ceil(chunk) * column_blocks, units, |at| {
@@ -105,10 +105,10 @@ pub fn accumulate(
             from_zero: from_zero && first == 0,
             // once, not for every block of columns
             db: if block == 0 { kernel.db } else { std::ptr::null_mut() },
-            scratch: kernel.scratch.wrapping_add(at.unit * size),
+            scratch: kernel.scratch.wrapping_add(at.thread * size),
             ..kernel
         };
-        // SAFETY: sizes were checked above; units write disjoint rows of dw and have their own scratch.
+        // SAFETY: sizes were checked above; units write disjoint rows of dw, threads have their own scratch.
         unsafe { launch(isa, &kernel) }
     })
 }

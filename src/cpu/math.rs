@@ -172,7 +172,8 @@ impl Function for Relu {
 mod tests {
     use super::*;
 
-    type Slices = fn(Isa, &[f32], &mut [f32]);
+    /// Name, function, what it should be, ULPs.
+    type Row = (&'static str, fn(Isa, &[f32], &mut [f32]), fn(f64) -> f64, f64);
 
     /// The distance in units of the last place of the right answer.
     fn ulps(got: f32, want: f64) -> f64 {
@@ -196,7 +197,7 @@ mod tests {
     }
 
     fn sweep(stride: u32) {
-        let functions: [(&str, Slices, fn(f64) -> f64, f64); 4] = [
+        let functions: [Row; 4] = [
             ("exp", exp, f64::exp, 1.1),
             ("ln", ln, f64::ln, 1.5),
             ("sigmoid", sigmoid, |x| 1.0 / (1.0 + (-x).exp()), 2.5),

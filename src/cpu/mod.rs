@@ -22,7 +22,7 @@ pub mod tile;
 pub use isa::{Isa, isa};
 pub use lanes::{Kernel, Lanes, ROUND, launch};
 pub use memory::{CpuBuffer, Fresh};
-pub use pow::pow;
+pub use pow::{pow, pow_all};
 pub use strided::put_add;
 pub use team::{At, num_threads, set_num_threads};
 

@@ -7,6 +7,7 @@
 
 use super::lanes::{Kernel, Lanes, launch};
 use super::map::PIECE;
+use super::math::Function;
 use super::{Cpu, Fresh};
 use crate::error::{Error, Result};
 
@@ -32,6 +33,9 @@ impl Cpu<'_> {
         if n == 0 || sums == 0 {
             return Fresh::zeros(sums);
         }
+        if n == 1 {
+            return self.map::<Lone>(x);
+        }
         let chunks = n.div_ceil(CHUNK);
         let mut y = Fresh::<f32>::new(fits(sums, chunks)?)?;
         self.sum_chunks(x, n, inner, CHUNK, false, &mut y)?;
@@ -47,26 +51,27 @@ impl Cpu<'_> {
     /// For every row of n terms the sums of its chunks; with `tops`, every term is a block's sum.
     fn sum_chunks(&self, x: &[f32], n: usize, inner: usize, chunk: usize, tops: bool, y: &mut [f32]) -> Result<()> {
         let (isa, chunks) = (self.isa()?, n.div_ceil(chunk));
-        // sums of one (row, chunk) that a kernel does in one go, and how many of those are a piece
+        // sums beside each other that a kernel does in one go, and sums of a piece
         let tile = inner.min(WIDE * 16);
-        let whole_rows = inner == tile;
-        let size = if whole_rows { (PIECE / (chunk.min(n) * inner)).max(1) * inner } else { tile };
+        let size = (PIECE / chunk.min(n)).max(tile);
         let work = |start: usize, y: &mut [f32]| {
             let (mut at, mut rest) = (start, y);
             while !rest.is_empty() {
                 let (row, column) = (at / inner, at % inner);
                 let (from, first) = (row / chunks, row % chunks * chunk);
                 let width = tile.min(inner - column).min(rest.len());
+                // one below the other: all there are, if every row is one sum
+                let rows = if inner == 1 && chunks == 1 { rest.len() } else { 1 };
                 let terms = chunk.min(n - first);
                 let x = &x[(from * n + first) * inner + column..];
-                let (y, tail) = rest.split_at_mut(width);
-                if (terms - 1) * inner + width > x.len() {
+                let (y, tail) = rest.split_at_mut(width * rows);
+                if (rows - 1) * n + (terms - 1) * inner + width > x.len() {
                     return Err(Error::internal("sum: terms past the end"));
                 }
                 let (x, y) = (x.as_ptr(), y.as_mut_ptr());
-                // SAFETY: `terms` rows of `width` terms, `inner` apart, were just checked; y has `width`.
-                unsafe { launch(isa, &Sum { x, terms, inner, width, tops, y }) };
-                (at, rest) = (at + width, tail);
+                // SAFETY: `rows` times `terms` rows of `width` terms were just checked; y has `rows * width`.
+                unsafe { launch(isa, &Sum { x, rows, terms, inner, width, tops, y }) };
+                (at, rest) = (at + width * rows, tail);
             }
             Ok(())
         };
@@ -74,9 +79,20 @@ impl Cpu<'_> {
     }
 }
 
-/// The sums of `terms` rows of `width` columns, rows `inner` apart.
+/// The sum of one term: 0 + x, as in every tree.
+struct Lone;
+
+impl Function for Lone {
+    #[inline(always)]
+    fn of<L: Lanes>(x: L) -> L {
+        L::splat(0.0).add(x)
+    }
+}
+
+/// The sums of `terms` rows of `width` columns, rows `inner` apart; or, where `inner` is 1, of `rows` rows of `terms`.
 struct Sum {
     x: *const f32,
+    rows: usize,
     terms: usize,
     inner: usize,
     width: usize,
@@ -90,7 +106,12 @@ impl Kernel for Sum {
         // SAFETY: `sum_chunks` has checked that all terms lie in memory.
         unsafe {
             if self.inner == 1 {
-                return *self.y = self.row::<L>();
+                let mut row = 0;
+                while row < self.rows {
+                    *self.y.add(row) = self.row::<L>(self.x.add(row * self.terms));
+                    row += 1;
+                }
+                return;
             }
             let mut j = 0;
             while self.width - j >= WIDE * L::N {
@@ -108,17 +129,21 @@ impl Kernel for Sum {
 impl Sum {
     /// Along the last axis: the partials of a block are the lanes.
     #[inline(always)]
-    unsafe fn row<L: Lanes>(&self) -> f32 {
+    unsafe fn row<L: Lanes>(&self, x: *const f32) -> f32 {
+        if self.terms <= BLOCK && !self.tops {
+            // SAFETY: as `run`.
+            return unsafe { row_block::<L>(x, self.terms) };
+        }
         let mut tree = Tree::new(0f32);
         let mut first = 0;
         while first < self.terms {
             // SAFETY: as `run`.
             unsafe {
                 if self.tops {
-                    tree.push(*self.x.add(first));
+                    tree.push(*x.add(first));
                     first += 1;
                 } else {
-                    tree.push(row_block::<L>(self.x.add(first), BLOCK.min(self.terms - first)));
+                    tree.push(row_block::<L>(x.add(first), BLOCK.min(self.terms - first)));
                     first += BLOCK;
                 }
             }

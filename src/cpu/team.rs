@@ -9,6 +9,7 @@
 //! forgets the team (its threads are gone, its locks may be held for ever) and makes its own.
 
 use crate::error::{Error, Result};
+use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr;
 use std::time::{Duration, Instant};
@@ -87,31 +88,35 @@ pub(super) fn run(
         }
     }
     let job = Job::new(1, phases, units, work);
-    job.join_in(0, &mut Asked::new(poll, &job));
+    job.join_in(0, &Asked::new(poll, &job));
     job.outcome()
+}
+
+std::thread_local! {
+    /// When this thread was last asked, over all jobs: a long call may be made of many short ones.
+    static ASKED: Cell<Option<Instant>> = const { Cell::new(None) };
 }
 
 /// Asks `poll` now and then, on the caller's thread.
 struct Asked<'a> {
     poll: Option<&'a (dyn Fn() -> Result<()> + Sync)>,
     job: &'a Job,
-    last: Instant,
 }
 
 impl<'a> Asked<'a> {
     fn new(poll: &'a (dyn Fn() -> Result<()> + Sync), job: &'a Job) -> Asked<'a> {
-        Asked { poll: Some(poll), job, last: Instant::now() }
+        Asked { poll: Some(poll), job }
     }
 
-    fn ask(&mut self) {
+    fn ask(&self) {
         let Some(poll) = self.poll else { return };
-        if self.last.elapsed() >= POLL {
+        if ASKED.get().is_none_or(|last| last.elapsed() >= POLL) {
             match catch_unwind(AssertUnwindSafe(poll)) {
                 Ok(Ok(())) => {}
                 Ok(Err(stop)) => self.job.fail(stop),
                 Err(panic) => self.job.fail(panicked(panic)),
             }
-            self.last = Instant::now();
+            ASKED.set(Some(Instant::now()));
         }
     }
 }
@@ -179,7 +184,7 @@ impl Job {
     }
 
     /// Claims and does units until none is left. Stopped jobs are claimed and counted to their end, not done.
-    fn join_in(&self, thread: usize, asked: &mut Asked<'_>) {
+    fn join_in(&self, thread: usize, asked: &Asked<'_>) {
         if self.threads == 1 {
             for phase in 0..self.phases {
                 for unit in 0..self.units {
@@ -204,7 +209,7 @@ impl Job {
         }
     }
 
-    fn join_phases(&self, thread: usize, asked: &mut Asked<'_>) {
+    fn join_phases(&self, thread: usize, asked: &Asked<'_>) {
         // the same units in every phase as far as possible: their weights are in this core's cache
         let own = thread * self.units / self.threads;
         for phase in 0..self.phases {
@@ -354,7 +359,7 @@ impl Team {
         if threads > 1 {
             self.post(Some(job.clone()));
         }
-        job.join_in(0, &mut Asked::new(poll, &job));
+        job.join_in(0, &Asked::new(poll, &job));
         if threads > 1 {
             job.wait(phases * units);
             self.board.lock().unwrap_or_else(PoisonError::into_inner).job = None;
@@ -395,7 +400,7 @@ impl Team {
             if let Some(job) = job {
                 let thread = job.joined.fetch_add(1, Ordering::Relaxed);
                 if thread < job.threads {
-                    job.join_in(thread, &mut Asked { poll: None, job: &job, last: Instant::now() });
+                    job.join_in(thread, &Asked { poll: None, job: &job });
                 }
             }
         }

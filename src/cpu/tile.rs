@@ -249,8 +249,6 @@ impl Blocks {
 }
 
 /// Calls `$f::<$lanes, R>($($arg),*)` for the R in 1..=6 that `$rows` says.
-#[macro_export]
-#[doc(hidden)]
 macro_rules! by_rows {
     ($rows:expr, $target:ident . $f:ident :: <$lanes:ty> ( $($arg:expr),* $(,)? )) => {
         match $rows {
@@ -263,6 +261,8 @@ macro_rules! by_rows {
         }
     };
 }
+
+pub(crate) use by_rows;
 
 #[cfg(test)]
 mod tests {

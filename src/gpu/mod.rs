@@ -109,6 +109,18 @@ impl<'a> Gpu<'a> {
         &self.context
     }
 
+    /// The adapter's place in the list of adapters.
+    pub fn adapter(&self) -> usize {
+        self.context.index()
+    }
+
+    /// (first, count) of pieces of `len` elements that a kernel sees in one binding each; every piece begins at a
+    /// multiple of 64, so that its window begins with it.
+    pub fn pieces(&self, len: usize) -> impl Iterator<Item = (usize, usize)> + use<> {
+        let most = (self.context.largest_window() / 64 * 64).max(64);
+        (0..len).step_by(most).map(move |first| (first, most.min(len - first)))
+    }
+
     /// Whether the adapter computes on the CPU.
     pub fn is_software(&self) -> bool {
         self.context.info().is_software

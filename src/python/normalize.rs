@@ -32,12 +32,11 @@ pub fn float(op: &str, name: &str, value: &Bound<'_, PyAny>) -> PyResult<(Storag
         check_float(op, name, storage.dtype().name(), matches!(storage.dtype(), DType::F32 | DType::F64))?;
         return Ok((storage, shape, true));
     }
-    if let Ok(array) = value.cast_exact::<PyUntypedArray>() {
-        if let Some((storage, shape)) = borrow(array)? {
-            if storage.dtype() != DType::I64 {
-                return Ok((storage, shape, false));
-            }
-        }
+    if let Ok(array) = value.cast_exact::<PyUntypedArray>()
+        && let Some((storage, shape)) = borrow(array)?
+        && storage.dtype() != DType::I64
+    {
+        return Ok((storage, shape, false));
     }
     let (array, is_list) = plain(op, name, value)?;
     let kind = array.dtype().kind();

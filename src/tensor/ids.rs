@@ -56,6 +56,11 @@ impl Ids {
         self.bound
     }
 
+    /// The ids in order, -1 where skipped.
+    pub fn as_slice(&self) -> &[i64] {
+        &self.values
+    }
+
     /// The ids in order; None where skipped.
     pub fn iter(&self) -> impl ExactSizeIterator<Item = Option<usize>> + '_ {
         self.values.iter().map(|&id| usize::try_from(id).ok())

@@ -46,6 +46,39 @@ impl<const N: usize> Walk<N> {
         self.shape.iter().rev().skip(1).product()
     }
 
+    /// Where the element `index`, counted in C order, is found in each view.
+    pub fn offsets(&self, index: usize) -> [isize; N] {
+        let mut rest = index;
+        let mut at = [0isize; N];
+        for (&n, strides) in self.shape.iter().zip(&self.strides).rev() {
+            let i = (rest % n) as isize;
+            rest /= n;
+            at.iter_mut().zip(strides).for_each(|(at, step)| *at += i * step);
+        }
+        at
+    }
+
+    /// Whether view `view` is the walk in C order without gaps: element `index` is number `index` there.
+    pub fn is_linear(&self, view: usize) -> bool {
+        let mut step = 1isize;
+        self.shape.iter().zip(&self.strides).rev().all(|(&n, strides)| {
+            let right = n == 1 || strides[view] == step;
+            step = step.saturating_mul(n as isize);
+            right
+        })
+    }
+
+    /// The last `K` axes, with axes of size 1 before them where there are fewer, and the walk over the axes before.
+    pub fn split<const K: usize>(&self) -> (Walk<N>, [usize; K], [[isize; N]; K]) {
+        let outer = self.shape.len().saturating_sub(K);
+        let (mut shape, mut strides) = ([1; K], [[0; N]; K]);
+        let pad = K + outer - self.shape.len();
+        shape[pad..].copy_from_slice(&self.shape[outer..]);
+        strides[pad..].copy_from_slice(&self.strides[outer..]);
+        let before = Walk { shape: self.shape[..outer].to_vec(), strides: self.strides[..outer].to_vec() };
+        (before, shape, strides)
+    }
+
     /// Calls `run(row, count, offsets, steps)` for rows `from .. to` in order: `count` rows from `row` on start at
     /// `offsets` and lie `steps` apart, in each view.
     pub fn runs(
@@ -61,15 +94,7 @@ impl<const N: usize> Walk<N> {
         };
         let mut row = from;
         while row < to {
-            let mut rest = row;
-            let mut offsets = [0isize; N];
-            for axis in (0..outer).rev() {
-                let index = (rest % self.shape[axis]) as isize;
-                rest /= self.shape[axis];
-                for (offset, step) in offsets.iter_mut().zip(&self.strides[axis]) {
-                    *offset += index * step;
-                }
-            }
+            let offsets = self.offsets(row * self.inner().0);
             let count = (last - row % last).min(to - row);
             run(row, count, offsets, steps)?;
             row += count;
@@ -90,6 +115,17 @@ mod tests {
         assert_eq!((w.shape, w.strides), (vec![5, 12], vec![[12, 0], [1, 1]]));
         let w = Walk::new(&[], [&[]]);
         assert_eq!((w.rows(), w.inner()), (1, (1, [0])));
+    }
+
+    #[test]
+    fn parts_of_a_walk() {
+        let w = Walk::new(&[2, 3, 4], [&[1, 2, 6], &[12, 4, 1]]);
+        assert_eq!((w.is_linear(0), w.is_linear(1)), (false, true));
+        assert_eq!(w.offsets(17), [1 + 2 + 6, 17]);
+        let (outer, shape, strides) = w.split::<2>();
+        assert_eq!((outer.shape, shape, strides), (vec![2], [3, 4], [[2, 4], [6, 1]]));
+        let (outer, shape, strides) = w.split::<4>();
+        assert_eq!((shape, strides[0], outer.offsets(0)), ([1, 2, 3, 4], [0, 0], [0, 0]));
     }
 
     #[test]

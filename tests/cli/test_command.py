@@ -5,6 +5,7 @@ import subprocess
 import sys
 
 import pytest
+
 import seqcore
 from command import command, run
 

@@ -7,6 +7,7 @@ import subprocess
 import time
 
 import pytest
+
 import seqcore
 from command import command, run, start
 from seqcore.models import LanguageModel

@@ -7,14 +7,16 @@ import pathlib
 import random
 import re
 import signal
+import subprocess
 import sys
 import sysconfig
 import time
 
 import numpy as np
 import pytest
+
 import seqcore
-from command import SMALL, lines_in, losses, run, start, until
+from command import SMALL, command, lines_in, losses, run, start, until
 from seqcore.data import read_ids
 from seqcore.models import LanguageModel
 
@@ -46,13 +48,13 @@ def agrees(folder, whole):
 
 def test_it_learns_pythons_own_sources(tmp_path):
     sources = sorted(pathlib.Path(sysconfig.get_path("stdlib")).glob("t*.py"))
-    ids, vocabulary = read_ids(sources, skipped=lambda _: None)
+    ids, _ = read_ids(sources, skipped=lambda _: None)
     p = np.bincount(ids) / len(ids)
     entropy = -(p[p > 0] * np.log(p[p > 0])).sum()
     sizes = ["--hidden", 64, "--embedding", 16, "--layers", 1, "--batch", 20, "--bptt", 32, "--lr", "0.01"]
-    done = run("lm", "train", *sources, *sizes, "--steps", 250, "--out", tmp_path / "m", "--json", "--device", "cpu")
+    done = run("lm", "train", *sources, *sizes, "--steps", 600, "--out", tmp_path / "m", "--json", "--device", "cpu")
     found = json.loads(done.stdout)
-    assert found["steps"] == 250 and found["loss"] < 0.8 * entropy and found["validation_loss"] < 0.8 * entropy
+    assert found["steps"] == 600 and found["loss"] < 0.8 * entropy and found["validation_loss"] < 0.8 * entropy
     assert found["characters_per_second"] > 0 and found["out"] == str(tmp_path / "m")
     done = run("lm", "generate", tmp_path / "m", "--prompt", "def ", "--length", 100, "--seed", 1)
     assert done.stdout.startswith("def ") and len(done.stdout) == 104
@@ -72,7 +74,7 @@ def test_without_a_terminal_it_says_plain_lines_on_standard_error(tmp_path, text
     assert "\x1b" not in done.stderr and "\r" not in done.stderr
     for part in ("device  cpu (as asked)", "epoch 1: loss", "bits a character", "saved", "step 1 ", "char/s"):
         assert part in done.stderr
-    assert all(len(line) <= 160 for line in done.stderr.splitlines())
+    assert all(len(line.replace(str(tmp_path), "")) <= 120 for line in done.stderr.splitlines())
     quiet = run("lm", "train", text, *SMALL, "--epochs", 1, "--out", tmp_path / "q", "--quiet")
     assert quiet.stdout == quiet.stderr == ""
 
@@ -89,13 +91,6 @@ def test_on_a_terminal_there_is_a_bar_that_fits(tmp_path, text, columns):
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
     environment = {**os.environ, "TERM": "xterm", "NO_COLOR": "1"}
     arguments = ["lm", "train", text, *SMALL, "--epochs", 6, "--out", tmp_path / "m"]
-    process = start(*arguments, env=environment)
-    process.communicate()
-    os.unlink(tmp_path / "m")
-    import subprocess
-
-    from command import command
-
     process = subprocess.Popen(command(*arguments), stdout=subprocess.PIPE, stderr=theirs, env=environment)
     os.close(theirs)
     seen = b""
@@ -120,7 +115,7 @@ def test_killed_at_random_moments_it_resumes_bit_for_bit(tmp_path, text, whole):
     generator, out, log = random.Random(3), tmp_path / "m", tmp_path / "log"
     begin = ["lm", "train", text, "--epochs", 2, "--log", log, "--save-every", 3]
     resumed = ["--resume", out, "--threads", 1, "--device", "cpu"]
-    for kill in range(8):
+    for _ in range(8):
         process = start(*begin, *(resumed if out.exists() else [*SMALL, "--out", out]))
         had = lines_in(log)
         until(lambda process=process, had=had: lines_in(log) > had or process.poll() is not None, process)
@@ -191,15 +186,14 @@ def test_ctrl_c_before_training_is_quiet(tmp_path):
     time.sleep(0.7)
     process.send_signal(signal.SIGINT)
     _, said = process.communicate()
-    assert process.returncode in (130, -signal.SIGINT) and b"Traceback" not in said or b"site" in said
+    assert process.returncode in (130, -signal.SIGINT)
+    # before the command itself is loaded, Python's own traceback is all there can be
+    assert b"Traceback" not in said or b"seqcore/cli/lm.py" not in said
 
 
 def test_a_full_disk_leaves_the_old_checkpoint_whole(tmp_path, text):
     # fault 25, by the limit on a file's size, which needs no privilege
     import resource
-    import subprocess
-
-    from command import command
 
     run("lm", "train", text, *SMALL, "--steps", 3, "--out", tmp_path / "m")
     before, size = (tmp_path / "m").read_bytes(), (tmp_path / "m").stat().st_size
@@ -248,7 +242,7 @@ def test_what_cannot_change_on_resuming_is_refused(tmp_path, text):
         assert flag[0] in run(*resume, *flag, check=2).stderr
     run(*resume, *SMALL, "--steps", 3)
     assert "nothing to do" in run(*resume, "--steps", 3).stderr
-    text.write_text(TEXT + "and more")
+    text.write_text(TEXT + "1")
     assert "the run began with" in run(*resume, check=1).stderr
     text.write_text(TEXT + "\N{SNOWMAN}")
     assert "other characters" in run(*resume, check=1).stderr
@@ -348,7 +342,7 @@ def write_safetensors(path, arrays):
 
 
 def test_a_learning_rate_that_is_far_too_large_ends_in_one_line(tmp_path, text):
-    done = run("lm", "train", text, *SMALL, "--lr", "1e30", "--out", tmp_path / "m", check=1)
+    done = run("lm", "train", text, *SMALL, "--lr", "1e38", "--out", tmp_path / "m", check=1)
     assert "step 2: the loss is" in done.stderr or "step 3: the loss is" in done.stderr
     assert "smaller learning rate" in done.stderr
 

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+
 import seqcore
 from seqcore import nn, ops
 from torch_compare import raised, rounded
@@ -63,9 +64,12 @@ def test_layouts(argument):
 def test_broadcast_and_matrix():
     x = np.broadcast_to(np.float32(0.5), (7, 2, 3))
     assert run(x=x)["y"].tobytes() == run(x=np.full((7, 2, 3), 0.5, np.float32))["y"].tobytes()
-    matrix = np.asmatrix(INPUTS["h0"]) if hasattr(np, "asmatrix") else INPUTS["h0"]
+    with pytest.warns(PendingDeprecationWarning):
+        matrix = np.asmatrix(INPUTS["h0"])
     assert run(h0=matrix)["y"].tobytes() == run()["y"].tobytes()
-    assert run(x=INPUTS["x"].reshape(7, 2, 3, order="C").transpose(0, 1, 2))["y"].tobytes() == run()["y"].tobytes()  # S-7
+    assert (
+        run(x=INPUTS["x"].reshape(7, 2, 3, order="C").transpose(0, 1, 2))["y"].tobytes() == run()["y"].tobytes()
+    )  # S-7
 
 
 @pytest.mark.parametrize("argument", [*INPUTS, *GRADS])
@@ -85,7 +89,9 @@ def test_what_is_refused(argument):
         error = raised(run, **{argument: bad})
         assert isinstance(error, seqcore.ShapeError), (np.shape(bad), error)
         if np.ndim(bad) < 33:
-            assert argument in str(error) and "expected" in str(error)  # S-20
+            # S-20; a weight_ih of another width may as well be an x of another
+            assert f" {argument}: " in str(error) or (argument == "weight_ih" and " x: " in str(error))
+            assert "expected" in str(error) and "got" in str(error)
     assert isinstance(raised(run, **{argument: [[1.0], [1.0, 2.0]]}), seqcore.ShapeError)
 
 
@@ -110,7 +116,7 @@ def test_ids():
 def test_enormous_logical_shapes():
     """fault 7: no allocation of what cannot be."""
     huge = np.broadcast_to(np.float32(0), (2**30, 2**30))
-    for call in (lambda: seqcore.Tensor(huge), lambda: nn.Linear(2**30, 2)(huge), lambda: seqcore.exp(huge)):
+    for call in (lambda: seqcore.Tensor(huge), lambda: nn.Linear(3, 2)(huge), lambda: seqcore.exp(huge)):
         assert isinstance(raised(call), (MemoryError, seqcore.ShapeError))
     assert isinstance(raised(nn.Linear, 2**31, 2**31), MemoryError)
 

@@ -11,6 +11,7 @@ import zipfile
 
 import numpy as np
 import pytest
+
 import seqcore
 from seqcore import Tensor, nn, optim
 from seqcore.runtime import get_random_state, set_random_state
@@ -70,7 +71,9 @@ def test_others_read_ours_and_we_theirs(path, tmp_path):
     begin, end = entry["data_offsets"]
     values = np.frombuffer(data[8 + length :][begin:end], "<f4").reshape(entry["shape"])
     assert np.array_equal(values, module[0].weight.numpy())
-    foreign = make(tmp_path / "foreign", {"weight": ("F32", [1, 2], b"\0\0\x80?\0\0\0@"), "bias": ("F64", [1], bytes(8))})
+    foreign = make(
+        tmp_path / "foreign", {"weight": ("F32", [1, 2], b"\0\0\x80?\0\0\0@"), "bias": ("F64", [1], bytes(8))}
+    )
     layer = nn.Linear(2, 1)
     layer.load_state_dict(seqcore.load_file(foreign))
     assert layer.weight.numpy().tolist() == [[1.0, 2.0]]

@@ -5,8 +5,9 @@ import pickle
 
 import numpy as np
 import pytest
-import seqcore
 import torch
+
+import seqcore
 from seqcore import Tensor, nn
 from torch_compare import raised, rounded
 
@@ -156,7 +157,7 @@ def test_results_share_no_memory():
         h_n += 1
         h_n.numpy()[...] = 3
         assert np.array_equal(y.numpy(), want[0]) and np.array_equal(c_n.numpy(), want[1])
-        again, _ = lstm(np.zeros((0, 2, 3), np.float32), (h, c))
+        lstm(np.zeros((0, 2, 3), np.float32), (h, c))
         _, (h_n, _) = lstm(np.zeros((0, 2, 3), np.float32), (h, c))
         h_n += 1
         assert np.array_equal(h, rounded(np.random.default_rng(2), (2, 1, 2, 5))[0])

@@ -8,6 +8,7 @@ import weakref
 
 import numpy as np
 import pytest
+
 import seqcore
 from seqcore import Tensor, nn
 from torch_compare import raised, rounded

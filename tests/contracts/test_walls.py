@@ -217,6 +217,6 @@ def test_names_and_sizes() -> None:
             if path.suffix in suffixes:
                 names = [part.removesuffix(path.suffix) for part in path.relative_to(folder).parts]
                 # PyTorch's own name for what clips gradients: nn.utils.clip_grad_norm_
-                clipping = folder == PACKAGE and names == ["nn", "utils"]
+                clipping = folder == PACKAGE and names[:2] == ["nn", "utils"]
                 assert clipping or not any(map(forbidden.match, names)), path
                 assert len(path.read_text(encoding="utf-8").splitlines()) <= 800, path

@@ -7,6 +7,7 @@ import threading
 
 import numpy as np
 import pytest
+
 from seqcore.data import Streams, TextError, Vocabulary, pieces, read_ids, split
 
 LINES = ["the cat sat", "on a mat", "", "and the dog", "ran under it"] * 20

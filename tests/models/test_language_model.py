@@ -5,6 +5,7 @@ import json
 
 import numpy as np
 import pytest
+
 import seqcore
 from seqcore.checkpoint import load_file
 from seqcore.data import TextError, Vocabulary

@@ -8,8 +8,9 @@ import warnings
 
 import numpy as np
 import pytest
-import seqcore
 import torch
+
+import seqcore
 from torch_compare import FORWARD, compare, finite_differences, raised, rounded, same_exception, subsets, twins
 
 GRID = [
@@ -68,7 +69,7 @@ def test_layouts(batch_first, states):
     compare(run(ours), run(theirs), given, modules=[(ours, theirs)])
     with seqcore.no_grad():
         y, _ = ours(given["x"])
-    assert y.shape == given["x"].shape[:2] + (5,)
+    assert y.shape == (*given["x"].shape[:2], 5)
 
 
 @pytest.mark.parametrize("batch_first", [True, False])
@@ -233,7 +234,9 @@ def test_initial_values():
     """S-31: every parameter uniform in ±1/sqrt(H), the forget bias too. S-78: names and order are PyTorch's."""
     seqcore.manual_seed(0)
     ours, theirs = seqcore.nn.LSTM(20, 30, 2), torch.nn.LSTM(20, 30, 2)
-    assert [(n, p.shape) for n, p in ours.named_parameters()] == [(n, tuple(p.shape)) for n, p in theirs.named_parameters()]
+    assert [(n, p.shape) for n, p in ours.named_parameters()] == [
+        (n, tuple(p.shape)) for n, p in theirs.named_parameters()
+    ]
     bound = 30**-0.5
     for _, p in ours.named_parameters():
         values = p.numpy()

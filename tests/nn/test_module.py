@@ -2,8 +2,9 @@
 
 import numpy as np
 import pytest
-import seqcore
 import torch
+
+import seqcore
 from seqcore import Tensor, nn
 from torch_compare import raised, rounded
 
@@ -44,7 +45,7 @@ def test_load_state_dict_is_all_or_nothing():
     for name in ("out.bias", "lstm.weight_hh_l1", "nonsense", "out.weight", "lstm.bias_ih_l0", "(11, 6)", "(2, 2)"):
         assert name in str(caught.value)
     assert "\n" not in str(caught.value) and same(values(net), before)
-    with pytest.raises(RuntimeError, match="out.weight") as caught:
+    with pytest.raises(RuntimeError, match=r"out\.weight") as caught:
         net.load_state_dict(state, strict=False)
     assert "out.bias" not in str(caught.value) and same(values(net), before)
     del state["out.weight"], state["lstm.bias_ih_l0"]
@@ -155,7 +156,7 @@ def test_containers():
     assert named(np.ones((5, 3), np.float32)).shape == (5, 4)
     assert [n for n, _ in named.named_parameters()] == ["first.weight", "first.bias"]
     many = nn.ModuleList([nn.Linear(3, 3) for _ in range(12)])
-    assert [m for m in many] == list(many.children()) and len(list(many.parameters())) == 24
+    assert list(many) == list(many.children()) and len(list(many.parameters())) == 24
     many[1] = nn.Identity()
     assert len(list(many.parameters())) == 22
     assert isinstance(raised(many.append, 3), TypeError)

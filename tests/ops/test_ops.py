@@ -2,8 +2,9 @@
 
 import numpy as np
 import pytest
-import seqcore
 import torch
+
+import seqcore
 from seqcore import Tensor, ops
 from torch_compare import EXACT, FORWARD, WEIGHTS, assert_close, finite_differences, raised, rounded, subsets
 
@@ -25,7 +26,9 @@ def torch_lstm(x, h0, c0, weights, grads, chosen):
     module.load_state_dict({f"{n}_l0": torch.tensor(w).double() for n, w in weights.items()})
     x, h0, c0 = (torch.tensor(a).double().requires_grad_() for a in (x, h0[None], c0[None]))
     y, (h_n, c_n) = module(x, (h0, c0))
-    sum((out * torch.tensor(grads[i]).double()).sum() for i, out in enumerate((y, h_n[0], c_n[0])) if i in chosen).backward()
+    sum(
+        (out * torch.tensor(grads[i]).double()).sum() for i, out in enumerate((y, h_n[0], c_n[0])) if i in chosen
+    ).backward()
     found = {"x": x.grad, "h0": h0.grad[0], "c0": c0.grad[0]}
     return (y, h_n[0], c_n[0]), found | {n: getattr(module, f"{n}_l0").grad for n in weights}
 
@@ -88,7 +91,7 @@ def test_lstm_saved():
 
 def test_lstm_without_states_or_gradients():
     """S-70."""
-    x, h0, c0, weights = lstm_case()
+    x, h0, _, weights = lstm_case()
     y, _, _, saved = ops.lstm(x, None, None, weights)
     zeros = np.zeros_like(h0)
     assert np.array_equal(y, ops.lstm(x, zeros, zeros, weights)[0])

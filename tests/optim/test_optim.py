@@ -2,8 +2,9 @@
 
 import numpy as np
 import pytest
-import seqcore
 import torch
+
+import seqcore
 from seqcore import Tensor, nn, optim
 from torch_compare import EXACT, FORWARD, assert_close, raised, rounded
 

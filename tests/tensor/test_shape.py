@@ -2,8 +2,9 @@
 
 import numpy as np
 import pytest
-import seqcore
 import torch
+
+import seqcore
 from torch_compare import compare, raised, rounded
 
 RNG = np.random.default_rng(8)

@@ -1,11 +1,12 @@
 """The command `seqcore`: results on standard output, everything else on standard error.
 
-Exit status: 0 done, 1 failed, 2 wrong usage, 130 interrupted by Ctrl-C (143 by SIGTERM, 129 by SIGHUP). A failure is one
-line; with SEQCORE_TRACEBACK=1 it is Python's traceback. What reads the output may stop at any time.
+Exit status: 0 done, 1 failed, 2 wrong usage, 130 interrupted by Ctrl-C (143 by SIGTERM, 129 by SIGHUP). A failure is
+one line; with SEQCORE_TRACEBACK=1 it is Python's traceback. What reads the output may stop at any time.
 """
 
 import os
 import sys
+import tempfile
 from collections.abc import Sequence
 
 from .. import __version__
@@ -22,6 +23,8 @@ seqcore lm generate model.safetensors --prompt "To be" --temperature 0.8
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command with `arguments` (those of the process, by default) and returns its exit status."""
+    # where nobody is logged in, Vulkan drivers complain of its absence on standard error, twice
+    os.environ.setdefault("XDG_RUNTIME_DIR", tempfile.gettempdir())
     parser = Parser("seqcore", _EXAMPLE, "Recurrent and convolutional sequence models on the CPU and on any GPU.")
     parser.add_argument("--version", action="version", version=f"seqcore {__version__}")
     commands = parser.add_commands()

@@ -1,14 +1,24 @@
 """`seqcore lm`: train a character language model on text, and let it write."""
 
 import argparse
+import io
 import json
 import math
 import os
 import shlex
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from .parser import Parser, UsageError, device, number, period, seed, whole
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from ..data import Vocabulary
+    from ..models import LanguageModel
+    from ..train import Trainer
+    from .progress import Display
 
 _EXAMPLE = """\
 seqcore lm train shakespeare.txt --out model.safetensors
@@ -116,7 +126,8 @@ def _generate(options: argparse.Namespace) -> int:
         return 0
     # text is data: the same bytes wherever it goes, and no character that a terminal lacks ends it
     terminal = sys.stdout.isatty()
-    sys.stdout.reconfigure(encoding=None if terminal else "utf-8", errors="backslashreplace", newline="")
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(encoding=None if terminal else "utf-8", errors="backslashreplace", newline="")
     sys.stdout.write(options.prompt)
     sys.stdout.flush()
     last = options.prompt[-1:]
@@ -149,7 +160,7 @@ def _train(options: argparse.Namespace) -> int:
     epochs = options.epochs
     if epochs is None and options.steps is None and options.minutes is None:
         epochs = _EPOCHS
-    _describe(trainer, display, f"{place} ({why}), {runtime.num_threads()} threads", before)
+    _describe(trainer, display, f"{place} ({why}), {_count(runtime.num_threads(), 'thread')}", before)
     if trainer.finished(epochs, options.steps):
         display.say(f"nothing to do: {trainer.epoch} epochs and {trainer.steps:,} steps are made; ask for more")
         return 0
@@ -160,6 +171,7 @@ def _train(options: argparse.Namespace) -> int:
     if not options.resume:
         # proves at once that there is a place to write to, and lets a run that is killed at once go on
         trainer.save(out)
+    trainer.interrupts.last = True
     go_on = f"seqcore lm train {shlex.join(map(_shell, options.files))} --resume {shlex.quote(str(out))}"
     try:
         with display.training(trainer, epochs, options.steps, options.minutes):
@@ -200,13 +212,13 @@ def _device(asked: str) -> tuple[str, str]:
     from .. import runtime
 
     place = runtime.place(asked)
-    name = next((found.get("name") for found in runtime.devices() if found["device"] == place), None)
     if place != "cpu":
+        name = next((found.get("name") for found in runtime.devices() if found["device"] == place), None)
         return place, f"{name or 'adapter'}, {'the first hardware adapter' if asked == 'auto' else 'as asked'}"
     return place, "no hardware GPU found" if asked == "auto" else "as asked"
 
 
-def _text(options: argparse.Namespace, display):
+def _text(options: argparse.Namespace, display: "Display") -> "tuple[np.ndarray, Vocabulary]":
     from ..data import check_encoding, read_ids
 
     if options.encoding:
@@ -219,7 +231,7 @@ def _text(options: argparse.Namespace, display):
     return read_ids(options.files, options.encoding, skipped=display.warn)
 
 
-def _begun(options: argparse.Namespace, place: str, display):
+def _begun(options: argparse.Namespace, place: str, display: "Display") -> "Trainer":
     from .. import runtime
     from ..data import TextError
     from ..models import LanguageModel
@@ -241,7 +253,7 @@ def _chosen(options: argparse.Namespace, defaults: dict) -> dict:
     return {name: defaults[name] if value is None else value for name, value in given.items()}
 
 
-def _initialise(model, path: str) -> None:
+def _initialise(model: "LanguageModel", path: str) -> None:
     """Weights from a file of a model that seqcore saved, or of a bare state_dict."""
     from ..checkpoint import load_file
     from ..errors import CheckpointError
@@ -258,7 +270,7 @@ def _initialise(model, path: str) -> None:
     model.load_state_dict(weights)
 
 
-def _resumed(options: argparse.Namespace, place: str, display):
+def _resumed(options: argparse.Namespace, place: str, display: "Display") -> "Trainer":
     from ..checkpoint import load_file
     from ..errors import CheckpointError
     from ..models import LanguageModel
@@ -283,7 +295,7 @@ def _resumed(options: argparse.Namespace, place: str, display):
     return Trainer.resume(model, ids, checkpoint, options.resume)
 
 
-def _describe(trainer, display, device: str, before: str) -> None:
+def _describe(trainer: "Trainer", display: "Display", device: str, before: str) -> None:
     sizes, streams = trainer.model.sizes, trainer.streams
     weights = sum(math.prod(parameter.shape) for parameter in trainer.model.parameters())
     held_out = trainer.text["characters"] - int((1 - trainer.options["validation"]) * trainer.text["characters"])
@@ -301,11 +313,16 @@ def _describe(trainer, display, device: str, before: str) -> None:
     )
 
 
-def _summarise(trainer, display, out: Path, as_json: bool) -> None:
+def _summarise(trainer: "Trainer", display: "Display", out: Path, as_json: bool) -> None:
+    from .progress import figure
+
     loss, validation = trainer.mean_loss(), trainer.validation_loss
-    tested = "" if validation is None else f", validation {_nats(validation)}"
-    display.say(f"saved   {out} at step {trainer.steps:,}: loss {_nats(loss)}{tested}")
-    display.say(f"now try seqcore lm generate {shlex.quote(str(out))}")
+    display.say(f"saved   {out} at step {trainer.steps:,}")
+    if validation is None:
+        display.say(f"loss    {_nats(loss)}")
+    else:
+        display.say(f"loss    {figure(loss)} in training; held out {_nats(validation)}")
+    display.say(f"try     seqcore lm generate {shlex.quote(str(out))}")
     if as_json:
         found = {"out": str(out), "steps": trainer.steps, "epochs": trainer.epoch, "loss": loss,
                  "validation_loss": validation, "characters_per_second": display.overall_speed()}  # fmt: skip
@@ -313,7 +330,13 @@ def _summarise(trainer, display, out: Path, as_json: bool) -> None:
 
 
 def _nats(loss: float) -> str:
-    return f"{loss:.4f} nats = {loss / math.log(2):.4f} bits a character"
+    from .progress import figure
+
+    return f"{figure(loss)} nats = {figure(loss / math.log(2))} bits a character"
+
+
+def _count(n: int, what: str) -> str:
+    return f"{n:,} {what}" if n == 1 else f"{n:,} {what}s"
 
 
 def _named(files: list[str]) -> str:

@@ -1,9 +1,10 @@
-"""argparse with seqcore's manners: help opens with an example, a usage error is one line, flags are never abbreviated."""
+"""argparse with seqcore's manners: help opens with an example, a usage error is one line, no flag is abbreviated."""
 
 import argparse
 import math
 import re
-from typing import NoReturn
+from collections.abc import Callable
+from typing import Any, NoReturn
 
 
 class UsageError(Exception):
@@ -13,7 +14,7 @@ class UsageError(Exception):
 class Parser(argparse.ArgumentParser):
     """A command, with the example that its help opens with."""
 
-    def __init__(self, prog: str, example: str = "", description: str = "", **others):
+    def __init__(self, prog: str, example: str = "", description: str = "", **others: Any):
         super().__init__(prog=prog, description=description, allow_abbrev=False, formatter_class=_Help, **others)
         self._example = example
 
@@ -34,7 +35,7 @@ class _Help(argparse.HelpFormatter):
         super().__init__(prog, max_help_position=28)
 
 
-def whole(least: int):
+def whole(least: int) -> Callable[[str], int]:
     """A type of argument: an integer of at least `least`."""
 
     def read(text: str) -> int:
@@ -49,7 +50,7 @@ def whole(least: int):
     return read
 
 
-def number(least: float, below: float = math.inf, above: bool = False):
+def number(least: float, below: float = math.inf, above: bool = False) -> Callable[[str], float]:
     """A type of argument: a number from `least` (or above it) to just below `below`."""
     bounds = f"{'above' if above else 'of at least'} {least:g}" + (f" and below {below:g}" if below < math.inf else "")
 

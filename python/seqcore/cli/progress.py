@@ -7,9 +7,13 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
 
 from ..data import shown
 from ..train import Record, Trainer, Watcher
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
 
 # between plain lines: often enough to see life, seldom enough for a log of hours
 _SECONDS_A_LINE = 10.0
@@ -21,7 +25,7 @@ class Display(Watcher):
     def __init__(self, quiet: bool = False):
         self.quiet = quiet
         self.log: LossLog | None = None
-        self._bar = None
+        self._bar: Progress | None = None
         self._trainer: Trainer | None = None
         self._limits: tuple[int | None, int | None, float | None] = (None, None, None)
         self._began = self._told = self._line_at = time.monotonic()
@@ -80,7 +84,7 @@ class Display(Watcher):
             self.log.write(records, speed)
         for record in records:
             if record.validation_loss is not None:
-                self._epoch_ended(record)
+                self._epoch_ended(record.epoch, record.validation_loss)
         self._show(records[-1], now)
 
     def not_saved(self, error: OSError) -> None:
@@ -94,22 +98,23 @@ class Display(Watcher):
         """Characters per second from the first step to the last."""
         return self._characters / max(self._told - self._began, 1e-9)
 
-    def _epoch_ended(self, record: Record) -> None:
-        better = self._best is None or record.validation_loss < self._best
-        self._best = record.validation_loss if better else self._best
+    def _epoch_ended(self, epoch: int, held_out: float) -> None:
+        better = self._best is None or held_out < self._best
+        self._best = held_out if better else self._best
+        loss = self._trainer.mean_loss() if self._trainer else math.nan
         self.say(
-            f"epoch {record.epoch}: loss {self._trainer.mean_loss():.4f}, validation {record.validation_loss:.4f} nats "
-            f"= {record.validation_loss / math.log(2):.4f} bits a character{'' if better else ' (not better)'}"
+            f"epoch {epoch}: loss {figure(loss)}, validation {figure(held_out)} nats "
+            f"= {figure(held_out / math.log(2))} bits a character{'' if better else ' (not better)'}"
         )
 
     def _show(self, record: Record, now: float) -> None:
         if self.quiet:
             return
         done, left = self._remaining(now)
-        facts = {
+        facts: dict[str, Any] = {
             "epoch": f"epoch {record.epoch}" + (f"/{self._limits[0]}" if self._limits[0] else ""),
-            "loss": f"loss {record.loss:.3f}",
-            "bits": f"{record.loss / math.log(2):.3f} bits/char",
+            "loss": f"loss {figure(record.loss, 3)}",
+            "bits": f"{figure(record.loss / math.log(2), 3)} bits/char",
             "speed": f"{self._speed:,.0f} char/s",
             "left": f"{_clock(left)} left" if math.isfinite(left) else "",
         }
@@ -125,6 +130,8 @@ class Display(Watcher):
     def _remaining(self, now: float) -> tuple[float, float]:
         """The part that is done, and the seconds that the rest will take."""
         epochs, steps, minutes = self._limits
+        if self._trainer is None:
+            return 0.0, math.inf
         ends = [end for end in (epochs and epochs * len(self._trainer.streams), steps) if end]
         elapsed = now - self._began
         made = self._trainer.steps - self._first_step
@@ -138,21 +145,30 @@ class Display(Watcher):
         return done, left
 
 
-def _bar():
+def _bar() -> "Progress | None":
     """rich's bar, where standard error is a terminal that can show one and rich is there; else None."""
     try:
         if not sys.stderr.isatty() or os.environ.get("TERM") == "dumb":
             return None
         from rich.console import Console
-        from rich.progress import BarColumn, Progress, TextColumn
+        from rich.progress import BarColumn, Progress, ProgressColumn, TextColumn
     except (ImportError, ValueError):
         return None
     console = Console(stderr=True)
-    columns = [TextColumn("{task.fields[epoch]}"), BarColumn(bar_width=None), TextColumn("{task.percentage:>3.0f}%")]
-    columns += [TextColumn(f"{{task.fields[{name}]}}") for name in ("loss", "bits", "speed", "left")]
-    bar = Progress(*columns, console=console, transient=True, expand=True)
-    bar.add_task("", total=1.0, epoch="", loss="", bits="", speed="starting", left="")
+    wide, narrow = console.width >= 76, console.width < 60
+    names = ("loss",) if narrow else ("loss", "bits", "speed", "left") if wide else ("loss", "bits", "speed")
+    columns: list[ProgressColumn] = [TextColumn("{task.fields[epoch]}")]
+    columns += [BarColumn(bar_width=None)] if wide else []
+    columns += [TextColumn("{task.percentage:>3.0f}%")]
+    columns += [TextColumn(f"{{task.fields[{name}]}}") for name in names]
+    bar = Progress(*columns, console=console, transient=True, expand=wide)
+    bar.add_task("", total=1.0, epoch="", loss="starting", bits="", speed="", left="")
     return bar
+
+
+def figure(loss: float, places: int = 4) -> str:
+    """A loss as a person reads it, also one that has run away."""
+    return f"{loss:.{places}f}" if loss < 1000 else f"{loss:.3g}"
 
 
 def _clock(seconds: float) -> str:

@@ -23,8 +23,9 @@ def split(ids: np.ndarray, validation: float = 0.1) -> tuple[np.ndarray, np.ndar
 class Streams:
     """A text cut into `batch` contiguous streams of equal length; the remainder is dropped.
 
-    A window is `bptt` steps of all streams: the ids, and for each the id that follows it. The windows of an epoch follow
-    each other without a gap, so that the state after one is the state before the next; the last may be shorter.
+    A window is `bptt` steps of all streams: the ids, and for each the id that follows it. The windows of an epoch
+    follow each other without a gap, so that the state after one is the state before the next; the last may be
+    shorter.
 
     Args:
         ids: (n,) integers.

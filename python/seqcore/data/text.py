@@ -3,8 +3,8 @@
 How bytes become characters:
 
 * A byte order mark decides: UTF-8, UTF-16 or UTF-32; the mark is dropped.
-* Without one it is the `encoding` asked for, else UTF-8. Nothing is guessed and nothing is replaced: the first byte that
-  does not fit is an error that names the file and the offset.
+* Without one it is the `encoding` asked for, else UTF-8. Nothing is guessed and nothing is replaced: the first byte
+  that does not fit is an error that names the file and the offset.
 * Unless an encoding was asked for, a NUL character is taken as the sign of a binary file, and is an error.
 * CRLF and lone CR become LF, as Python's own text files do. Nothing else is changed: no normalisation, no stripping.
 """
@@ -15,8 +15,8 @@ import os
 import stat
 import sys
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import nullcontext
-from typing import BinaryIO
+from contextlib import AbstractContextManager, nullcontext
+from typing import BinaryIO, cast
 
 import numpy as np
 
@@ -179,7 +179,7 @@ class _Gathered:
         return self.ids, vocabulary
 
 
-def _opened(path: str | os.PathLike):
+def _opened(path: str | os.PathLike) -> AbstractContextManager[BinaryIO]:
     if os.fspath(path) == "-":
         return nullcontext(sys.stdin.buffer)
     mode = os.stat(path).st_mode
@@ -187,7 +187,7 @@ def _opened(path: str | os.PathLike):
         raise TextError(f"{shown(path)}: this is a folder. Hint: name the files in it.")
     if not stat.S_ISREG(mode):
         raise TextError(f'{shown(path)}: this is not a regular file. Hint: "-" reads standard input.')
-    return open(path, "rb", buffering=0)
+    return cast(BinaryIO, open(path, "rb", buffering=0))
 
 
 def _decoded(file: BinaryIO, path: str | os.PathLike, explicit: str | None) -> Iterator[str]:

@@ -3,14 +3,15 @@
 import os
 import secrets
 from collections.abc import Iterable, Iterator
+from typing import Any
 
 import numpy as np
 
 from .. import nn
-from ..checkpoint import load_file, save
+from ..checkpoint import Checkpoint, load_file, save
 from ..data import TextError, Vocabulary
 from ..errors import CheckpointError
-from ..tensor import no_grad
+from ..tensor import Tensor, no_grad
 
 
 class LanguageModel(nn.Module):
@@ -48,7 +49,9 @@ class LanguageModel(nn.Module):
         self.lstm = nn.LSTM(embedding, hidden, layers, dropout=dropout if layers > 1 else 0.0)
         self.linear = nn.Linear(hidden, len(self.vocabulary))
 
-    def forward(self, ids, state=None):
+    def forward(
+        self, ids: np.ndarray | Tensor, state: tuple[Tensor, Tensor] | None = None
+    ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
         """Logits (T, B, V) for what follows each of the ids (T, B), and the state (h, c) after the last.
 
         `state` is that of an earlier call, so that a text may be read in parts; None begins a text.
@@ -56,7 +59,7 @@ class LanguageModel(nn.Module):
         y, state = self.lstm(self.dropout(self.embedding(ids)), state)
         return self.linear(self.dropout(y)), state
 
-    def loss(self, logits, following):
+    def loss(self, logits: Tensor, following: np.ndarray | Tensor) -> Tensor:
         """The mean cross-entropy in nats of `logits` (T, B, V) against the ids that did follow (T, B)."""
         return nn.functional.cross_entropy(logits.reshape(-1, logits.shape[-1]), following.reshape(-1))
 
@@ -94,7 +97,9 @@ class LanguageModel(nn.Module):
         # checked above, when called: a generator's body runs only when the first character is asked for
         return self._written(ids, length, temperature, draws, stop or "")
 
-    def _written(self, ids, length, temperature, draws, stop) -> Iterator[str]:
+    def _written(
+        self, ids: np.ndarray, length: int, temperature: float, draws: np.random.Generator, stop: str
+    ) -> Iterator[str]:
         state = None
         for _ in range(length):
             logits, state = self._after(ids, state)
@@ -104,7 +109,7 @@ class LanguageModel(nn.Module):
             if character in stop:
                 return
 
-    def _after(self, ids, state):
+    def _after(self, ids: np.ndarray, state: tuple[Tensor, Tensor] | None) -> tuple[np.ndarray, tuple[Tensor, Tensor]]:
         """Logits (V,) of what follows the last of `ids`, and the state there."""
         was_training = self.training
         self.eval()
@@ -133,7 +138,9 @@ class LanguageModel(nn.Module):
         return cls.from_checkpoint(load_file(path), path, device).eval()
 
     @classmethod
-    def from_checkpoint(cls, checkpoint, path: str | os.PathLike, device: str | None = None) -> "LanguageModel":
+    def from_checkpoint(
+        cls, checkpoint: Checkpoint, path: str | os.PathLike, device: str | None = None
+    ) -> "LanguageModel":
         """The model in a checkpoint that is read already; `path` is for messages."""
         options = _checked(checkpoint, path)
         model = cls(**options)
@@ -151,7 +158,7 @@ def _drawn(logits: np.ndarray, temperature: float, draws: np.random.Generator) -
     return min(int(np.searchsorted(weights, draws.random() * weights[-1], side="right")), len(weights) - 1)
 
 
-def _checked(checkpoint, path) -> dict:
+def _checked(checkpoint: Checkpoint, path: str | os.PathLike) -> dict:
     """The constructor's arguments, believed only as far as the tensors in the file bear them out: nothing is allocated
     on the word of a configuration."""
 
@@ -163,7 +170,9 @@ def _checked(checkpoint, path) -> dict:
     kind = config.get("model")
     if kind != "LanguageModel":
         raise bad("model", "a language model of seqcore", ascii(kind) if kind else "a file that names none")
-    options = {name: config.get(name) for name in ("vocabulary", "embedding", "hidden", "layers", "dropout")}
+    options: dict[str, Any] = {
+        name: config.get(name) for name in ("vocabulary", "embedding", "hidden", "layers", "dropout")
+    }
     characters = options["vocabulary"]
     if not isinstance(characters, str) or not characters or "".join(sorted(set(characters))) != characters:
         raise bad("vocabulary", "different characters sorted by code point", ascii(characters))

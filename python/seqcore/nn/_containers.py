@@ -1,6 +1,10 @@
 """Modules made of modules in a row."""
 
+from __future__ import annotations
+
 import operator
+from collections.abc import Iterator
+from typing import Any, Self
 
 from ..errors import message
 from ._module import Module
@@ -11,16 +15,20 @@ __all__ = ["ModuleList", "Sequential"]
 class _Row(Module):
     """Modules under the names "0", "1", ... or given ones."""
 
-    def _items(self):
+    @classmethod
+    def _of(cls, modules: list[Module]) -> Any:
+        raise NotImplementedError
+
+    def _items(self) -> list[Module]:
         return [value for value in self.__dict__.values() if isinstance(value, Module)]
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self._items())
 
-    def __iter__(self):
+    def __iter__(self) -> Iterator[Module]:
         return iter(self._items())
 
-    def __getitem__(self, index):
+    def __getitem__(self, index: Any) -> Any:
         if isinstance(index, slice):
             return type(self)._of(self._items()[index])
         items = self._items()
@@ -29,16 +37,16 @@ class _Row(Module):
             raise IndexError(message(type(self).__name__, "index", f"below {len(items)}", index))
         return items[index]
 
-    def __setitem__(self, index, module):
+    def __setitem__(self, index: Any, module: Any) -> None:
         names = [name for name, value in self.__dict__.items() if isinstance(value, Module)]
         setattr(self, names[operator.index(index)], _checked(self, module))
 
-    def append(self, module):
+    def append(self, module: Any) -> Self:
         """Adds a module at the end."""
         setattr(self, str(len(self)), _checked(self, module))
         return self
 
-    def extend(self, modules):
+    def extend(self, modules: Any) -> Self:
         """Adds modules at the end."""
         for module in modules:
             self.append(module)
@@ -58,7 +66,7 @@ class Sequential(_Row):
         (1, 2)
     """
 
-    def __init__(self, *modules):
+    def __init__(self, *modules: Any) -> None:
         super().__init__()
         if len(modules) == 1 and hasattr(modules[0], "items"):
             for name, module in modules[0].items():
@@ -67,10 +75,10 @@ class Sequential(_Row):
             self.extend(modules)
 
     @classmethod
-    def _of(cls, modules):
+    def _of(cls, modules: Any) -> Any:
         return cls(*modules)
 
-    def forward(self, x):
+    def forward(self, x: Any) -> Any:
         """x through every module in turn."""
         for module in self._items():
             x = module(x)
@@ -89,16 +97,16 @@ class ModuleList(_Row):
         2
     """
 
-    def __init__(self, modules=None):
+    def __init__(self, modules: Any = None) -> None:
         super().__init__()
         self.extend(modules or ())
 
     @classmethod
-    def _of(cls, modules):
+    def _of(cls, modules: Any) -> Any:
         return cls(modules)
 
 
-def _checked(row, module):
+def _checked(row: Any, module: Any) -> Module:
     if not isinstance(module, Module):
         raise TypeError(message(type(row).__name__, "module", "a Module", type(module).__name__))
     return module

@@ -1,13 +1,15 @@
 """Embedding: a table of rows that are looked up by number."""
 
-import numpy as np
+from __future__ import annotations
+
+from typing import Any, Self
 
 from .. import tensor as functions
 from ..errors import ShapeError, message
 from ..tensor import Tensor, no_grad, padding_row
 from . import init
 from ._module import Module
-from ._options import flag, not_built, size
+from ._options import flag, not_built, size, zeros
 from ._parameter import Parameter
 
 __all__ = ["Embedding"]
@@ -33,18 +35,18 @@ class Embedding(Module):
 
     def __init__(
         self,
-        num_embeddings,
-        embedding_dim,
-        padding_idx=None,
-        max_norm=None,
-        norm_type=2.0,
-        scale_grad_by_freq=False,
-        sparse=False,
-        _weight=None,
-        _freeze=False,
-        device=None,
-        dtype=None,
-    ):
+        num_embeddings: int,
+        embedding_dim: int,
+        padding_idx: Any = None,
+        max_norm: Any = None,
+        norm_type: float = 2.0,
+        scale_grad_by_freq: bool = False,
+        sparse: bool = False,
+        _weight: Any = None,
+        _freeze: bool = False,
+        device: Any = None,
+        dtype: Any = None,
+    ) -> None:
         super().__init__()
         self.num_embeddings = size("Embedding", "num_embeddings", num_embeddings, 0)
         self.embedding_dim = size("Embedding", "embedding_dim", embedding_dim, 0)
@@ -57,15 +59,14 @@ class Embedding(Module):
         self.padding_idx = padding_idx
         shape = (self.num_embeddings, self.embedding_dim)
         if _weight is None:
-            zeros = np.broadcast_to(np.float32(0), shape)
-            self.weight = Parameter(zeros, not flag("Embedding", "_freeze", _freeze), device, dtype)
+            self.weight = Parameter(zeros("Embedding", shape), not flag("Embedding", "_freeze", _freeze), device, dtype)
             self.reset_parameters()
         else:
             self.weight = Parameter(_weight, not _freeze, device, dtype)
             if self.weight.shape != shape:
                 raise ShapeError(message("Embedding", "_weight", shape, self.weight.shape))
 
-    def reset_parameters(self):
+    def reset_parameters(self) -> None:
         """Draws the table anew, the padding row zero."""
         init.normal_(self.weight)
         if self.padding_idx is not None:
@@ -73,7 +74,7 @@ class Embedding(Module):
                 self.weight[self.padding_idx] = 0.0
 
     @classmethod
-    def from_pretrained(cls, embeddings, freeze=True, padding_idx=None, **options):
+    def from_pretrained(cls, embeddings: Any, freeze: bool = True, padding_idx: Any = None, **options: Any) -> Self:
         """A layer with the rows of an array (rows, columns), by default frozen; the padding row is kept (S-136)."""
         embeddings = embeddings if isinstance(embeddings, Tensor) else Tensor(embeddings)
         if embeddings.ndim != 2:
@@ -82,11 +83,11 @@ class Embedding(Module):
         options = {"device": embeddings.device, "dtype": embeddings.dtype, **options}
         return cls(rows, columns, padding_idx, _weight=embeddings, _freeze=freeze, **options)
 
-    def forward(self, ids):
+    def forward(self, ids: Any) -> Tensor:
         """The rows that `ids` name."""
         return functions.embedding(ids, self.weight, self.padding_idx)
 
-    def extra_repr(self):
+    def extra_repr(self) -> str:
         """Sizes."""
         padding = "" if self.padding_idx is None else f", padding_idx={self.padding_idx}"
         return f"{self.num_embeddings}, {self.embedding_dim}{padding}"

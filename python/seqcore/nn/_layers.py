@@ -1,7 +1,11 @@
 """Layers without parameters: dropout, activations, losses."""
 
+from __future__ import annotations
+
+from typing import Any
+
 from .. import tensor as functions
-from ..tensor import check_probability
+from ..tensor import Tensor, check_probability
 from . import functional
 from ._module import Module
 from ._options import not_built
@@ -21,17 +25,17 @@ class Dropout(Module):
         1.0
     """
 
-    def __init__(self, p=0.5, inplace=False):
+    def __init__(self, p: float = 0.5, inplace: bool = False) -> None:
         super().__init__()
         self.p = check_probability("Dropout", p)
         not_built("Dropout", "inplace", inplace, False)
         self.inplace = False
 
-    def forward(self, x):
+    def forward(self, x: Any) -> Tensor:
         """x, in training under a new mask."""
         return functional.dropout(x, self.p, self.training)
 
-    def extra_repr(self):
+    def extra_repr(self) -> str:
         """The probability."""
         return f"p={self.p}"
 
@@ -39,7 +43,7 @@ class Dropout(Module):
 class Sigmoid(Module):
     """1 / (1 + exp(-x))."""
 
-    def forward(self, x):
+    def forward(self, x: Any) -> Tensor:
         """The sigmoid of x."""
         return functions.sigmoid(x)
 
@@ -47,7 +51,7 @@ class Sigmoid(Module):
 class Tanh(Module):
     """The hyperbolic tangent."""
 
-    def forward(self, x):
+    def forward(self, x: Any) -> Tensor:
         """The hyperbolic tangent of x."""
         return functions.tanh(x)
 
@@ -59,12 +63,12 @@ class ReLU(Module):
         inplace: only False is built.
     """
 
-    def __init__(self, inplace=False):
+    def __init__(self, inplace: bool = False) -> None:
         super().__init__()
         not_built("ReLU", "inplace", inplace, False)
         self.inplace = False
 
-    def forward(self, x):
+    def forward(self, x: Any) -> Tensor:
         """The larger of 0 and x."""
         return functions.relu(x)
 
@@ -86,21 +90,21 @@ class CrossEntropyLoss(Module):
 
     def __init__(
         self,
-        weight=None,
-        size_average=None,
-        ignore_index=-100,
-        reduce=None,
-        reduction="mean",
-        label_smoothing=0.0,
-    ):
+        weight: Any = None,
+        size_average: Any = None,
+        ignore_index: int = -100,
+        reduce: Any = None,
+        reduction: str = "mean",
+        label_smoothing: float = 0.0,
+    ) -> None:
         super().__init__()
         functional.check_cross_entropy(weight, size_average, reduce, reduction, label_smoothing)
         self.ignore_index, self.reduction = ignore_index, reduction
 
-    def forward(self, input, target):
+    def forward(self, input: Any, target: Any) -> Tensor:
         """The loss."""
         return functions.cross_entropy(input, target, self.ignore_index, self.reduction)
 
-    def extra_repr(self):
+    def extra_repr(self) -> str:
         """The reduction."""
         return f"reduction={self.reduction!r}"

@@ -1,13 +1,15 @@
 """Linear layers."""
 
-import math
+from __future__ import annotations
 
-import numpy as np
+import math
+from typing import Any
 
 from .. import tensor as functions
+from ..tensor import Tensor
 from . import init
 from ._module import Module
-from ._options import size
+from ._options import size, zeros
 from ._parameter import Parameter
 
 __all__ = ["Identity", "Linear"]
@@ -30,27 +32,29 @@ class Linear(Module):
         (1, 2)
     """
 
-    def __init__(self, in_features, out_features, bias=True, device=None, dtype=None):
+    def __init__(
+        self, in_features: int, out_features: int, bias: bool = True, device: Any = None, dtype: Any = None
+    ) -> None:
         super().__init__()
         self.in_features = size("Linear", "in_features", in_features, 0)
         self.out_features = size("Linear", "out_features", out_features, 0)
         shape = (self.out_features, self.in_features)
-        self.weight = Parameter(_zeros(shape), device=device, dtype=dtype)
-        self.bias = Parameter(_zeros(shape[:1]), device=device, dtype=dtype) if bias else None
+        self.weight = Parameter(zeros("Linear", shape), device=device, dtype=dtype)
+        self.bias = Parameter(zeros("Linear", shape[:1]), device=device, dtype=dtype) if bias else None
         self.reset_parameters()
 
-    def reset_parameters(self):
+    def reset_parameters(self) -> None:
         """Draws the parameters anew."""
         bound = 1.0 / math.sqrt(self.in_features) if self.in_features else 0.0
         init.uniform_(self.weight, -bound, bound)
         if self.bias is not None:
             init.uniform_(self.bias, -bound, bound)
 
-    def forward(self, x):
+    def forward(self, x: Any) -> Tensor:
         """y of x."""
         return functions.linear(x, self.weight, self.bias)
 
-    def extra_repr(self):
+    def extra_repr(self) -> str:
         """Sizes."""
         return f"in_features={self.in_features}, out_features={self.out_features}, bias={self.bias is not None}"
 
@@ -58,13 +62,9 @@ class Linear(Module):
 class Identity(Module):
     """Gives back what it gets; takes and ignores any arguments."""
 
-    def __init__(self, *args, **kwargs):
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__()
 
-    def forward(self, x):
+    def forward(self, x: Any) -> Tensor:
         """x."""
         return x
-
-
-def _zeros(shape):
-    return np.broadcast_to(np.float32(0), shape)

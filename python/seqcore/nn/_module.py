@@ -1,6 +1,9 @@
 """Module: parameters, buffers and other modules under names, as attributes of one object."""
 
-from typing import ClassVar, NamedTuple
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, ClassVar, NamedTuple, Self
 
 from .. import runtime
 from ..errors import DTypeError, message
@@ -33,16 +36,16 @@ class Module:
     training = True
     _buffers: ClassVar[dict] = {}  # name: whether it is in the state_dict; an instance gets its own when it has any
 
-    def forward(self, *args, **kwargs):
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
         """What the module computes."""
         raise NotImplementedError(f"{type(self).__name__}: forward is not defined")
 
-    def __call__(self, *args, **kwargs):
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
         return self.forward(*args, **kwargs)
 
     # ---- attributes
 
-    def __setattr__(self, name, value):
+    def __setattr__(self, name: str, value: Any) -> None:
         known = self.__dict__.get(name)
         if isinstance(known, Parameter) and not (value is None or isinstance(value, Parameter)):
             what = type(value).__name__
@@ -55,7 +58,7 @@ class Module:
                 own_memory(value)
         object.__setattr__(self, name, value)
 
-    def register_buffer(self, name, tensor, persistent=True):
+    def register_buffer(self, name: str, tensor: Any, persistent: bool = True) -> None:
         """Names a Tensor that is part of the state but no parameter.
 
         Args:
@@ -67,21 +70,21 @@ class Module:
         object.__setattr__(self, "_buffers", {**self._buffers, name: bool(persistent)})
         setattr(self, name, tensor)
 
-    def register_parameter(self, name, param):
+    def register_parameter(self, name: str, param: Any) -> None:
         """As an assignment, where the name may come from a string."""
         self._check_new(name)
         if param is not None and not isinstance(param, Parameter):
             raise TypeError(message("register_parameter", name, "a Parameter or None", type(param).__name__))
         setattr(self, name, param)
 
-    def add_module(self, name, module):
+    def add_module(self, name: str, module: Any) -> None:
         """As an assignment, where the name may come from a string."""
         self._check_new(name)
         if module is not None and not isinstance(module, Module):
             raise TypeError(message("add_module", name, "a Module or None", type(module).__name__))
         setattr(self, name, module)
 
-    def _check_new(self, name):
+    def _check_new(self, name: str) -> None:
         if not isinstance(name, str):
             raise TypeError(message(type(self).__name__, "name", "a string", type(name).__name__))
         if not name or "." in name:
@@ -91,7 +94,7 @@ class Module:
 
     # ---- what there is
 
-    def named_children(self):
+    def named_children(self) -> Iterator[tuple[str, Module]]:
         """(name, Module) of the modules directly below, each once."""
         seen = set()
         for name, value in list(self.__dict__.items()):
@@ -99,11 +102,11 @@ class Module:
                 seen.add(id(value))
                 yield name, value
 
-    def children(self):
+    def children(self) -> Iterator[Module]:
         """The modules directly below."""
         return (module for _, module in self.named_children())
 
-    def named_modules(self, memo=None, prefix=""):
+    def named_modules(self, memo: Any = None, prefix: str = "") -> Iterator[tuple[str, Module]]:
         """(path, Module) of this module and all below, each once."""
         memo = set() if memo is None else memo
         if id(self) in memo:
@@ -114,11 +117,11 @@ class Module:
             if isinstance(value, Module):
                 yield from value.named_modules(memo, f"{prefix}.{name}" if prefix else name)
 
-    def modules(self):
+    def modules(self) -> Iterator[Module]:
         """This module and all below, each once."""
         return (module for _, module in self.named_modules())
 
-    def _named(self, prefix, recurse, remove_duplicate, wanted):
+    def _named(self, prefix: str, recurse: Any, remove_duplicate: Any, wanted: Any) -> Iterator[tuple[str, Any]]:
         memo = set()
         modules = self.named_modules(prefix=prefix) if recurse else [(prefix, self)]
         for path, module in modules:
@@ -129,23 +132,27 @@ class Module:
                     memo.add(id(value))
                     yield (f"{path}.{name}" if path else name), value
 
-    def named_parameters(self, prefix="", recurse=True, remove_duplicate=True):
+    def named_parameters(
+        self, prefix: str = "", recurse: bool = True, remove_duplicate: bool = True
+    ) -> Iterator[tuple[str, Parameter]]:
         """(path, Parameter), each once also where it has several names (S-23)."""
         return self._named(prefix, recurse, remove_duplicate, lambda module, name, value: isinstance(value, Parameter))
 
-    def parameters(self, recurse=True):
+    def parameters(self, recurse: bool = True) -> Iterator[Parameter]:
         """The Parameters of this module and all below, each once."""
         return (parameter for _, parameter in self.named_parameters(recurse=recurse))
 
-    def named_buffers(self, prefix="", recurse=True, remove_duplicate=True):
+    def named_buffers(
+        self, prefix: str = "", recurse: bool = True, remove_duplicate: bool = True
+    ) -> Iterator[tuple[str, Tensor]]:
         """(path, Tensor) of the buffers, each once."""
         return self._named(prefix, recurse, remove_duplicate, lambda module, name, value: name in module._buffers)
 
-    def buffers(self, recurse=True):
+    def buffers(self, recurse: bool = True) -> Iterator[Tensor]:
         """The buffers of this module and all below."""
         return (buffer for _, buffer in self.named_buffers(recurse=recurse))
 
-    def _named_state(self, prefix="", path=()):
+    def _named_state(self, prefix: str = "", path: Any = ()) -> Iterator[tuple[str, Tensor]]:
         """(path, Tensor) of parameters and persistent buffers under every name that they have."""
         if any(module is self for module in path):
             return
@@ -158,14 +165,14 @@ class Module:
 
     # ---- state
 
-    def state_dict(self):
+    def state_dict(self) -> dict[str, Tensor]:
         """A dict of path to Tensor: copies, all of one moment, that later training does not change."""
         named = dict(self._named_state())
         different = {id(t): t for t in named.values()}
         copies = dict(zip(different, snapshot(list(different.values())), strict=True))
         return {name: copies[id(t)] for name, t in named.items()}
 
-    def load_state_dict(self, state_dict, strict=True):
+    def load_state_dict(self, state_dict: Any, strict: bool = True) -> _Keys:
         """Writes the arrays of a mapping (as of PyTorch's `state_dict()`) into parameters and buffers.
 
         Args:
@@ -208,7 +215,7 @@ class Module:
         overwrite(pairs)
         return _Keys(missing, unexpected)
 
-    def zero_grad(self, set_to_none=True):
+    def zero_grad(self, set_to_none: bool = True) -> None:
         """Forgets the gradients; with `set_to_none=False` makes them 0."""
         for parameter in self.parameters():
             if set_to_none:
@@ -216,13 +223,13 @@ class Module:
             elif parameter.grad is not None:
                 parameter.grad.zero_()
 
-    def requires_grad_(self, requires_grad=True):
+    def requires_grad_(self, requires_grad: bool = True) -> Self:
         """Freezes or thaws all parameters."""
         for parameter in self.parameters():
             parameter.requires_grad_(requires_grad)
         return self
 
-    def train(self, mode=True):
+    def train(self, mode: bool = True) -> Self:
         """Says whether dropout is active, here and in all modules below."""
         if not isinstance(mode, bool):
             raise ValueError(message("train", "mode", "True or False", repr(mode)))
@@ -230,18 +237,18 @@ class Module:
             object.__setattr__(module, "training", mode)
         return self
 
-    def eval(self):
+    def eval(self) -> Self:
         """`train(False)`; gradients can be asked for all the same (S-77)."""
         return self.train(False)
 
-    def apply(self, function):
+    def apply(self, function: Any) -> Self:
         """Calls `function` on every module below, then on this one."""
         for module in self.children():
             module.apply(function)
         function(self)
         return self
 
-    def to(self, device=None, dtype=None):
+    def to(self, device: Any = None, dtype: Any = None) -> Self:
         """Moves parameters, buffers and gradients to `device` and casts them to `dtype`, in place: all or none.
 
         Raises:
@@ -266,25 +273,25 @@ class Module:
                 grad._array = grad_array
         return self
 
-    def cpu(self):
+    def cpu(self) -> Self:
         """Moves all to the CPU."""
         return self.to("cpu")
 
-    def float(self):
+    def float(self) -> Self:
         """Casts all to float32."""
         return self.to(dtype="float32")
 
-    def double(self):
+    def double(self) -> Self:
         """Casts all to float64."""
         return self.to(dtype="float64")
 
     # ---- print
 
-    def extra_repr(self):
+    def extra_repr(self) -> str:
         """What stands in the parentheses of a module that has no modules below."""
         return ""
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         lines = [f"({name}): " + repr(module).replace("\n", "\n  ") for name, module in self._shown_children()]
         extra = self.extra_repr()
         if not lines:
@@ -292,25 +299,25 @@ class Module:
         head = [extra] if extra else []
         return f"{type(self).__name__}(\n  " + "\n  ".join(head + lines) + "\n)"
 
-    def _shown_children(self):
+    def _shown_children(self) -> list[tuple[str, Module]]:
         return [(name, value) for name, value in self.__dict__.items() if isinstance(value, Module)]
 
 
-def _shown(name):
+def _shown(name: str) -> str:
     """A name from outside, on one line and of bounded length."""
     text = name if name.isprintable() and name else ascii(name)
     return text if len(text) <= 200 else f"{text[:200]}..."
 
 
-def _is_dtype(text):
+def _is_dtype(text: Any) -> bool:
     return not (text in ("cpu", "auto") or text.startswith("gpu"))
 
 
-def _moves(module, value):
+def _moves(module: Any, value: Any) -> bool:
     return isinstance(value, Tensor) and value.is_leaf
 
 
-def _moved(tensor, place, name):
+def _moved(tensor: Any, place: str | None, name: str | None) -> Any:
     place = place or tensor.device
     dtype = str(tensor.dtype) if name is None or tensor.dtype.kind != "f" else name
     runtime.dtype_name(dtype, place, "to")

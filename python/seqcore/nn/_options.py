@@ -1,13 +1,19 @@
 """Checks of layers' options: wrong types TypeError, wrong values ValueError (S-29)."""
 
+from __future__ import annotations
+
+import math
 import operator
+from typing import Any
+
+import numpy as np
 
 from ..errors import message
 
-__all__ = ["flag", "not_built", "size"]
+__all__ = ["flag", "not_built", "size", "zeros"]
 
 
-def size(layer, name, value, at_least=1):
+def size(layer: str, name: str, value: Any, at_least: Any = 1) -> int:
     """A whole number from `at_least` up, as an int."""
     if isinstance(value, bool) or not hasattr(value, "__index__"):
         raise TypeError(message(layer, name, "an integer", f"{value!r}"))
@@ -17,14 +23,21 @@ def size(layer, name, value, at_least=1):
     return value
 
 
-def flag(layer, name, value):
+def flag(layer: str, name: str, value: Any) -> bool:
     """A bool."""
     if not isinstance(value, bool):
         raise TypeError(message(layer, name, "True or False", repr(value)))
     return value
 
 
-def not_built(layer, name, value, default):
+def not_built(layer: str, name: str, value: Any, default: Any) -> None:
     """NotImplementedError for an option that PyTorch has and this version lacks."""
     if value is not default and value != default:
         raise NotImplementedError(message(layer, name, f"{default!r}, the rest is not built yet", repr(value)))
+
+
+def zeros(layer: str, shape: Any) -> np.ndarray:
+    """Zeros of float32, as a stand-in that takes no memory; MemoryError where no machine could hold them (S-17)."""
+    if math.prod(shape) >= 1 << 60:
+        raise MemoryError(message(layer, "parameters", "sizes that fit into memory", shape))
+    return np.broadcast_to(np.float32(0), shape)

@@ -1,5 +1,9 @@
 """Parameter: a Tensor that a module owns and an optimizer changes."""
 
+from __future__ import annotations
+
+from typing import Any
+
 from ..tensor import FIXED, Tensor
 
 __all__ = ["Parameter"]
@@ -19,7 +23,7 @@ class Parameter(Tensor):
 
     __slots__ = ()
 
-    def __init__(self, data, requires_grad=True, device=None, dtype=None):
+    def __init__(self, data: Any, requires_grad: bool = True, device: Any = None, dtype: Any = None) -> None:
         super().__init__(data, False, device, dtype)
         self._flags = FIXED
         if requires_grad:

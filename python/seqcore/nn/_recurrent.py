@@ -1,7 +1,10 @@
 """LSTM: a stack of layers over a sequence."""
 
+from __future__ import annotations
+
 import math
 import warnings
+from typing import Any
 
 import numpy as np
 
@@ -10,7 +13,7 @@ from ..errors import ShapeError, message
 from ..tensor import Tensor, check_probability
 from . import init
 from ._module import Module
-from ._options import flag, not_built, size
+from ._options import flag, not_built, size, zeros
 from ._parameter import Parameter
 
 __all__ = ["LSTM"]
@@ -51,17 +54,17 @@ class LSTM(Module):
 
     def __init__(
         self,
-        input_size,
-        hidden_size,
-        num_layers=1,
-        bias=True,
-        batch_first=False,
-        dropout=0.0,
-        bidirectional=False,
-        proj_size=0,
-        device=None,
-        dtype=None,
-    ):
+        input_size: int,
+        hidden_size: int,
+        num_layers: int = 1,
+        bias: bool = True,
+        batch_first: bool = False,
+        dropout: float = 0.0,
+        bidirectional: bool = False,
+        proj_size: int = 0,
+        device: Any = None,
+        dtype: Any = None,
+    ) -> None:
         super().__init__()
         self.input_size = size("LSTM", "input_size", input_size)
         self.hidden_size = size("LSTM", "hidden_size", hidden_size)
@@ -79,28 +82,27 @@ class LSTM(Module):
         rows = 4 * self.hidden_size
         for k in range(self.num_layers):
             width = self.input_size if k == 0 else self.hidden_size
-            shapes = {"weight_ih": (rows, width), "weight_hh": (rows, self.hidden_size)}
+            shapes: dict[str, tuple[int, ...]] = {"weight_ih": (rows, width), "weight_hh": (rows, self.hidden_size)}
             if self.bias:
                 shapes |= {"bias_ih": (rows,), "bias_hh": (rows,)}
             for name, shape in shapes.items():
-                zeros = np.broadcast_to(np.float32(0), shape)
-                setattr(self, f"{name}_l{k}", Parameter(zeros, device=device, dtype=dtype))
+                setattr(self, f"{name}_l{k}", Parameter(zeros("LSTM", shape), device=device, dtype=dtype))
         self.reset_parameters()
 
-    def reset_parameters(self):
+    def reset_parameters(self) -> None:
         """Draws the parameters anew."""
         bound = 1.0 / math.sqrt(self.hidden_size)
         for parameter in self.parameters():
             init.uniform_(parameter, -bound, bound)
 
-    def __setattr__(self, name, value):
+    def __setattr__(self, name: str, value: Any) -> None:
         super().__setattr__(name, value)
         self.__dict__.pop("_layers", None)
 
-    def __getstate__(self):
+    def __getstate__(self) -> dict[str, Any]:
         return {name: value for name, value in self.__dict__.items() if name != "_layers"}
 
-    def _weights(self):
+    def _weights(self) -> functions.LstmWeights:
         """Per layer the four parameters, as the operation takes them; remembered, as a step is short."""
         names = ("weight_ih_l", "weight_hh_l", "bias_ih_l", "bias_hh_l")
         own = self.__dict__
@@ -108,7 +110,7 @@ class LSTM(Module):
         own["_layers"] = weights = functions.LstmWeights(layers)
         return weights
 
-    def forward(self, x, hx=None):
+    def forward(self, x: Any, hx: Any = None) -> tuple[Tensor, tuple[Tensor, Tensor]]:
         """y and (h_n, c_n) of x."""
         # one short step is a few microseconds: what is usual is looked at first, and sizes are checked below
         weights = self.__dict__.get("_layers")
@@ -126,7 +128,7 @@ class LSTM(Module):
             return y, (h_n, c_n)
         return self._other_layouts(x, h0, c0, weights, dropout)
 
-    def _other_layouts(self, x, h0, c0, weights, dropout):
+    def _other_layouts(self, x: Any, h0: Any, c0: Any, weights: Any, dropout: Any) -> Any:
         """Lists, unbatched and batch-first input."""
         if not hasattr(x, "ndim"):
             x = Tensor(x)
@@ -134,15 +136,15 @@ class LSTM(Module):
         if x.ndim not in (2, 3) or x.shape[-1] != self.input_size:
             axes = "B, T" if self.batch_first else "T, B"
             hint = f"the last axis is the feature axis; this layer has input_size={self.input_size}"
-            expected = f"({axes}, {self.input_size}) or (T, {self.input_size})"
-            raise ShapeError(message("lstm", "x", expected, tuple(x.shape), hint))
+            wanted = f"({axes}, {self.input_size}) or (T, {self.input_size})"
+            raise ShapeError(message("lstm", "x", wanted, tuple(x.shape), hint))
         batch = x.shape[0 if self.batch_first else 1] if batched else 1
         full = (self.num_layers, batch, self.hidden_size)
-        states = []
+        states: list[Any] = []
         for name, state in (("h0", h0), ("c0", c0)):
             if state is not None:
                 state = state if hasattr(state, "shape") else Tensor(state)
-                expected = full if batched else (full[0], full[2])
+                expected: tuple[int, ...] = full if batched else (full[0], full[2])
                 if tuple(state.shape) != expected:
                     hint = "states are (num_layers, B, hidden_size), without B for unbatched x"
                     raise ShapeError(message("lstm", name, expected, tuple(state.shape), hint))
@@ -152,12 +154,12 @@ class LSTM(Module):
             x = x.reshape(x.shape[0], 1, x.shape[1])
         elif self.batch_first:
             x = x.transpose(0, 1) if isinstance(x, Tensor) else x.swapaxes(0, 1)
-        y, h_n, c_n = functions.lstm(x, *states, weights, dropout)
+        y, h_n, c_n = functions.lstm(x, states[0], states[1], weights, dropout)
         if not batched:
             return y.reshape(-1 if y.shape[0] else 0, full[2]), (h_n.reshape(full[0], -1), c_n.reshape(full[0], -1))
         return (y.transpose(0, 1) if self.batch_first else y), (h_n, c_n)
 
-    def extra_repr(self):
+    def extra_repr(self) -> str:
         """Sizes and options that are not the default."""
         text = f"{self.input_size}, {self.hidden_size}"
         defaults = {"num_layers": 1, "bias": True, "batch_first": False, "dropout": 0.0}
@@ -165,7 +167,7 @@ class LSTM(Module):
         return ", ".join([text, *(f"{name}={value}" for name, value in changed.items())])
 
 
-def _pair(hx):
+def _pair(hx: Any) -> Any:
     """The states of an hx that is not the usual tuple of two."""
     if hx is None:
         return None, None

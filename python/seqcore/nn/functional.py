@@ -1,8 +1,12 @@
 """Layers as functions: Tensors or arrays in, Tensors out."""
 
+from __future__ import annotations
+
+from typing import Any
+
 from .. import tensor as functions
 from ..errors import message
-from ..tensor import as_tensor, check_probability
+from ..tensor import Tensor, as_tensor, check_probability
 from ..tensor import linear as linear
 from ..tensor import relu as relu
 from ..tensor import sigmoid as sigmoid
@@ -12,7 +16,15 @@ from ._options import not_built
 __all__ = ["cross_entropy", "dropout", "embedding", "linear", "relu", "sigmoid", "tanh"]
 
 
-def embedding(input, weight, padding_idx=None, max_norm=None, norm_type=2.0, scale_grad_by_freq=False, sparse=False):
+def embedding(
+    input: Any,
+    weight: Any,
+    padding_idx: Any = None,
+    max_norm: Any = None,
+    norm_type: float = 2.0,
+    scale_grad_by_freq: bool = False,
+    sparse: bool = False,
+) -> Tensor:
     """The rows of `weight` (rows, features) that the integers `input` (...) name: (..., features).
 
     Args:
@@ -28,7 +40,7 @@ def embedding(input, weight, padding_idx=None, max_norm=None, norm_type=2.0, sca
     return functions.embedding(input, weight, padding_idx)
 
 
-def dropout(input, p=0.5, training=True, inplace=False):
+def dropout(input: Any, p: float = 0.5, training: bool = True, inplace: bool = False) -> Tensor:
     """Each element 0 with probability p, the others times 1/(1-p); without `training` the input as it is."""
     p = check_probability("dropout", p)
     not_built("dropout", "inplace", inplace, False)
@@ -38,15 +50,15 @@ def dropout(input, p=0.5, training=True, inplace=False):
 
 
 def cross_entropy(
-    input,
-    target,
-    weight=None,
-    size_average=None,
-    ignore_index=-100,
-    reduce=None,
-    reduction="mean",
-    label_smoothing=0.0,
-):
+    input: Any,
+    target: Any,
+    weight: Any = None,
+    size_average: Any = None,
+    ignore_index: int = -100,
+    reduce: Any = None,
+    reduction: str = "mean",
+    label_smoothing: float = 0.0,
+) -> Tensor:
     """-log softmax(input)[target], averaged over the targets that are kept, summed, or one by one.
 
     Args:
@@ -60,7 +72,7 @@ def cross_entropy(
     return functions.cross_entropy(input, target, ignore_index, reduction)
 
 
-def check_cross_entropy(weight, size_average, reduce, reduction, label_smoothing):
+def check_cross_entropy(weight: Any, size_average: Any, reduce: Any, reduction: str, label_smoothing: Any) -> None:
     """Refuses by name the options that are not built, and wrong ones."""
     if weight is not None:
         raise NotImplementedError(message("cross_entropy", "weight", "None, the rest is not built yet", "an array"))

@@ -4,7 +4,10 @@ Each call takes the next random stream of `seqcore.manual_seed`. The bits are Ph
 the same across versions (its distributions may change, so they are not used).
 """
 
+from __future__ import annotations
+
 import math
+from typing import Any
 
 import numpy as np
 
@@ -15,7 +18,7 @@ from ..tensor import Tensor, overwrite
 __all__ = ["constant_", "normal_", "ones_", "uniform_", "zeros_"]
 
 
-def uniform_(tensor, a=0.0, b=1.0):
+def uniform_(tensor: Any, a: Any = 0.0, b: Any = 1.0) -> Tensor:
     """Fills `tensor` with numbers uniform in [a, b).
 
     Example:
@@ -27,7 +30,7 @@ def uniform_(tensor, a=0.0, b=1.0):
     return _fill(tensor, a + (b - a) * _unit(_bits(size)))
 
 
-def normal_(tensor, mean=0.0, std=1.0):
+def normal_(tensor: Any, mean: float = 0.0, std: float = 1.0) -> Tensor:
     """Fills `tensor` with numbers of a normal distribution (Box and Muller 1958)."""
     size = _size(tensor)
     half = (size + 1) // 2
@@ -37,38 +40,38 @@ def normal_(tensor, mean=0.0, std=1.0):
     return _fill(tensor, mean + std * values)
 
 
-def constant_(tensor, value):
+def constant_(tensor: Any, value: Any) -> Tensor:
     """Fills `tensor` with one number."""
     return _fill(tensor, np.full(_size(tensor), float(value)))
 
 
-def zeros_(tensor):
+def zeros_(tensor: Any) -> Tensor:
     """Fills `tensor` with 0."""
     return constant_(tensor, 0.0)
 
 
-def ones_(tensor):
+def ones_(tensor: Any) -> Tensor:
     """Fills `tensor` with 1."""
     return constant_(tensor, 1.0)
 
 
-def _size(tensor):
+def _size(tensor: Any) -> int:
     if not isinstance(tensor, Tensor):
         raise TypeError(message("init", "tensor", "a Tensor", type(tensor).__name__))
     return math.prod(tensor.shape)
 
 
-def _bits(count):
+def _bits(count: int) -> np.ndarray:
     seed, stream = runtime.draw()
     return np.random.Philox(key=np.array([seed, stream], np.uint64)).random_raw(count)
 
 
-def _unit(bits):
+def _unit(bits: Any) -> np.ndarray:
     """Numbers in [0, 1) of 53 bits."""
     return (bits >> np.uint64(11)) * 2.0**-53
 
 
-def _fill(tensor, values):
+def _fill(tensor: Any, values: Any) -> Tensor:
     if values.size != math.prod(tensor.shape):
         raise ShapeError(message("init", "values", math.prod(tensor.shape), values.size))
     overwrite([(tensor, Tensor(values.reshape(tensor.shape), device=tensor.device, dtype=tensor.dtype))])

@@ -1,25 +1,31 @@
 """Activations, element by element."""
 
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
 from .. import _core
 from ._saved import Saved, arrays_only, out, take
 
 __all__ = ["relu", "relu_backward", "sigmoid", "sigmoid_backward", "tanh", "tanh_backward"]
 
 
-def _forward(function, x):
+def _forward(function: Any, x: Any) -> tuple[np.ndarray, Saved]:
     arrays_only(function, x=x)
     y = _core.activation(function, x)
     # a copy: the caller may write into the y that it gets
     return out(y), Saved(function, y.to("cpu"))
 
 
-def _backward(function, saved, dy):
+def _backward(function: Any, saved: Any, dy: Any) -> dict[str, np.ndarray]:
     with take(saved, function) as (y,):
         arrays_only(f"{function}_backward", dy=dy)
         return {"x": out(_core.activation_backward(function, y, dy))}
 
 
-def sigmoid(x):
+def sigmoid(x: Any) -> tuple[np.ndarray, Saved]:
     """1 / (1 + exp(-x)), and what its backward needs.
 
     Example:
@@ -31,12 +37,12 @@ def sigmoid(x):
     return _forward("sigmoid", x)
 
 
-def sigmoid_backward(saved, dy):
+def sigmoid_backward(saved: Any, dy: Any) -> dict[str, np.ndarray]:
     """A dict of the gradient `x`."""
     return _backward("sigmoid", saved, dy)
 
 
-def tanh(x):
+def tanh(x: Any) -> tuple[np.ndarray, Saved]:
     """The hyperbolic tangent, and what its backward needs.
 
     Example:
@@ -48,12 +54,12 @@ def tanh(x):
     return _forward("tanh", x)
 
 
-def tanh_backward(saved, dy):
+def tanh_backward(saved: Any, dy: Any) -> dict[str, np.ndarray]:
     """A dict of the gradient `x`."""
     return _backward("tanh", saved, dy)
 
 
-def relu(x):
+def relu(x: Any) -> tuple[np.ndarray, Saved]:
     """The larger of 0 and x, and what its backward needs; the slope at 0 is 0 (S-116).
 
     Example:
@@ -65,6 +71,6 @@ def relu(x):
     return _forward("relu", x)
 
 
-def relu_backward(saved, dy):
+def relu_backward(saved: Any, dy: Any) -> dict[str, np.ndarray]:
     """A dict of the gradient `x`."""
     return _backward("relu", saved, dy)

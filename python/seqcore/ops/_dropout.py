@@ -1,12 +1,18 @@
 """Dropout."""
 
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
 from .. import _core, runtime
 from ._saved import Saved, arrays_only, out, take
 
 __all__ = ["dropout", "dropout_backward"]
 
 
-def dropout(x, p=0.5):
+def dropout(x: Any, p: float = 0.5) -> tuple[np.ndarray, Saved]:
     """Each element 0 with probability p, the others times 1/(1-p), and what its backward needs.
 
     The mask is a function of the random state (`seqcore.manual_seed`) and the position alone (S-27).
@@ -25,7 +31,7 @@ def dropout(x, p=0.5):
     return out(_core.dropout(x, p, seed, stream)), Saved("dropout", p, seed, stream)
 
 
-def dropout_backward(saved, dy):
+def dropout_backward(saved: Any, dy: Any) -> dict[str, np.ndarray]:
     """A dict of the gradient `x`: dy under the same mask."""
     with take(saved, "dropout") as (p, seed, stream):
         arrays_only("dropout_backward", dy=dy)

@@ -1,12 +1,18 @@
 """Rows of a table by number."""
 
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
 from .. import _core
 from ._saved import Saved, arrays_only, out, take
 
 __all__ = ["embedding", "embedding_backward"]
 
 
-def embedding(ids, weight):
+def embedding(ids: Any, weight: Any) -> tuple[np.ndarray, Saved]:
     """The rows of `weight` (num_embeddings, features) that `ids` (...), any integers, name; and what backward needs.
 
     Raises:
@@ -25,7 +31,7 @@ def embedding(ids, weight):
     return out(y), Saved("embedding", _core.array(ids, "cpu", "embedding", "ids"), rows)
 
 
-def embedding_backward(saved, dy):
+def embedding_backward(saved: Any, dy: Any) -> dict[str, np.ndarray]:
     """A dict of the gradient `weight`; rows that were named twice add up, in a fixed order."""
     with take(saved, "embedding") as (ids, rows):
         arrays_only("embedding_backward", dy=dy)

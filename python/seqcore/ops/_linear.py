@@ -1,12 +1,18 @@
 """Linear layers."""
 
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
 from .. import _core
 from ._saved import Saved, arrays_only, keep, out, take
 
 __all__ = ["linear", "linear_backward"]
 
 
-def linear(x, weight, bias=None):
+def linear(x: Any, weight: Any, bias: Any = None) -> tuple[np.ndarray, Saved]:
     """y = x W^T + b, and what its backward needs.
 
     Args:
@@ -29,7 +35,7 @@ def linear(x, weight, bias=None):
     return out(y), Saved("linear", *kept, bias is not None)
 
 
-def linear_backward(saved, dy):
+def linear_backward(saved: Any, dy: Any) -> dict[str, np.ndarray]:
     """A dict of the gradients `x`, `weight` and, where there was one, `bias`, from dy (..., out_features)."""
     with take(saved, "linear") as (x, weight, has_bias):
         arrays_only("linear_backward", dy=dy)

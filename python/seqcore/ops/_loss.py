@@ -1,5 +1,11 @@
 """Losses."""
 
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
 from .. import _core
 from ..errors import message
 from ._saved import Saved, arrays_only, out, take
@@ -7,7 +13,9 @@ from ._saved import Saved, arrays_only, out, take
 __all__ = ["cross_entropy", "cross_entropy_backward"]
 
 
-def cross_entropy(input, target, ignore_index=-100, reduction="mean"):
+def cross_entropy(
+    input: Any, target: Any, ignore_index: int = -100, reduction: str = "mean"
+) -> tuple[np.ndarray, Saved]:
     """-log softmax(input)[target], and what its backward needs (S-122).
 
     Args:
@@ -32,7 +40,7 @@ def cross_entropy(input, target, ignore_index=-100, reduction="mean"):
     return out(loss), Saved("cross_entropy", grad, reduction)
 
 
-def cross_entropy_backward(saved, dloss=None):
+def cross_entropy_backward(saved: Any, dloss: Any = None) -> dict[str, np.ndarray]:
     """A dict of the gradient `input` (N, C), from that of the loss; None is 1."""
     with take(saved, "cross_entropy") as (grad, reduction):
         arrays_only("cross_entropy_backward", dloss=dloss)

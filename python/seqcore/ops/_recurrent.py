@@ -1,5 +1,9 @@
 """LSTM: one layer in one direction."""
 
+from __future__ import annotations
+
+from typing import Any
+
 import numpy as np
 
 from .. import _core
@@ -11,7 +15,9 @@ __all__ = ["lstm", "lstm_backward"]
 _NAMES = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
 
 
-def lstm(x, h0=None, c0=None, weights=None):
+def lstm(
+    x: Any, h0: Any = None, c0: Any = None, weights: Any = None
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, Saved]:
     """One LSTM layer over a sequence.
 
     i, f, g, o are the four blocks of rows of the weights, in this order (S-31):
@@ -49,13 +55,13 @@ def lstm(x, h0=None, c0=None, weights=None):
         raise ValueError(message("lstm", "weights", f"the names {', '.join(_NAMES)}", f"trouble with {wrong}"))
     arrays_only("lstm", x=x, h0=h0, c0=c0, **weights)
     given = tuple(weights.get(name) for name in _NAMES)
-    states = [None if s is None else _layered(name, s) for name, s in (("h0", h0), ("c0", c0))]
-    y, h_n, c_n, saved = _core.lstm(x, *states, [given], 0.0, 0, 0, True, True)
+    h0, c0 = (None if s is None else _layered(name, s) for name, s in (("h0", h0), ("c0", c0)))
+    y, h_n, c_n, saved = _core.lstm(x, h0, c0, [given], 0.0, 0, 0, True, True)
     h_n, c_n = h_n.reshape(h_n.shape[1:]), c_n.reshape(c_n.shape[1:])
     return out(y), out(h_n), out(c_n), Saved("lstm", saved, names, h_n.shape, h_n.dtype)
 
 
-def lstm_backward(saved, dy=None, dh_n=None, dc_n=None):
+def lstm_backward(saved: Any, dy: Any = None, dh_n: Any = None, dc_n: Any = None) -> dict[str, np.ndarray]:
     """The gradients of `lstm`, from those of its results.
 
     Args:
@@ -70,13 +76,13 @@ def lstm_backward(saved, dy=None, dh_n=None, dc_n=None):
     """
     with take(saved, "lstm") as (core, names, shape, dtype):
         arrays_only("lstm_backward", dy=dy, dh_n=dh_n, dc_n=dc_n)
-        states = [
-            None if s is None else _layered(name, s, "lstm_backward") for name, s in (("dh_n", dh_n), ("dc_n", dc_n))
-        ]
-        if dy is None and states == [None, None]:
-            states[0] = np.zeros((1, *shape), dtype)
-        dx, dh0, dc0, layers = _core.lstm_backward(core, dy, *states, True, True, True)
-        (dih, dhh, dbias), shape = layers[0], list(shape)
+        dh_n = None if dh_n is None else _layered("dh_n", dh_n, "lstm_backward")
+        dc_n = None if dc_n is None else _layered("dc_n", dc_n, "lstm_backward")
+        if dy is None and dh_n is None and dc_n is None:
+            dh_n = np.zeros((1, *shape), dtype)
+        found: Any = _core.lstm_backward(core, dy, dh_n, dc_n, True, True, True)
+        dx, dh0, dc0, [(dih, dhh, dbias)] = found
+        shape = list(shape)
         grads = {"x": out(dx), "h0": out(dh0.reshape(shape)), "c0": out(dc0.reshape(shape))}
         found = {"weight_ih": dih, "weight_hh": dhh, "bias_ih": dbias, "bias_hh": dbias}
         for name in names:
@@ -85,11 +91,15 @@ def lstm_backward(saved, dy=None, dh_n=None, dc_n=None):
         return grads
 
 
-def _layered(name, state, op="lstm"):
+def _layered(name: str, state: Any, op: str = "lstm") -> Any:
     """A state (B, H) as the stack of one layer that it is."""
-    shape = state.shape if hasattr(state, "shape") else np.shape(state)
+    if isinstance(state, np.ndarray):
+        shape = state.shape
+        layered: Any = (np.asarray(state) if isinstance(state, np.matrix) else state)[None]
+    else:
+        array = getattr(state, "_array", None)
+        array = _core.array(state, "cpu", op, name) if array is None else array
+        shape, layered = array.shape, array.reshape([1, *array.shape])
     if len(shape) != 2:
         raise ShapeError(message(op, name, "(B, hidden_size)", tuple(shape)))
-    if hasattr(state, "_array"):
-        return state._array.reshape([1, *shape])
-    return np.asanyarray(state)[None] if not isinstance(state, np.matrix) else np.asarray(state)[None]
+    return layered

@@ -1,5 +1,9 @@
 """What a forward call keeps for its backward call, and how arrays come in and go out."""
 
+from __future__ import annotations
+
+from typing import Any
+
 from .. import _core
 from ..errors import DeviceError, message
 
@@ -11,18 +15,18 @@ class Saved:
 
     __slots__ = ("_content", "_op")
 
-    def __init__(self, op, *content):
+    def __init__(self, op: str, *content: Any) -> None:
         self._op = op
-        self._content = content
+        self._content: tuple[Any, ...] | None = content
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         return f"<saved by {self._op}{'' if self._content else ', used'}>"
 
 
 class take:
     """The content of `saved`, checked to be what `op` gave; it is used up when the block ends without an error."""
 
-    def __init__(self, saved, op):
+    def __init__(self, saved: Any, op: str) -> None:
         if not isinstance(saved, Saved) or saved._op != op:
             got = f"what {saved._op} gave" if isinstance(saved, Saved) else type(saved).__name__
             raise TypeError(message(f"{op}_backward", "saved", f"what {op} gave", got))
@@ -32,21 +36,21 @@ class take:
             )
         self._saved = saved
 
-    def __enter__(self):
+    def __enter__(self) -> Any:
         return self._saved._content
 
-    def __exit__(self, kind, *_):
+    def __exit__(self, kind: Any, *_: Any) -> None:
         if kind is None:
             self._saved._content = None
 
 
-def keep(value):
+def keep(value: Any) -> Any:
     """A handle for backward: on a copy of an array, or on a Tensor's memory at its present version."""
     array = getattr(value, "_array", None)
     return _core.Saved(_core.array(value) if array is None else array)
 
 
-def arrays_only(op, **arguments):
+def arrays_only(op: str, **arguments: Any) -> None:
     """DeviceError for Tensors on a GPU: these functions are for arrays on the CPU."""
     for name, value in arguments.items():
         array = getattr(value, "_array", None)
@@ -55,6 +59,6 @@ def arrays_only(op, **arguments):
             raise DeviceError(message(op, name, "an array on the CPU", f"a tensor on {array.device}", hint))
 
 
-def out(array):
+def out(array: Any) -> Any:
     """The ndarray of a result."""
     return None if array is None else array.numpy(True)

@@ -1,5 +1,9 @@
 """Adam and AdamW."""
 
+from __future__ import annotations
+
+from typing import Any
+
 from ..errors import message
 from ..tensor import adam_step, zeros_like
 from ._optimizer import Optimizer, number
@@ -34,20 +38,20 @@ class Adam(Optimizer):
 
     def __init__(
         self,
-        params,
-        lr=1e-3,
-        betas=(0.9, 0.999),
-        eps=1e-8,
-        weight_decay=0,
-        amsgrad=False,
+        params: Any,
+        lr: float = 1e-3,
+        betas: Any = (0.9, 0.999),
+        eps: float = 1e-8,
+        weight_decay: float = 0,
+        amsgrad: bool = False,
         *,
-        foreach=None,
-        maximize=False,
-        capturable=False,
-        differentiable=False,
-        fused=None,
-        decoupled_weight_decay=False,
-    ):
+        foreach: Any = None,
+        maximize: bool = False,
+        capturable: bool = False,
+        differentiable: bool = False,
+        fused: Any = None,
+        decoupled_weight_decay: bool = False,
+    ) -> None:
         for option, value in (("capturable", capturable), ("differentiable", differentiable)):
             if value:
                 raise NotImplementedError(message(self._name, option, "False, the rest is not built yet", "True"))
@@ -55,7 +59,7 @@ class Adam(Optimizer):
         defaults |= {"maximize": bool(maximize), "decoupled_weight_decay": bool(decoupled_weight_decay)}
         super().__init__(params, defaults)
 
-    def _check(self, group):
+    def _check(self, group: Any) -> None:
         for option in ("lr", "eps", "weight_decay"):
             number(self._name, option, group[option])
         betas = group["betas"]
@@ -64,7 +68,7 @@ class Adam(Optimizer):
         for beta in betas:
             number(self._name, "betas", beta, 0.0, 1.0)
 
-    def _step(self, group, params):
+    def _step(self, group: Any, params: Any) -> None:
         names = ("exp_avg", "exp_avg_sq") + (("max_exp_avg_sq",) if group["amsgrad"] else ())
         states = []
         for p in params:
@@ -106,19 +110,19 @@ class AdamW(Adam):
 
     def __init__(
         self,
-        params,
-        lr=1e-3,
-        betas=(0.9, 0.999),
-        eps=1e-8,
-        weight_decay=1e-2,
-        amsgrad=False,
+        params: Any,
+        lr: float = 1e-3,
+        betas: Any = (0.9, 0.999),
+        eps: float = 1e-8,
+        weight_decay: float = 1e-2,
+        amsgrad: bool = False,
         *,
-        maximize=False,
-        foreach=None,
-        capturable=False,
-        differentiable=False,
-        fused=None,
-    ):
+        maximize: bool = False,
+        foreach: Any = None,
+        capturable: bool = False,
+        differentiable: bool = False,
+        fused: Any = None,
+    ) -> None:
         super().__init__(
             params,
             lr,

@@ -1,6 +1,9 @@
 """Optimizer: parameters in groups, with what an algorithm remembers of each."""
 
+from __future__ import annotations
+
 import math
+from typing import Any
 
 import numpy as np
 
@@ -22,12 +25,12 @@ class Optimizer:
 
     _counts = ("step",)  # what of a state is a count and no tensor of the parameter's shape
 
-    def __init__(self, params, defaults):
+    def __init__(self, params: Any, defaults: Any) -> None:
         if isinstance(params, Tensor):
             raise TypeError(message(type(self).__name__, "params", "an iterable of Tensors", "a Tensor", "[tensor]"))
         self.defaults = dict(defaults)
-        self.state = {}
-        self.param_groups = []
+        self.state: dict[Tensor, dict[str, Any]] = {}
+        self.param_groups: list[dict[str, Any]] = []
         groups = list(params)
         if not groups:
             raise ValueError(message(type(self).__name__, "params", "at least one Tensor", "none"))
@@ -36,7 +39,7 @@ class Optimizer:
         for group in groups:
             self.add_param_group(group)
 
-    def add_param_group(self, param_group):
+    def add_param_group(self, param_group: Any) -> None:
         """Adds parameters with options of their own.
 
         Raises:
@@ -59,10 +62,10 @@ class Optimizer:
         self._check(group)
         self.param_groups.append(group)
 
-    def _check(self, group):
+    def _check(self, group: Any) -> None:
         """ValueError for a wrong option."""
 
-    def step(self, closure=None):
+    def step(self, closure: Any = None) -> Any:
         """Changes the parameters that have a gradient (S-149), those of a group all together or, on an error, none.
 
         Args:
@@ -79,10 +82,10 @@ class Optimizer:
                 self._step(group, params)
         return loss
 
-    def _step(self, group, params):
+    def _step(self, group: Any, params: Any) -> None:
         raise NotImplementedError
 
-    def zero_grad(self, set_to_none=True):
+    def zero_grad(self, set_to_none: bool = True) -> None:
         """Forgets the gradients; with `set_to_none=False` makes them 0."""
         for group in self.param_groups:
             for p in group["params"]:
@@ -93,7 +96,7 @@ class Optimizer:
 
     # ---- state
 
-    def state_dict(self):
+    def state_dict(self) -> dict[str, Any]:
         """PyTorch's form: {"state": {number: {...}}, "param_groups": [{..., "params": [numbers]}]}, all copies."""
         order = {id(p): i for i, p in enumerate(p for group in self.param_groups for p in group["params"])}
         groups = [{**group, "params": [order[id(p)] for p in group["params"]]} for group in self.param_groups]
@@ -101,14 +104,14 @@ class Optimizer:
         held.sort(key=lambda entry: entry[0])
         tensors = [value for _, _, value in held if isinstance(value, Tensor)]
         copies = iter(snapshot(tensors))
-        state = {}
+        state: dict[int, dict[str, Tensor]] = {}
         for number, name, value in held:
             # counts are 0-d tensors there (S-149)
             copy = next(copies) if isinstance(value, Tensor) else Tensor(float(value))
             state.setdefault(number, {})[name] = copy
         return {"state": state, "param_groups": groups}
 
-    def load_state_dict(self, state_dict):
+    def load_state_dict(self, state_dict: Any) -> None:
         """Goes on from a `state_dict()`, also one of PyTorch's as arrays.
 
         Raises:
@@ -139,7 +142,7 @@ class Optimizer:
             new_groups.append({**group, **changed})
         self.state, self.param_groups = state, new_groups
 
-    def _loaded(self, p, name, value):
+    def _loaded(self, p: Any, name: str, value: Any) -> Any:
         if value is None:
             return None
         if name in self._counts:
@@ -154,7 +157,7 @@ class Optimizer:
             raise ShapeError(f"load_state_dict: {name}: {error}.") from error
         return tensor
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         groups = [
             ", ".join(f"{name}={value!r}" for name, value in group.items() if name != "params")
             + f", {len(group['params'])} parameters"
@@ -163,7 +166,7 @@ class Optimizer:
         return f"{type(self).__name__}({'; '.join(groups)})"
 
 
-def number(op, name, value, low=0.0, high=math.inf):
+def number(op: str, name: str, value: Any, low: float = 0.0, high: Any = math.inf) -> float:
     """The option as a float in [low, high), or ValueError; TypeError for what is no number."""
     if isinstance(value, bool) or not hasattr(value, "__float__"):
         raise TypeError(message(op, name, "a number", type(value).__name__))

@@ -1,5 +1,9 @@
 """Stochastic gradient descent."""
 
+from __future__ import annotations
+
+from typing import Any
+
 from ..errors import message
 from ..tensor import sgd_step, zeros_like
 from ._optimizer import Optimizer, number
@@ -31,24 +35,24 @@ class SGD(Optimizer):
 
     def __init__(
         self,
-        params,
-        lr=1e-3,
-        momentum=0,
-        dampening=0,
-        weight_decay=0,
-        nesterov=False,
+        params: Any,
+        lr: float = 1e-3,
+        momentum: float = 0,
+        dampening: float = 0,
+        weight_decay: float = 0,
+        nesterov: bool = False,
         *,
-        maximize=False,
-        foreach=None,
-        differentiable=False,
-        fused=None,
-    ):
+        maximize: bool = False,
+        foreach: Any = None,
+        differentiable: bool = False,
+        fused: Any = None,
+    ) -> None:
         if differentiable:
             raise NotImplementedError(message("SGD", "differentiable", "False, the rest is not built yet", "True"))
         defaults = {"lr": lr, "momentum": momentum, "dampening": dampening, "weight_decay": weight_decay}
         super().__init__(params, {**defaults, "nesterov": bool(nesterov), "maximize": bool(maximize)})
 
-    def _check(self, group):
+    def _check(self, group: Any) -> None:
         number("SGD", "lr", group["lr"])
         number("SGD", "weight_decay", group["weight_decay"])
         momentum = number("SGD", "momentum", group["momentum"])
@@ -56,7 +60,7 @@ class SGD(Optimizer):
         if group["nesterov"] and (momentum <= 0 or dampening != 0):
             raise ValueError(message("SGD", "nesterov", "momentum above 0 and no dampening", (momentum, dampening)))
 
-    def _step(self, group, params):
+    def _step(self, group: Any, params: Any) -> None:
         buffers = [self.state.get(p, {}).get("momentum_buffer") for p in params]
         first = [buffer is None for buffer in buffers]
         if group["momentum"]:

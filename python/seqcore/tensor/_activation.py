@@ -1,5 +1,9 @@
 """sigmoid, tanh, relu; their slopes are computed from their own results (S-75)."""
 
+from __future__ import annotations
+
+from typing import Any
+
 from .. import _core
 from ._tape import is_recording
 from ._tensor import Saved, Tensor, as_tensor, record, wrap
@@ -7,7 +11,7 @@ from ._tensor import Saved, Tensor, as_tensor, record, wrap
 __all__ = ["relu", "sigmoid", "tanh"]
 
 
-def _apply(function, x):
+def _apply(function: Any, x: Any) -> Tensor:
     y = _core.activation(function, x)
     if not (isinstance(x, Tensor) and x._requires_grad and is_recording()):
         return wrap(y)
@@ -16,7 +20,7 @@ def _apply(function, x):
     return record(function, y, (x,), lambda dy: (_core.activation_backward(function, kept.get(function), dy),))
 
 
-def sigmoid(x):
+def sigmoid(x: Any) -> Tensor:
     """1 / (1 + exp(-x)), for a Tensor or an array.
 
     Example:
@@ -27,7 +31,7 @@ def sigmoid(x):
     return _apply("sigmoid", x)
 
 
-def tanh(x):
+def tanh(x: Any) -> Tensor:
     """The hyperbolic tangent, for a Tensor or an array.
 
     Example:
@@ -38,7 +42,7 @@ def tanh(x):
     return _apply("tanh", x)
 
 
-def relu(x):
+def relu(x: Any) -> Tensor:
     """The larger of 0 and x; NaN stays NaN, and the slope at 0 is 0 (S-116, S-117).
 
     Example:

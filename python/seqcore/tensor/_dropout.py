@@ -1,5 +1,9 @@
 """Dropout: a mask that is a function of the random state and the position alone (S-27)."""
 
+from __future__ import annotations
+
+from typing import Any
+
 from .. import _core, runtime
 from ..errors import message
 from ._tape import is_recording
@@ -8,7 +12,7 @@ from ._tensor import Tensor, record, wrap
 __all__ = ["check_probability", "dropout"]
 
 
-def check_probability(op, p, name="p"):
+def check_probability(op: str, p: Any, name: str = "p") -> float:
     """p as a float; TypeError for a bool or no number, ValueError outside [0, 1] (S-29)."""
     if isinstance(p, bool) or (not hasattr(p, "__float__") and not hasattr(p, "__index__")):
         raise TypeError(message(op, name, "a number", type(p).__name__))
@@ -18,7 +22,7 @@ def check_probability(op, p, name="p"):
     return p
 
 
-def dropout(x, p):
+def dropout(x: Any, p: Any) -> Tensor:
     """Each element 0 with probability p, the others times 1/(1-p); a new mask at every call.
 
     Args:

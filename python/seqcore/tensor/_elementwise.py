@@ -1,6 +1,9 @@
 """Element by element: + - * / **, exp, log, sqrt, where; with broadcasting and PyTorch's promotion (S-13)."""
 
+from __future__ import annotations
+
 import math
+from typing import Any
 
 import numpy as np
 
@@ -12,7 +15,7 @@ from ._tensor import Saved, Tensor, as_tensor, record, wrap
 __all__ = ["add", "div", "exp", "log", "mul", "neg", "power", "sqrt", "sub", "where"]
 
 
-def add(a, b):
+def add(a: Any, b: Any) -> Any:
     """a + b."""
     b = _operand("add", a, b)
     if b is NotImplemented:
@@ -22,7 +25,7 @@ def add(a, b):
     return _pair("add", a, b, lambda dy, a, b: dy, lambda dy, a, b: dy, saves="")
 
 
-def sub(a, b, reverse=False):
+def sub(a: Any, b: Any, reverse: bool = False) -> Any:
     """a - b; with `reverse` b - a."""
     b = _operand("sub", a, b)
     if b is NotImplemented:
@@ -33,7 +36,7 @@ def sub(a, b, reverse=False):
     return _pair("sub", a, b, lambda dy, a, b: dy, lambda dy, a, b: _negative(dy), saves="")
 
 
-def mul(a, b):
+def mul(a: Any, b: Any) -> Any:
     """a * b."""
     b = _operand("mul", a, b)
     if b is NotImplemented:
@@ -43,7 +46,7 @@ def mul(a, b):
     return _pair("mul", a, b, lambda dy, a, b: _mul(dy, b), lambda dy, a, b: _mul(dy, a))
 
 
-def div(a, b, reverse=False):
+def div(a: Any, b: Any, reverse: bool = False) -> Any:
     """a / b; with `reverse` b / a."""
     b = _operand("div", a, b)
     if b is NotImplemented:
@@ -62,14 +65,14 @@ def div(a, b, reverse=False):
     return _pair("div", a, b, lambda dy, a, b: _div(dy, b), lambda dy, a, b: _negative(_mul(dy, _div(_div(a, b), b))))
 
 
-def power(a, b, reverse=False):
+def power(a: Any, b: Any, reverse: bool = False) -> Any:
     """a ** b; with `reverse` b ** a. The gradient in the exponent is 0 at base 0 (as PyTorch has it)."""
     b = _operand("pow", a, b)
     if b is NotImplemented:
         return b
     if type(b) is float and not reverse:
 
-        def scalar_backward(dy):
+        def scalar_backward(dy: Any) -> Any:
             if b == 0.0:
                 return _core.zeros(dy.shape, dy.dtype, dy.device)
             slope = _core.binary_scalar("pow", kept.get("pow"), b - 1.0, False)
@@ -86,7 +89,7 @@ def power(a, b, reverse=False):
             return wrap(y)
         kept_y, slope = Saved(y), math.log(b) if b > 0 else (-math.inf if b == 0 else math.nan)
 
-        def exponent_backward(dy):
+        def exponent_backward(dy: Any) -> Any:
             if b == 0:  # 0 * -inf is no slope
                 return _core.zeros(dy.shape, dy.dtype, dy.device)
             return _mul(dy, _core.binary_scalar("mul", kept_y.get("pow"), slope, False))
@@ -94,12 +97,12 @@ def power(a, b, reverse=False):
         return record("pow", y, (a,), lambda dy: (exponent_backward(dy),))
     a, b = (b, a) if reverse else (a, b)
 
-    def da(dy, a, b):
+    def da(dy: Any, a: Any, b: Any) -> Any:
         slope = _mul(b, _core.binary("pow", a, _core.binary_scalar("sub", b, 1.0, False)))
         flat = np.broadcast_to(b.numpy(False) == 0, slope.shape)
         return _core.where(flat, _core.zeros(slope.shape, dy.dtype, dy.device), _mul(dy, slope))
 
-    def db(dy, a, b):
+    def db(dy: Any, a: Any, b: Any) -> Any:
         slope = _mul(_core.binary("pow", a, b), _core.unary("log", a))
         flat = np.broadcast_to((a.numpy(False) == 0) & (b.numpy(False) >= 0), slope.shape)
         return _core.where(flat, _core.zeros(slope.shape, dy.dtype, dy.device), _mul(dy, slope))
@@ -107,13 +110,13 @@ def power(a, b, reverse=False):
     return _pair("pow", a, b, da, db)
 
 
-def neg(x):
+def neg(x: Any) -> Tensor:
     """-x."""
     y = _negative(x)
     return record("neg", y, (x,), lambda dy: (_negative(dy),)) if _records(x) else wrap(y)
 
 
-def exp(x):
+def exp(x: Any) -> Tensor:
     """e ** x, for a Tensor or an array.
 
     Example:
@@ -129,7 +132,7 @@ def exp(x):
     return record("exp", y, (x,), lambda dy: (_mul(dy, kept.get("exp")),))
 
 
-def log(x):
+def log(x: Any) -> Tensor:
     """The natural logarithm, for a Tensor or an array.
 
     Example:
@@ -145,7 +148,7 @@ def log(x):
     return record("log", y, (x,), lambda dy: (_div(dy, kept.get("log")),))
 
 
-def sqrt(x):
+def sqrt(x: Any) -> Tensor:
     """The square root, for a Tensor or an array; its slope at 0 is inf."""
     x = as_tensor("sqrt", "x", x)
     y = _core.unary("sqrt", x)
@@ -155,7 +158,7 @@ def sqrt(x):
     return record("sqrt", y, (x,), lambda dy: (_core.binary_scalar("mul", _div(dy, kept.get("sqrt")), 0.5, False),))
 
 
-def where(condition, a, b):
+def where(condition: Any, a: Any, b: Any) -> Tensor:
     """a where `condition` holds, else b; all three broadcast.
 
     Args:
@@ -177,7 +180,7 @@ def where(condition, a, b):
     condition = np.array(np.broadcast_to(condition, y.shape) if shape != y.shape else condition)
     shapes, needs = (a.shape, b.shape), (a._requires_grad, b._requires_grad)
 
-    def run(dy):
+    def run(dy: Any) -> Any:
         zero = _core.zeros(dy.shape, dy.dtype, dy.device)
         return (
             unbroadcast(_core.where(condition, dy, zero), shapes[0]) if needs[0] else None,
@@ -187,7 +190,7 @@ def where(condition, a, b):
     return record("where", y, (a, b), run)
 
 
-def unbroadcast(array, shape):
+def unbroadcast(array: Any, shape: Any) -> Any:
     """The gradient of what was broadcast from `shape`: summed over the axes along which it was repeated (S-24)."""
     given = array.shape
     if given == shape:
@@ -197,23 +200,23 @@ def unbroadcast(array, shape):
     return _core.sum(array, axes, False).reshape(shape)
 
 
-def _negative(x):
+def _negative(x: Any) -> Any:
     return _core.unary("neg", x)
 
 
-def _mul(a, b):
+def _mul(a: Any, b: Any) -> Any:
     return _core.binary("mul", a, b)
 
 
-def _div(a, b):
+def _div(a: Any, b: Any) -> Any:
     return _core.binary("div", a, b)
 
 
-def _records(*tensors):
+def _records(*tensors: Any) -> bool:
     return any(t._requires_grad for t in tensors) and is_recording()
 
 
-def _number(value):
+def _number(value: Any) -> float | None:
     """The value as a float if it is a number or a 0-d array of another library: those never change the dtype."""
     if isinstance(value, (int, float)):
         return float(value)
@@ -224,7 +227,7 @@ def _number(value):
     return None
 
 
-def _operand(op, a, value):
+def _operand(op: str, a: Any, value: Any) -> Any:
     """The second operand: a float, a Tensor, or NotImplemented for what is neither a number nor an array."""
     if isinstance(value, Tensor):
         return value
@@ -238,7 +241,7 @@ def _operand(op, a, value):
     return as_tensor(op, "other", value, a._array.device)
 
 
-def _both(op, a, b):
+def _both(op: str, a: Any, b: Any) -> tuple[Tensor, Tensor]:
     """Two operands of which either may be no Tensor, as Tensors of one dtype."""
     device = next((t._array.device for t in (a, b) if isinstance(t, Tensor)), "cpu")
     numbers = _number(a), _number(b)
@@ -255,7 +258,7 @@ def _both(op, a, b):
     return promoted(a, b)
 
 
-def promoted(a, b):
+def promoted(a: Any, b: Any) -> tuple[Tensor, Tensor]:
     """Both in one dtype, PyTorch's rule: the wider one, but a 0-d operand does not widen one that has axes."""
     if a._array.dtype == b._array.dtype or "int64" in (a._array.dtype, b._array.dtype):
         return a, b
@@ -264,12 +267,12 @@ def promoted(a, b):
     return a.to(dtype=wide), b.to(dtype=wide)
 
 
-def _scalar(op, a, value, reverse, run):
+def _scalar(op: str, a: Any, value: Any, reverse: Any, run: Any) -> Tensor:
     y = _core.binary_scalar(op, a, value, reverse)
     return record(op, y, (a,), lambda dy: (run(dy),)) if _records(a) else wrap(y)
 
 
-def _pair(op, a, b, da, db, saves="ab"):
+def _pair(op: str, a: Any, b: Any, da: Any, db: Any, saves: Any = "ab") -> Tensor:
     """`op` of two Tensors, whose gradients are da and db of (dy, a, b); `saves` says whether those read a and b."""
     a, b = promoted(a, b)
     if not _records(a, b):
@@ -278,7 +281,7 @@ def _pair(op, a, b, da, db, saves="ab"):
     kept = (Saved(a._array), Saved(b._array)) if saves else None
     y = _core.binary(op, a, b)
 
-    def run(dy):
+    def run(dy: Any) -> Any:
         x, z = (kept[0].get(op), kept[1].get(op)) if kept else (None, None)
         return (
             unbroadcast(da(dy, x, z), shapes[0]) if needs[0] else None,

@@ -1,5 +1,9 @@
 """Rows of a table by number."""
 
+from __future__ import annotations
+
+from typing import Any
+
 from .. import _core
 from ..errors import ShapeError, message
 from ._tape import is_recording
@@ -8,7 +12,7 @@ from ._tensor import Tensor, record, wrap
 __all__ = ["embedding"]
 
 
-def embedding(ids, weight, padding_idx=None):
+def embedding(ids: Any, weight: Any, padding_idx: Any = None) -> Tensor:
     """The rows of `weight` that `ids` names.
 
     Args:
@@ -35,7 +39,7 @@ def embedding(ids, weight, padding_idx=None):
     return record("embedding", y, (weight,), lambda dy: (_core.embedding_backward(dy, kept, rows, padding_idx),))
 
 
-def padding_row(padding_idx, rows):
+def padding_row(padding_idx: Any, rows: Any) -> int:
     """padding_idx counted from 0."""
     if not -rows <= padding_idx < rows:
         raise ShapeError(message("embedding", "padding_idx", f"a row from {-rows} to {rows - 1}", padding_idx))

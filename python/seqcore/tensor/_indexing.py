@@ -1,5 +1,9 @@
 """t[index] and t[index] = value, with NumPy's rules: NumPy indexes a stand-in, and we read off what it did."""
 
+from __future__ import annotations
+
+from typing import Any
+
 import numpy as np
 
 from .. import _core
@@ -10,7 +14,7 @@ from ._tensor import Tensor, record, wrap
 __all__ = ["getitem", "setitem"]
 
 
-def getitem(x, index):
+def getitem(x: Any, index: Any) -> Tensor:
     """The elements that `index` picks, as a copy; a gradient adds up where one is picked twice (S-24)."""
     index = _plain(index)
     array = x._array
@@ -34,7 +38,7 @@ def getitem(x, index):
     return record("getitem", y, (x,), lambda dy: (_core.put_add(dy, ids.ravel(), list(shape)),))
 
 
-def setitem(x, index, value):
+def setitem(x: Any, index: Any, value: Any) -> Tensor | None:
     """x with `value` in place of what `index` picks; None when it picks nothing."""
     index = _plain(index)
     shape = x._array.shape
@@ -52,7 +56,7 @@ def setitem(x, index, value):
         return wrap(y)
     needs = x._requires_grad, value._requires_grad
 
-    def run(dy):
+    def run(dy: Any) -> Any:
         zero = _core.zeros(shape, dy.dtype, dy.device)
         dx = _core.where(chosen, zero, dy) if needs[0] else None
         return dx, _core.put_add(_core.where(chosen, dy, zero), ids, list(part)) if needs[1] else None
@@ -60,12 +64,12 @@ def setitem(x, index, value):
     return record("setitem", y, (x, value), run)
 
 
-def _positions(shape):
+def _positions(shape: Any) -> np.ndarray:
     """The position of every element in memory."""
     return np.arange(int(np.prod(shape))).reshape(shape)
 
 
-def _squeezed(value, rank):
+def _squeezed(value: Any, rank: int) -> Tensor:
     """Leading axes of size 1 beyond `rank` go, as in NumPy's assignment."""
     shape = value.shape
     while len(shape) > rank and shape[0] == 1:
@@ -73,11 +77,11 @@ def _squeezed(value, rank):
     return value if shape == value.shape else value.reshape(shape)
 
 
-def _plain(index):
+def _plain(index: Any) -> Any:
     """The index as a tuple in which Tensors of ids are ndarrays."""
     index = index if isinstance(index, tuple) else (index,)
     return tuple([i._array.numpy(False) if isinstance(i, Tensor) else i for i in index])
 
 
-def _is_basic(index):
+def _is_basic(index: Any) -> bool:
     return all(i is None or i is Ellipsis or isinstance(i, (slice, np.integer)) or type(i) is int for i in index)

@@ -1,16 +1,20 @@
 """Products: matmul of Tensors, and linear, y = x W^T + b."""
 
+from __future__ import annotations
+
+from typing import Any
+
 from .. import _core
 from ..errors import ShapeError, message
 from ._elementwise import _both
 from ._shape import expand
 from ._tape import is_recording
-from ._tensor import Saved, Tensor, keep_if, leaves, record, wrap
+from ._tensor import Tensor, keep_if, leaves, record, wrap
 
 __all__ = ["linear", "matmul"]
 
 
-def linear(x, weight, bias=None):
+def linear(x: Any, weight: Any, bias: Any = None) -> Tensor:
     """y = x W^T + b.
 
     Args:
@@ -38,14 +42,14 @@ def linear(x, weight, bias=None):
     kept_weight = kept_weight or keep_if(need_x, weight, y.device)
     count = len(inputs)
 
-    def run(dy):
+    def run(dy: Any) -> Any:
         x, weight = kept_x.get("linear"), kept_weight.get("linear")
         return _core.linear_backward(x, weight, dy, need_x, need_weight, need_bias)[:count]
 
     return record("linear", y, leaves(inputs), run)
 
 
-def matmul(a, b):
+def matmul(a: Any, b: Any) -> Tensor:
     """The matrix product: of 2-D arrays; with 1-D ones as NumPy; leading axes broadcast.
 
     Raises:
@@ -79,14 +83,14 @@ def matmul(a, b):
     return y.reshape(*y.shape[:-1]) if column else y
 
 
-def _product(a, b):
+def _product(a: Any, b: Any) -> Tensor:
     if not ((a._requires_grad or b._requires_grad) and is_recording()):
         return wrap(_core.matmul(a, b))
     needs = a._requires_grad, b._requires_grad
-    kept_a, kept_b = Saved(a._array) if needs[1] else None, Saved(b._array) if needs[0] else None
+    kept_a, kept_b = keep_if(needs[1], a), keep_if(needs[0], b)
     y = _core.matmul(a, b)
 
-    def run(dy):
+    def run(dy: Any) -> Any:
         return (
             _core.matmul(dy, kept_b.get("matmul"), transpose_b=True) if needs[0] else None,
             _core.matmul(kept_a.get("matmul"), dy, transpose_a=True) if needs[1] else None,
@@ -95,14 +99,14 @@ def _product(a, b):
     return record("matmul", y, (a, b), run)
 
 
-def _size(shape):
+def _size(shape: Any) -> int:
     size = 1
     for n in shape:
         size *= n
     return size
 
 
-def _broadcast(a, b):
+def _broadcast(a: Any, b: Any) -> tuple[int, ...]:
     lead = [1] * (max(len(a), len(b)))
     for shape in (a, b):
         for i, n in enumerate(reversed(shape), 1):

@@ -1,6 +1,9 @@
 """Losses."""
 
+from __future__ import annotations
+
 import math
+from typing import Any
 
 import numpy as np
 
@@ -13,7 +16,7 @@ from ._tensor import Tensor, as_tensor, record, wrap
 __all__ = ["cross_entropy"]
 
 
-def cross_entropy(input, target, ignore_index=-100, reduction="mean"):
+def cross_entropy(input: Any, target: Any, ignore_index: int = -100, reduction: str = "mean") -> Tensor:
     """-log softmax(input)[target], averaged over the targets that are kept, summed, or one by one (S-122).
 
     Args:
@@ -51,10 +54,10 @@ def cross_entropy(input, target, ignore_index=-100, reduction="mean"):
         target = target.numpy().reshape(-1)
     need = x._requires_grad and is_recording()
     loss, grad = _core.cross_entropy(x, target, ignore_index, reduction, need)
-    if need:
+    if grad is not None:
         each = reduction == "none"
 
-        def run(dy):
+        def run(dy: Any) -> Any:
             return (_core.binary("mul", grad, dy.reshape([grad.shape[0], 1]) if each else dy),)
 
         y = record("cross_entropy", loss, (x,), run)

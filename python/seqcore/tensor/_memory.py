@@ -1,32 +1,36 @@
 """Many tensors' memory at once: snapshots and overwriting that no other call sees half done."""
 
+from __future__ import annotations
+
+from typing import Any
+
 import numpy as np
 
 from .. import _core
-from ._tensor import FIXED, wrap
+from ._tensor import FIXED, Tensor, wrap
 
 __all__ = ["overwrite", "own_memory", "snapshot", "values_for"]
 
 
-def snapshot(tensors):
+def snapshot(tensors: Any) -> list[Tensor]:
     """Copies of the tensors, all of one moment: no step of an optimizer falls between two of them."""
     copies = [wrap(_core.zeros(t._array.shape, t._array.dtype, t._array.device)) for t in tensors]
     _core.assign([(copy._array, t._array) for copy, t in zip(copies, tensors, strict=True)])
     return copies
 
 
-def overwrite(pairs):
+def overwrite(pairs: Any) -> None:
     """Writes every second tensor over its first (same shape and dtype): all of them or none."""
     _core.assign([(into._array, values._array) for into, values in pairs])
 
 
-def own_memory(tensor):
+def own_memory(tensor: Any) -> None:
     """Gives a buffer memory that no writable NumPy view shows, and says that none may."""
     tensor._array = tensor._array.to(tensor._array.device)
     tensor._flags = FIXED
 
 
-def values_for(tensor, value):
+def values_for(tensor: Any, value: Any) -> Tensor:
     """`value`, any array of numbers, as a CPU Tensor of the shape and dtype of `tensor`; ValueError otherwise."""
     array = value._array.numpy(False) if hasattr(value, "_array") else _as_array(value)
     if array.shape != tensor.shape:
@@ -36,7 +40,7 @@ def values_for(tensor, value):
     return wrap(_core.array(np.array(array, dtype=tensor.dtype, order="C", subok=False)))
 
 
-def _as_array(value):
+def _as_array(value: Any) -> Any:
     if not isinstance(value, np.ndarray) and hasattr(value, "__dlpack__"):
         try:
             return np.from_dlpack(value)

@@ -1,22 +1,37 @@
 """Steps of optimizers over many tensors at once: one call each, in place, all tensors or none."""
 
+from __future__ import annotations
+
+from typing import Any
+
 from .. import _core
-from ._tensor import wrap
+from ._tensor import Tensor, wrap
 
 __all__ = ["adam_step", "clip_grad_norm", "sgd_step", "zeros_like"]
 
 
-def zeros_like(tensor):
+def zeros_like(tensor: Any) -> Tensor:
     """Zeros of the same shape, dtype and device."""
     array = tensor._array
     return wrap(_core.zeros(array.shape, array.dtype, array.device))
 
 
-def _arrays(tensors):
+def _arrays(tensors: Any) -> list[Any]:
     return [None if t is None else t._array for t in tensors]
 
 
-def sgd_step(params, grads, buffers, lr, momentum, dampening, weight_decay, nesterov, maximize, first):
+def sgd_step(
+    params: Any,
+    grads: Any,
+    buffers: Any,
+    lr: Any,
+    momentum: Any,
+    dampening: Any,
+    weight_decay: Any,
+    nesterov: Any,
+    maximize: Any,
+    first: Any,
+) -> None:
     """One step of SGD (S-144): params and buffers are written to; `first` says which buffers are still empty."""
     _core.sgd_step(
         _arrays(params),
@@ -32,7 +47,20 @@ def sgd_step(params, grads, buffers, lr, momentum, dampening, weight_decay, nest
     )
 
 
-def adam_step(params, grads, m, v, vmax, steps, lr, betas, eps, weight_decay, decoupled, maximize):
+def adam_step(
+    params: Any,
+    grads: Any,
+    m: Any,
+    v: Any,
+    vmax: Any,
+    steps: Any,
+    lr: Any,
+    betas: Any,
+    eps: Any,
+    weight_decay: Any,
+    decoupled: Any,
+    maximize: Any,
+) -> None:
     """One step of Adam or, `decoupled`, AdamW (S-145, S-146); `steps` counts from 1, this step included."""
     vmax = None if vmax is None else _arrays(vmax)
     _core.adam_step(
@@ -52,6 +80,6 @@ def adam_step(params, grads, m, v, vmax, steps, lr, betas, eps, weight_decay, de
     )
 
 
-def clip_grad_norm(grads, max_norm, error_if_nonfinite):
+def clip_grad_norm(grads: Any, max_norm: Any, error_if_nonfinite: Any) -> Tensor:
     """The norm over all gradients, which are scaled in place where it is above max_norm (S-151, S-152)."""
     return wrap(_core.clip_grad_norm(_arrays(grads), max_norm, error_if_nonfinite))

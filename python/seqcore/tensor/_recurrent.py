@@ -1,5 +1,9 @@
 """A stack of LSTM layers over a sequence, on the tape."""
 
+from __future__ import annotations
+
+from typing import Any
+
 from .. import _core, runtime
 from ._tape import is_recording
 from ._tensor import Tensor, leaves, record_many, wrap
@@ -16,13 +20,13 @@ class LstmWeights:
 
     __slots__ = ("checked", "is_current", "layers")
 
-    def __init__(self, layers):
+    def __init__(self, layers: Any) -> None:
         self.layers = layers
         self.checked = _core.LstmLayers(layers)
         self.is_current = self.checked.is_current
 
 
-def lstm(x, h0, c0, weights, dropout=0.0):
+def lstm(x: Any, h0: Any, c0: Any, weights: Any, dropout: float = 0.0) -> tuple[Tensor, Tensor, Tensor]:
     """y, h_n, c_n of a stack of LSTM layers.
 
     Args:
@@ -41,13 +45,14 @@ def lstm(x, h0, c0, weights, dropout=0.0):
         inputs += layer
     needs = [isinstance(t, Tensor) and t._requires_grad for t in inputs]
     record = any(needs)
+    saved: Any
     y, h_n, c_n, saved = _core.lstm(x, h0, c0, weights.checked, dropout, seed, stream, record)
     if not record:
         return wrap(y), wrap(h_n), wrap(c_n)
     need_x, need_states, need_weights = needs[0], needs[1] or needs[2], any(needs[3:])
     given = [t is not None for t in inputs]
 
-    def run(dy, dh_n, dc_n):
+    def run(dy: Any, dh_n: Any, dc_n: Any) -> Any:
         dx, dh0, dc0, layers = _core.lstm_backward(saved, dy, dh_n, dc_n, need_x, need_states, need_weights)
         grads = [dx, dh0, dc0]
         for ih, hh, bias in layers or ():
@@ -56,4 +61,5 @@ def lstm(x, h0, c0, weights, dropout=0.0):
         grads += [None] * (len(given) - len(grads))
         return grads
 
-    return record_many("lstm", (y, h_n, c_n), leaves(inputs), run)
+    made = record_many("lstm", (y, h_n, c_n), leaves(inputs), run)
+    return made[0], made[1], made[2]

@@ -1,8 +1,10 @@
 """Shapes: reshape, permute, transpose, expand, cat, stack. `reshape` shares memory; all others copy."""
 
-import operator
+from __future__ import annotations
 
-import numpy as np
+import math
+import operator
+from typing import Any
 
 from .. import _core
 from ..errors import ShapeError, message
@@ -12,7 +14,7 @@ from ._tensor import FIXED, SHARED, Tensor, as_tensor, record, wrap
 __all__ = ["cat", "expand", "permute", "reshape", "stack", "transpose"]
 
 
-def contiguous_strides(shape):
+def contiguous_strides(shape: Any) -> list[int]:
     """Strides, in elements, of an array of this shape in C order."""
     strides, step = [], 1
     for n in reversed(shape):
@@ -21,7 +23,7 @@ def contiguous_strides(shape):
     return strides[::-1]
 
 
-def axis_of(op, dim, rank, name="dim"):
+def axis_of(op: str, dim: Any, rank: int, name: str = "dim") -> int:
     """`dim` as an index from 0, or IndexError."""
     dim = operator.index(dim)
     if not -rank <= dim < rank:
@@ -29,19 +31,19 @@ def axis_of(op, dim, rank, name="dim"):
     return dim % rank
 
 
-def reshape(x, *shape):
+def reshape(x: Any, *shape: Any) -> Tensor:
     """The same values in the same order under another shape."""
     if len(shape) == 1 and not hasattr(shape[0], "__index__"):
         shape = tuple(shape[0])
-    shape = [operator.index(n) for n in shape]
+    sizes = [operator.index(n) for n in shape]
     old = x._array.shape
-    if shape.count(-1) == 1:
-        size, rest = int(np.prod(old, dtype=object)), int(np.prod([n for n in shape if n != -1], dtype=object))
+    if sizes.count(-1) == 1:
+        size, rest = math.prod(old), math.prod(n for n in sizes if n != -1)
         if rest > 0 and size % rest == 0:
-            shape[shape.index(-1)] = size // rest
-    if min(shape, default=0) < 0 or np.prod(shape, dtype=object) != np.prod(old, dtype=object):
-        raise ShapeError(message("reshape", "shape", f"a shape for the elements of {old}", tuple(shape)))
-    y = x._array.reshape(shape)
+            sizes[sizes.index(-1)] = size // rest
+    if min(sizes, default=0) < 0 or math.prod(sizes) != math.prod(old):
+        raise ShapeError(message("reshape", "shape", f"a shape for the elements of {old}", tuple(sizes)))
+    y = x._array.reshape(sizes)
     x._flags |= SHARED
     if x._requires_grad and is_recording():
         made = record("reshape", y, (x,), lambda dy: (dy.reshape(old),))
@@ -51,28 +53,28 @@ def reshape(x, *shape):
     return made
 
 
-def permute(x, *dims):
+def permute(x: Any, *dims: Any) -> Tensor:
     """The axes in another order."""
     if len(dims) == 1 and not hasattr(dims[0], "__index__"):
         dims = tuple(dims[0])
     old = x._array.shape
-    dims = [axis_of("permute", d, len(old), "dims") for d in dims]
-    if sorted(dims) != list(range(len(old))):
-        raise ShapeError(message("permute", "dims", f"each of the {len(old)} axes once", tuple(dims)))
-    y = _permuted(x._array, dims)
+    order = [axis_of("permute", d, len(old), "dims") for d in dims]
+    if sorted(order) != list(range(len(old))):
+        raise ShapeError(message("permute", "dims", f"each of the {len(old)} axes once", tuple(order)))
+    y = _permuted(x._array, order)
     if not (x._requires_grad and is_recording()):
         return wrap(y)
-    back = [dims.index(i) for i in range(len(dims))]
+    back = [order.index(i) for i in range(len(order))]
     return record("permute", y, (x,), lambda dy: (_permuted(dy, back),))
 
 
-def _permuted(array, dims):
+def _permuted(array: Any, dims: Any) -> Any:
     shape = array.shape
     strides = contiguous_strides(shape)
     return _core.copy_strided(array, [shape[d] for d in dims], [strides[d] for d in dims], 0)
 
 
-def transpose(x, dim0, dim1):
+def transpose(x: Any, dim0: int, dim1: int) -> Tensor:
     """Two axes swapped."""
     dims = list(range(x.ndim))
     a, b = axis_of("transpose", dim0, x.ndim, "dim0"), axis_of("transpose", dim1, x.ndim, "dim1")
@@ -80,7 +82,7 @@ def transpose(x, dim0, dim1):
     return permute(x, *dims)
 
 
-def expand(op, x, shape):
+def expand(op: str, x: Any, shape: Any) -> Tensor:
     """x repeated along axes of size 1 and in front, to `shape`."""
     old, shape = x._array.shape, tuple(shape)
     if old == shape:
@@ -96,7 +98,7 @@ def expand(op, x, shape):
     return record("expand", y, (x,), lambda dy: (_elementwise.unbroadcast(dy, old),))
 
 
-def cat(tensors, dim=0):
+def cat(tensors: Any, dim: Any = 0) -> Tensor:
     """Tensors or arrays joined along an axis that they have.
 
     Example:
@@ -118,7 +120,7 @@ def cat(tensors, dim=0):
         return wrap(y)
     shapes, needs = [t.shape for t in tensors], [t._requires_grad for t in tensors]
 
-    def run(dy):
+    def run(dy: Any) -> Any:
         strides, offset, parts = contiguous_strides(dy.shape), 0, []
         for shape, need in zip(shapes, needs, strict=True):
             parts.append(_core.copy_strided(dy, list(shape), strides, offset * strides[dim]) if need else None)
@@ -128,7 +130,7 @@ def cat(tensors, dim=0):
     return record("cat", y, tensors, run)
 
 
-def stack(tensors, dim=0):
+def stack(tensors: Any, dim: Any = 0) -> Tensor:
     """Tensors or arrays of one shape joined along a new axis.
 
     Example:
@@ -146,7 +148,7 @@ def stack(tensors, dim=0):
     return cat([_unsqueezed(t, wide) for t in tensors], dim)
 
 
-def _unsqueezed(x, shape):
+def _unsqueezed(x: Any, shape: Any) -> Tensor:
     """As reshape, for use in between: nobody will see the shared memory."""
     y, old = x._array.reshape(shape), x._array.shape
     if x._requires_grad and is_recording():
@@ -154,7 +156,7 @@ def _unsqueezed(x, shape):
     return wrap(y)
 
 
-def _tensors(op, tensors):
+def _tensors(op: str, tensors: Any) -> list[Tensor]:
     tensors = list(tensors) if isinstance(tensors, (list, tuple)) else [*tensors]
     if not tensors:
         raise ValueError(message(op, "tensors", "at least one", "none"))

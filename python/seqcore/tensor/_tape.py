@@ -5,6 +5,8 @@ the whole gradient of its outputs when its turn comes; it uses no recursion, and
 soon as it has run.
 """
 
+from __future__ import annotations
+
 import contextvars
 import functools
 import heapq
@@ -12,16 +14,17 @@ import inspect
 import itertools
 import os
 import threading
+from typing import Any
 
 from .. import _core
 
 __all__ = ["Node", "backward", "enable_grad", "is_recording", "no_grad"]
 
 # (recording, what stood before): a linked list, so that a context manager needs no state of its own
-_mode = contextvars.ContextVar("seqcore_recording", default=(True, None))
+_mode: contextvars.ContextVar[Any] = contextvars.ContextVar("seqcore_recording", default=(True, None))
 
 
-def is_recording():
+def is_recording() -> bool:
     """Whether operations on tensors that require grad are recorded here."""
     return _mode.get()[0]
 
@@ -31,21 +34,21 @@ class _Recording:
 
     _flag = True
 
-    def __init__(self, function=None):
+    def __init__(self, function: Any = None) -> None:
         if function is not None:
             raise TypeError(f"{type(self).__name__}: write @{type(self).__name__}() with parentheses")
 
-    def __enter__(self):
+    def __enter__(self) -> None:
         _mode.set((self._flag, _mode.get()))
 
-    def __exit__(self, *_):
+    def __exit__(self, *_: Any) -> None:
         _mode.set(_mode.get()[1])
 
-    def __call__(self, function):
+    def __call__(self, function: Any) -> Any:
         if inspect.isgeneratorfunction(function):
 
             @functools.wraps(function)
-            def generator(*args, **kwargs):
+            def generator(*args: Any, **kwargs: Any) -> Any:
                 # the mode holds while the generator runs, not while its caller does
                 running, send, value = function(*args, **kwargs), None, None
                 while True:
@@ -64,7 +67,7 @@ class _Recording:
             return generator
 
         @functools.wraps(function)
-        def wrapped(*args, **kwargs):
+        def wrapped(*args: Any, **kwargs: Any) -> Any:
             with self:
                 return function(*args, **kwargs)
 
@@ -101,14 +104,14 @@ class Node:
 
     __slots__ = ("edges", "op", "order", "outputs", "run")
 
-    def __init__(self, op, inputs, run, outputs=1):
+    def __init__(self, op: str, inputs: Any, run: Any, outputs: Any = 1) -> None:
         self.op = op
         self.edges = tuple([t._edge or t if t._requires_grad else None for t in inputs])
         self.run = run
         self.outputs = outputs
         self.order = next(_order)
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         return f"<{self.op}>"
 
 
@@ -116,7 +119,7 @@ class Node:
 _accumulate = threading.RLock()
 
 
-def _after_fork():
+def _after_fork() -> None:
     global _accumulate
     _accumulate = threading.RLock()
 
@@ -125,18 +128,18 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_after_fork)
 
 
-def backward(tensor, gradient, wrap, given):
+def backward(tensor: Any, gradient: Any, wrap: Any, given: Any) -> None:
     """Adds to `.grad` of every leaf below `tensor`, or changes none of them when something fails.
 
     Args:
         tensor: where to begin; gradient: its gradient, an Array; wrap: makes a Tensor of an Array.
         given: whether `gradient` is memory that somebody else has.
     """
-    leaves = {}
-    waiting = {}
-    heap = []
+    leaves: dict[Any, Any] = {}
+    waiting: dict[Node, list[Any]] = {}
+    heap: list[tuple[int, Node]] = []
 
-    def send(edge, array):
+    def send(edge: Any, array: Any) -> None:
         if type(edge) is not tuple:
             total = leaves.get(edge)
             leaves[edge] = array if total is None else _core.binary("add", total, array)
@@ -173,7 +176,8 @@ def backward(tensor, gradient, wrap, given):
             if leaf._grad is not None:
                 array = _core.binary("add", leaf._grad, array)
             elif array.id in taken:
-                array = array.to(array.device)
+                # a copy made where it lies: `to` would fetch it from a GPU and send it back
+                array = _core.binary_scalar("mul", array, 1.0, False)
             taken.add(array.id)
             grads.append(array)
         for leaf, array in zip(leaves, grads, strict=True):

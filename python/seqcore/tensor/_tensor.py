@@ -1,6 +1,11 @@
 """Tensor: an array that remembers how it was computed. Operators live here, their meaning in the family modules
 (`_elementwise`, `_shape`, ...), the walk back in `_tape`."""
 
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, Self
+
 import numpy as np
 
 from .. import _core, runtime
@@ -47,7 +52,13 @@ class Tensor:
     __array_ufunc__ = None  # so that `ndarray + Tensor` asks us (S-14)
     __hash__ = object.__hash__
 
-    def __init__(self, data, requires_grad=False, device=None, dtype=None):
+    _array: Any  # a `_core.Array`
+    _requires_grad: bool
+    _grad: Tensor | None
+    _edge: Any  # (node, which of its outputs), or None for a leaf
+    _flags: int
+
+    def __init__(self, data: Any, requires_grad: bool = False, device: Any = None, dtype: Any = None) -> None:
         self._array = _new_array(data, device, dtype)
         self._requires_grad = False
         self._grad = None
@@ -59,40 +70,40 @@ class Tensor:
     # ---- what it is
 
     @property
-    def shape(self):
+    def shape(self) -> tuple[int, ...]:
         """Sizes of the axes, a tuple."""
         return self._array.shape
 
     @property
-    def ndim(self):
+    def ndim(self) -> int:
         """Number of axes."""
         return len(self._array.shape)
 
     @property
-    def dtype(self):
+    def dtype(self) -> np.dtype:
         """Element type, a NumPy dtype."""
         return _DTYPES[self._array.dtype]
 
     @property
-    def device(self):
+    def device(self) -> str:
         """ "cpu" or "gpu:N"."""
         return self._array.device
 
     @property
-    def is_leaf(self):
+    def is_leaf(self) -> bool:
         """Whether it was made by the user and not by a recorded operation."""
         return self._edge is None
 
     @property
-    def requires_grad(self):
+    def requires_grad(self) -> bool:
         """Whether operations on it are recorded."""
         return self._requires_grad
 
     @requires_grad.setter
-    def requires_grad(self, value):
+    def requires_grad(self, value: Any) -> None:
         self.requires_grad_(value)
 
-    def requires_grad_(self, requires_grad=True):
+    def requires_grad_(self, requires_grad: bool = True) -> Self:
         """Says whether `backward` fills `.grad` of this leaf; gives the Tensor itself."""
         if requires_grad and self._array.dtype == "int64":
             raise DTypeError(message("requires_grad", "tensor", "float32 or float64", "int64"))
@@ -104,12 +115,12 @@ class Tensor:
         return self
 
     @property
-    def grad(self):
+    def grad(self) -> Tensor | None:
         """The gradient that `backward` calls have added up, a Tensor, or None."""
         return self._grad
 
     @grad.setter
-    def grad(self, value):
+    def grad(self, value: Any) -> None:
         if value is not None:
             if not isinstance(value, Tensor):
                 value = Tensor(value, device=self.device)
@@ -120,12 +131,12 @@ class Tensor:
             runtime.check_device("grad", "value", value.device, self.device)
         self._grad = value
 
-    def __len__(self):
+    def __len__(self) -> int:
         if not self._array.shape:
             raise TypeError("len() of a 0-d Tensor")
         return self._array.shape[0]
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         body = np.array2string(self._array.numpy(False), separator=", ", prefix="Tensor(")
         extra = "" if self._array.dtype == "float32" else f", dtype={self._array.dtype}"
         if self.device != "cpu":
@@ -138,7 +149,7 @@ class Tensor:
 
     # ---- into NumPy and Python
 
-    def numpy(self, copy=False):
+    def numpy(self, copy: bool = False) -> np.ndarray:
         """An ndarray of the values.
 
         On the CPU a view of the Tensor's memory: read-only while the Tensor requires grad, is a parameter or
@@ -154,7 +165,7 @@ class Tensor:
             return view.copy() if self._array.device == "cpu" else view
         return self._array.numpy(not (self._requires_grad or self._flags & FIXED))
 
-    def __array__(self, dtype=None, copy=None):
+    def __array__(self, dtype: Any = None, copy: Any = None) -> np.ndarray:
         here = self._array.device == "cpu"
         wanted = self.dtype if dtype is None else np.dtype(dtype)
         if copy is False and not here:
@@ -165,7 +176,9 @@ class Tensor:
             return self._array.numpy(False).astype(wanted)
         return self.numpy(copy=bool(copy))
 
-    def __dlpack__(self, *, stream=None, max_version=None, dl_device=None, copy=None):
+    def __dlpack__(
+        self, *, stream: Any = None, max_version: Any = None, dl_device: Any = None, copy: Any = None
+    ) -> Any:
         if self._array.device != "cpu":
             raise BufferError(
                 message("__dlpack__", "tensor", "a tensor on the CPU", f"one on {self.device}", "use numpy()")
@@ -177,14 +190,14 @@ class Tensor:
         except TypeError:  # NumPy 2.0 knows `stream` alone
             return self.numpy(copy=bool(copy)).__dlpack__(stream=stream)
 
-    def __dlpack_device__(self):
+    def __dlpack_device__(self) -> tuple[int, int]:
         if self._array.device != "cpu":
             raise BufferError(
                 message("__dlpack__", "tensor", "a tensor on the CPU", f"one on {self.device}", "use numpy()")
             )
         return (1, 0)
 
-    def item(self):
+    def item(self) -> Any:
         """The one element as a Python number.
 
         Raises:
@@ -195,32 +208,32 @@ class Tensor:
             raise ShapeError(message("item", "tensor", "one element", f"{array.size} of shape {self.shape}"))
         return array.item()
 
-    def __float__(self):
+    def __float__(self) -> float:
         return float(self.item())
 
-    def __int__(self):
+    def __int__(self) -> int:
         return int(self.item())
 
-    def __bool__(self):
+    def __bool__(self) -> bool:
         if self._array.numpy(False).size != 1:
             raise ValueError(
                 message("bool", "tensor", "one element", f"shape {self.shape}", "use (t > 0).any() or .all()")
             )
         return bool(self.item())
 
-    def __iter__(self):
+    def __iter__(self) -> Iterator[Tensor]:
         return (self[i] for i in range(len(self)))
 
     # ---- pickle and copy
 
-    def __reduce_ex__(self, protocol):
+    def __reduce_ex__(self, protocol: Any) -> Any:
         if self._array.device != "cpu":
             raise DeviceError(
                 message("pickle", "tensor", "a tensor on the CPU", f"one on {self.device}", 'use .to("cpu")')
             )
         return _rebuild, (type(self), self.numpy(copy=True), self._requires_grad, self._flags & FIXED)
 
-    def __deepcopy__(self, memo):
+    def __deepcopy__(self, memo: Any) -> Any:
         if self._edge is not None:
             raise RuntimeError(message("deepcopy", "tensor", "a leaf", "the result of an operation", "use detach()"))
         made = _rebuild(type(self), self._array.to(self._array.device), self._requires_grad, self._flags & FIXED)
@@ -231,7 +244,7 @@ class Tensor:
 
     # ---- the tape
 
-    def backward(self, gradient=None):
+    def backward(self, gradient: Any = None) -> None:
         """Adds d(this)/d(leaf) to `.grad` of every leaf that requires grad and this was computed from.
 
         Args:
@@ -262,13 +275,13 @@ class Tensor:
             array = _core.fill(shape, 1.0, self._array.dtype, self._array.device)
         _tape.backward(self, array, wrap, given)
 
-    def detach(self):
+    def detach(self) -> Tensor:
         """The same memory without a history: nothing done to the result is recorded."""
         made = wrap(self._array)
         made._flags = self._flags & FIXED
         return made
 
-    def to(self, device=None, dtype=None):
+    def to(self, device: Any = None, dtype: Any = None) -> Tensor:
         """The Tensor on `device` and of `dtype`: itself when nothing changes, else a copy, recorded.
 
         Raises:
@@ -286,28 +299,28 @@ class Tensor:
             return wrap(made)
         return record("to", made, (self,), lambda dy: (dy.to(here, was),))
 
-    def float(self):
+    def float(self) -> Tensor:
         """The Tensor as float32."""
         return self.to(dtype="float32")
 
-    def double(self):
+    def double(self) -> Tensor:
         """The Tensor as float64 (CPU only)."""
         return self.to(dtype="float64")
 
     # ---- in place; the memory's version goes up, so that nothing stale is used
 
-    def copy_(self, source):
+    def copy_(self, source: Any) -> Self:
         """Writes `source`, broadcast, over all values; gives the Tensor itself."""
         self._may_write("copy_")
         source = as_tensor("copy_", "source", source, self._array.device)
         return self._write("copy_", _shape.expand("copy_", source.to(self.device), self.shape))
 
-    def zero_(self):
+    def zero_(self) -> Self:
         """Writes 0 over all values; gives the Tensor itself."""
         self._may_write("zero_")
         return self._write("zero_", wrap(_core.zeros(self.shape, self._array.dtype, self._array.device)))
 
-    def __setitem__(self, index, value):
+    def __setitem__(self, index: Any, value: Any) -> None:
         self._may_write("setitem")
         if index is Ellipsis or (type(index) is slice and index == slice(None)):
             self.copy_(value)
@@ -317,7 +330,7 @@ class Tensor:
         if result is not None:
             self._write("setitem", result)
 
-    def _may_write(self, op):
+    def _may_write(self, op: str) -> None:
         if self._requires_grad and is_recording():
             if self._edge is None:
                 raise RuntimeError(
@@ -328,7 +341,7 @@ class Tensor:
                     message(op, "tensor", "memory of its own", "memory shared by reshape", "use t = t + ...")
                 )
 
-    def _write(self, op, result):
+    def _write(self, op: str, result: Any) -> Self:
         if result.shape != self.shape:
             raise ShapeError(message(op, "tensor", f"{result.shape}, the result's shape", self.shape))
         result = result.to(dtype=self._array.dtype)
@@ -346,138 +359,138 @@ class Tensor:
             self._edge, self._requires_grad = None, False
         return self
 
-    def _in_place(self, op, function, other):
+    def _in_place(self, op: str, function: Any, other: Any) -> Any:
         self._may_write(op)
         result = function(self, other)
         return result if result is NotImplemented else self._write(op, result)
 
-    def __iadd__(self, other):
+    def __iadd__(self, other: Any) -> Self:
         return self._in_place("+=", _elementwise.add, other)
 
-    def __isub__(self, other):
+    def __isub__(self, other: Any) -> Self:
         return self._in_place("-=", _elementwise.sub, other)
 
-    def __imul__(self, other):
+    def __imul__(self, other: Any) -> Self:
         return self._in_place("*=", _elementwise.mul, other)
 
-    def __itruediv__(self, other):
+    def __itruediv__(self, other: Any) -> Self:
         return self._in_place("/=", _elementwise.div, other)
 
     # ---- operators
 
-    def __add__(self, other):
+    def __add__(self, other: Any) -> Tensor:
         return _elementwise.add(self, other)
 
-    def __radd__(self, other):
+    def __radd__(self, other: Any) -> Tensor:
         return _elementwise.add(self, other)
 
-    def __sub__(self, other):
+    def __sub__(self, other: Any) -> Tensor:
         return _elementwise.sub(self, other)
 
-    def __rsub__(self, other):
+    def __rsub__(self, other: Any) -> Tensor:
         return _elementwise.sub(self, other, True)
 
-    def __mul__(self, other):
+    def __mul__(self, other: Any) -> Tensor:
         return _elementwise.mul(self, other)
 
-    def __rmul__(self, other):
+    def __rmul__(self, other: Any) -> Tensor:
         return _elementwise.mul(self, other)
 
-    def __truediv__(self, other):
+    def __truediv__(self, other: Any) -> Tensor:
         return _elementwise.div(self, other)
 
-    def __rtruediv__(self, other):
+    def __rtruediv__(self, other: Any) -> Tensor:
         return _elementwise.div(self, other, True)
 
-    def __pow__(self, other):
+    def __pow__(self, other: Any) -> Tensor:
         return _elementwise.power(self, other)
 
-    def __rpow__(self, other):
+    def __rpow__(self, other: Any) -> Tensor:
         return _elementwise.power(self, other, True)
 
-    def __neg__(self):
+    def __neg__(self) -> Tensor:
         return _elementwise.neg(self)
 
-    def __pos__(self):
+    def __pos__(self) -> Tensor:
         return self
 
-    def __matmul__(self, other):
+    def __matmul__(self, other: Any) -> Tensor:
         return _linear.matmul(self, other)
 
-    def __rmatmul__(self, other):
+    def __rmatmul__(self, other: Any) -> Tensor:
         return _linear.matmul(other, self)
 
-    def __lt__(self, other):
+    def __lt__(self, other: Any) -> np.ndarray:
         return _compare(np.less, self, other)
 
-    def __le__(self, other):
+    def __le__(self, other: Any) -> np.ndarray:
         return _compare(np.less_equal, self, other)
 
-    def __gt__(self, other):
+    def __gt__(self, other: Any) -> np.ndarray:
         return _compare(np.greater, self, other)
 
-    def __ge__(self, other):
+    def __ge__(self, other: Any) -> np.ndarray:
         return _compare(np.greater_equal, self, other)
 
-    def __eq__(self, other):
+    def __eq__(self, other: Any) -> Any:
         return _compare(np.equal, self, other)
 
-    def __ne__(self, other):
+    def __ne__(self, other: Any) -> Any:
         return _compare(np.not_equal, self, other)
 
-    def __getitem__(self, index):
+    def __getitem__(self, index: Any) -> Tensor:
         return _indexing.getitem(self, index)
 
-    def exp(self):
+    def exp(self) -> Tensor:
         """e to the power of each element."""
         return _elementwise.exp(self)
 
-    def log(self):
+    def log(self) -> Tensor:
         """The natural logarithm of each element."""
         return _elementwise.log(self)
 
-    def sqrt(self):
+    def sqrt(self) -> Tensor:
         """The square root of each element."""
         return _elementwise.sqrt(self)
 
-    def sigmoid(self):
+    def sigmoid(self) -> Tensor:
         """1 / (1 + exp(-x)) of each element."""
         return _activation.sigmoid(self)
 
-    def tanh(self):
+    def tanh(self) -> Tensor:
         """The hyperbolic tangent of each element."""
         return _activation.tanh(self)
 
-    def relu(self):
+    def relu(self) -> Tensor:
         """The larger of 0 and each element."""
         return _activation.relu(self)
 
-    def matmul(self, other):
+    def matmul(self, other: Any) -> Tensor:
         """The matrix product, with NumPy's rules for one and for more than two axes."""
         return _linear.matmul(self, other)
 
-    def sum(self, dim=None, keepdim=False, **names):
+    def sum(self, dim: Any = None, keepdim: bool = False, **names: Any) -> Tensor:
         """The sum over axes `dim` (an int, several, or None for all); NumPy's names `axis`, `keepdims` work too."""
         return _reduce.sum(self, dim, keepdim, **names)
 
-    def mean(self, dim=None, keepdim=False, **names):
+    def mean(self, dim: Any = None, keepdim: bool = False, **names: Any) -> Tensor:
         """The mean over axes `dim` (an int, several, or None for all); of nothing it is NaN."""
         return _reduce.mean(self, dim, keepdim, **names)
 
-    def reshape(self, *shape):
+    def reshape(self, *shape: Any) -> Tensor:
         """The same values in the same order under another shape, in the same memory; one size may be -1."""
         return _shape.reshape(self, *shape)
 
-    def transpose(self, dim0, dim1):
+    def transpose(self, dim0: int, dim1: int) -> Tensor:
         """Two axes swapped."""
         return _shape.transpose(self, dim0, dim1)
 
-    def permute(self, *dims):
+    def permute(self, *dims: Any) -> Tensor:
         """The axes in another order."""
         return _shape.permute(self, *dims)
 
     @property
-    def T(self):
+    def T(self) -> Tensor:
         """The axes in reverse order."""
         return _shape.permute(self, *range(self.ndim - 1, -1, -1))
 
@@ -485,7 +498,7 @@ class Tensor:
 _new = object.__new__
 
 
-def wrap(array):
+def wrap(array: Any) -> Tensor:
     """A Tensor of an Array, without a history."""
     made = _new(Tensor)
     made._array = array
@@ -496,7 +509,7 @@ def wrap(array):
     return made
 
 
-def record(op, array, inputs, run):
+def record(op: str, array: Any, inputs: Any, run: Any) -> Tensor:
     """A Tensor of `array`, made by `op` from the Tensors `inputs`; `run` takes its gradient back."""
     made = wrap(array)
     made._requires_grad = True
@@ -504,7 +517,7 @@ def record(op, array, inputs, run):
     return made
 
 
-def record_many(op, arrays, inputs, run):
+def record_many(op: str, arrays: Any, inputs: Any, run: Any) -> list[Tensor]:
     """As `record`, for an operation with several results: `run` takes one gradient or None for each."""
     node = Node(op, inputs, run, len(arrays))
     made = [wrap(array) for array in arrays]
@@ -514,12 +527,12 @@ def record_many(op, arrays, inputs, run):
     return made
 
 
-def as_tensor(op, name, value, device="cpu"):
+def as_tensor(op: str, name: str, value: Any, device: Any = "cpu") -> Tensor:
     """The value if it is a Tensor, else a copy of it on `device`; errors call it `name` of `op`."""
     return value if isinstance(value, Tensor) else wrap(_core.array(value, device, op, name))
 
 
-def keep(value, device="cpu"):
+def keep(value: Any, device: Any = "cpu") -> Any:
     """A handle on `value` for backward: `.get(op)` gives its Array, or raises when it was changed since."""
     return Saved(value._array if isinstance(value, Tensor) else _core.array(value, device))
 
@@ -529,14 +542,14 @@ class _Unread:
 
     __slots__ = ("value",)
 
-    def __init__(self, value):
+    def __init__(self, value: Any) -> None:
         self.value = value
 
-    def get(self, op):
+    def get(self, op: str) -> Any:
         return self.value
 
 
-def keep_if(read, value, device="cpu"):
+def keep_if(read: Any, value: Any, device: Any = "cpu") -> Any:
     """As `keep` where backward will read the values, else a handle on the shape."""
     if read:
         return keep(value, device)
@@ -546,12 +559,12 @@ def keep_if(read, value, device="cpu"):
 _CONSTANT = None
 
 
-def leaves(inputs):
+def leaves(inputs: Any) -> list[Any]:
     """The inputs of a node, where arrays and None stand as Tensors that need no gradient."""
     return [t if isinstance(t, Tensor) else _CONSTANT for t in inputs]
 
 
-def _new_array(data, device, dtype):
+def _new_array(data: Any, device: Any, dtype: Any) -> Any:
     place = runtime.place(device)
     if isinstance(data, Tensor):
         array = data._array.to(data._array.device)
@@ -563,11 +576,11 @@ def _new_array(data, device, dtype):
     return array
 
 
-def _is_device(value):
+def _is_device(value: Any) -> bool:
     return isinstance(value, str) and (value in ("cpu", "auto") or value.startswith("gpu"))
 
 
-def _rebuild(cls, array, requires_grad, flags):
+def _rebuild(cls: Any, array: Any, requires_grad: Any, flags: Any) -> Any:
     made = _new(cls)
     made._array = array if isinstance(array, _core.Array) else _core.array(array)
     made._requires_grad = requires_grad
@@ -577,7 +590,7 @@ def _rebuild(cls, array, requires_grad, flags):
     return made
 
 
-def _compare(function, tensor, other):
+def _compare(function: Any, tensor: Any, other: Any) -> Any:
     if other is None or isinstance(other, (str, bytes)):
         return NotImplemented
     return function(tensor._array.numpy(False), other._array.numpy(False) if isinstance(other, Tensor) else other)

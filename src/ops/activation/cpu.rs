@@ -66,6 +66,7 @@ impl Function2 for TanhBackward {
 impl Function2 for ReluBackward {
     #[inline(always)]
     fn of<L: Lanes>(y: L, dy: L) -> L {
-        L::splat(0.0).select_lt(y, dy, L::splat(0.0))
+        // subnormals count as 0; NaN compares false, so its gradient passes
+        y.select_lt(L::splat(f32::MIN_POSITIVE), L::splat(0.0), dy)
     }
 }

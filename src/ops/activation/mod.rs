@@ -1,9 +1,11 @@
 //! Activations, element by element: σ(x) = 1/(1+e^-x), tanh, relu(x) = max(x, 0).
 //!
 //! Each derivative is a function of the stored output y, so backward needs nothing else: σ' = y(1-y),
-//! tanh' = 1-y², relu' = 1 where y > 0, else 0 (0 at the kink, S-116). relu(NaN) is NaN, relu(-0.0) is -0.0 (S-117).
+//! tanh' = 1-y², relu' = 0 where y <= 0, else 1 (0 at the kink, S-116; 1 at NaN). relu(NaN) is NaN, relu(-0.0) is -0.0 (S-117).
 
 mod cpu;
+#[cfg(feature = "gpu")]
+mod gpu;
 #[cfg(feature = "python")]
 pub mod python;
 pub mod reference;
@@ -64,5 +66,7 @@ pub trait Activation: Backend {
     fn activation_backward(&self, spec: &ActivationSpec, y: &Self::Buffer, dy: &Self::Buffer) -> Result<Self::Buffer>;
 }
 
+#[cfg(all(test, feature = "gpu"))]
+mod gpu_tests;
 #[cfg(test)]
 mod tests;

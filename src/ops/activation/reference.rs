@@ -25,11 +25,8 @@ pub fn backward<R: Real>(function: Function, y: R, dy: R) -> R {
         Function::Sigmoid => dy * (y * (R::ONE - y)),
         Function::Tanh => dy * (R::ONE - y * y),
         Function::Relu => {
-            if y > R::ZERO {
-                dy
-            } else {
-                R::ZERO
-            }
+            // NaN compares false, so its gradient passes
+            if y <= R::ZERO { R::ZERO } else { dy }
         }
     }
 }

@@ -29,6 +29,7 @@ fn worked_by_hand() {
     assert_eq!(reference::forward(Function::Relu, -0.0f32).to_bits(), (-0.0f32).to_bits());
     assert!(reference::forward(Function::Relu, f32::NAN).is_nan());
     assert_eq!(reference::backward(Function::Relu, 0.0f32, 7.0), 0.0);
+    assert_eq!(reference::backward(Function::Relu, f32::NAN, 7.0), 7.0);
     assert_eq!(reference::backward(Function::Sigmoid, 0.25f32, 8.0), 1.5);
     assert_eq!(reference::backward(Function::Tanh, 0.5f32, 8.0), 6.0);
 }
@@ -50,6 +51,16 @@ fn cpu_forward() {
                 assert!((f64::from(y) - right).abs() <= 3e-7 * right.abs() + 1.2e-38, "{function:?}({x}) = {y}");
             }
         }
+    }
+}
+
+#[test]
+fn relu_passes_the_gradient_at_nan() {
+    // as PyTorch does (S-117)
+    let spec = ActivationSpec::new(Function::Relu, DType::F32, 3).unwrap();
+    for cpu in engines() {
+        let dx = cpu.activation_backward(&spec, &buffer(&[f32::NAN, 0.0, 2.0]), &buffer(&[7.0f32; 3])).unwrap();
+        assert_eq!(dx.slice::<f32>().unwrap(), [7.0, 0.0, 7.0]);
     }
 }
 

@@ -8,6 +8,8 @@
 //! It is linear in x, so its backward is the same call on dy.
 
 mod cpu;
+#[cfg(feature = "gpu")]
+mod gpu;
 #[cfg(feature = "python")]
 pub mod python;
 pub mod reference;

@@ -1,10 +1,10 @@
-//! Elementwise arithmetic on the CPU. f32 runs in vectors with subnormals flushed, `pow` in plain f64 arithmetic;
+//! Elementwise arithmetic on the CPU. f32 runs in vectors with subnormals flushed, `pow` in f64 arithmetic;
 //! f64 runs the reference. Every element is computed alone, so neither threads nor neighbours change a bit.
 
 use super::{Binary, BinarySpec, Elementwise, FillSpec, ScalarSpec, Unary, UnarySpec, WhereSpec, reference};
 use crate::cpu::map::{Function2, PIECE, Rows, map2, map2_plain};
 use crate::cpu::math::{self, Function};
-use crate::cpu::{Cpu, CpuBuffer, Fresh, Isa, Lanes, pow};
+use crate::cpu::{Cpu, CpuBuffer, Fresh, Isa, Lanes, pow_all};
 use crate::error::Result;
 use crate::tensor::{DType, Element, Walk};
 
@@ -81,8 +81,16 @@ fn kernel(function: Binary) -> Kernel32 {
         Binary::Div => map2::<Div>,
         Binary::Maximum => map2::<Maximum>,
         Binary::Minimum => map2::<Minimum>,
-        Binary::Pow => |_, a, b, columns, y| map2_plain(a, b, columns, y, pow),
+        Binary::Pow => pow_rows,
     }
+}
+
+fn pow_rows(isa: Isa, a: Rows<'_, f32>, b: Rows<'_, f32>, columns: usize, y: &mut [f32]) -> Result<()> {
+    for (i, y) in y.chunks_exact_mut(columns).enumerate() {
+        let row = |x: Rows<'_, f32>| i * x.step..i * x.step + if x.one { 1 } else { columns };
+        pow_all(isa, &a.data[row(a)], &b.data[row(b)], y)?;
+    }
+    Ok(())
 }
 
 fn run(cpu: &Cpu<'_>, function: Binary, walk: &Walk<2>, len: usize, a: &[f32], b: &[f32]) -> Result<CpuBuffer> {

@@ -9,6 +9,8 @@
 //! the choice by a condition move bits and do nothing else: subnormals and NaN pass through them untouched.
 
 mod cpu;
+#[cfg(feature = "gpu")]
+mod gpu;
 #[cfg(feature = "python")]
 pub mod python;
 pub mod reference;
@@ -247,5 +249,7 @@ pub trait Elementwise: Backend {
     fn fill(&self, spec: &FillSpec) -> Result<Self::Buffer>;
 }
 
+#[cfg(all(test, feature = "gpu"))]
+mod gpu_tests;
 #[cfg(test)]
 mod tests;

@@ -1,7 +1,7 @@
 //! The functions in plain Rust, for f32 and f64: what the kernels are tested against, and what f64 runs.
 
 use super::{Binary, Unary};
-use crate::tensor::{Real, Walk};
+use crate::tensor::Real;
 
 /// f(x)
 pub fn unary<R: Real>(function: Unary, x: R) -> R {
@@ -29,16 +29,4 @@ pub fn binary<R: Real>(function: Binary, a: R, b: R) -> R {
         Binary::Maximum | Binary::Minimum if a.is_nan() => a + b,
         Binary::Maximum | Binary::Minimum => b,
     }
-}
-
-/// Where element `index` (in C order) of the result is found in each operand.
-pub fn positions<const N: usize>(walk: &Walk<N>, index: usize) -> [usize; N] {
-    let mut rest = index;
-    let mut at = [0isize; N];
-    for (&n, strides) in walk.shape.iter().zip(&walk.strides).rev() {
-        let i = (rest % n) as isize;
-        rest /= n;
-        at.iter_mut().zip(strides).for_each(|(at, step)| *at += i * step);
-    }
-    at.map(|at| at as usize)
 }

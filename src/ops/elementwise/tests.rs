@@ -14,7 +14,7 @@ fn buffer<T: Element>(values: &[T]) -> CpuBuffer {
 }
 
 /// Numbers without a pattern, from a generator of our own, in (-2, 2).
-fn numbers(n: usize, seed: u32) -> Vec<f32> {
+pub(super) fn numbers(n: usize, seed: u32) -> Vec<f32> {
     (0..n as u32)
         .map(|i| {
             let word = crate::tensor::Philox { seed: u64::from(seed), stream: 0 }.word(u64::from(i));
@@ -34,17 +34,33 @@ fn engines() -> Vec<Cpu<'static>> {
 const NAN: f32 = f32::NAN;
 const INF: f32 = f32::INFINITY;
 
+/// Arguments, and what every function of one number makes of them.
+pub(super) const ONE_X: [f32; 9] = [4.0, -0.0, 0.0, -9.0, 1.0, INF, -INF, NAN, 1e-40];
+pub(super) const ONE_Y: [(Unary, [f32; 9]); 6] = [
+    (Unary::Neg, [-4.0, 0.0, -0.0, 9.0, -1.0, -INF, INF, NAN, -1e-40]),
+    (Unary::Abs, [4.0, 0.0, 0.0, 9.0, 1.0, INF, INF, NAN, 1e-40]),
+    (Unary::Sqrt, [2.0, -0.0, 0.0, NAN, 1.0, INF, NAN, NAN, 0.0]),
+    (Unary::Square, [16.0, 0.0, 0.0, 81.0, 1.0, INF, INF, NAN, 0.0]),
+    (Unary::Exp, [54.598_15, 1.0, 1.0, 1.234_098e-4, std::f32::consts::E, INF, 0.0, NAN, 1.0]),
+    (Unary::Log, [1.386_294_4, -INF, -INF, NAN, 0.0, INF, NAN, NAN, -INF]),
+];
+
+/// Pairs of arguments, and what every function of two numbers makes of them.
+pub(super) const TWO_A: [f32; 10] = [6.0, 6.0, -0.0, INF, NAN, 1.0, NAN, INF, -INF, INF];
+pub(super) const TWO_B: [f32; 10] = [4.0, 0.0, 3.0, INF, 1.0, NAN, INF, NAN, NAN, -INF];
+pub(super) const TWO_Y: [(Binary, [f32; 10]); 7] = [
+    (Binary::Add, [10.0, 6.0, 3.0, INF, NAN, NAN, NAN, NAN, NAN, NAN]),
+    (Binary::Sub, [2.0, 6.0, -3.0, NAN, NAN, NAN, NAN, NAN, NAN, INF]),
+    (Binary::Mul, [24.0, 0.0, -0.0, INF, NAN, NAN, NAN, NAN, NAN, -INF]),
+    (Binary::Div, [1.5, INF, -0.0, NAN, NAN, NAN, NAN, NAN, NAN, NAN]),
+    (Binary::Pow, [1296.0, 1.0, -0.0, INF, NAN, 1.0, NAN, NAN, NAN, 0.0]),
+    (Binary::Maximum, [6.0, 6.0, 3.0, INF, NAN, NAN, NAN, NAN, NAN, INF]),
+    (Binary::Minimum, [4.0, 0.0, -0.0, INF, NAN, NAN, NAN, NAN, NAN, -INF]),
+];
+
 #[test]
 fn one_operand_by_hand() {
-    let x = [4.0f32, -0.0, 0.0, -9.0, 1.0, INF, -INF, NAN, 1e-40];
-    let rows: [(Unary, [f32; 9]); 6] = [
-        (Unary::Neg, [-4.0, 0.0, -0.0, 9.0, -1.0, -INF, INF, NAN, -1e-40]),
-        (Unary::Abs, [4.0, 0.0, 0.0, 9.0, 1.0, INF, INF, NAN, 1e-40]),
-        (Unary::Sqrt, [2.0, -0.0, 0.0, NAN, 1.0, INF, NAN, NAN, 0.0]),
-        (Unary::Square, [16.0, 0.0, 0.0, 81.0, 1.0, INF, INF, NAN, 0.0]),
-        (Unary::Exp, [54.598_15, 1.0, 1.0, 1.234_098e-4, std::f32::consts::E, INF, 0.0, NAN, 1.0]),
-        (Unary::Log, [1.386_294_4, -INF, -INF, NAN, 0.0, INF, NAN, NAN, -INF]),
-    ];
+    let (x, rows) = (ONE_X, ONE_Y);
     for cpu in engines() {
         for (function, want) in rows {
             let spec = UnarySpec::new(function, DType::F32, x.len()).unwrap();
@@ -61,17 +77,7 @@ fn one_operand_by_hand() {
 
 #[test]
 fn two_operands_by_hand() {
-    let a = [6.0f32, 6.0, -0.0, INF, NAN, 1.0, NAN, INF, -INF, INF];
-    let b = [4.0f32, 0.0, 3.0, INF, 1.0, NAN, INF, NAN, NAN, -INF];
-    let rows: [(Binary, [f32; 10]); 7] = [
-        (Binary::Add, [10.0, 6.0, 3.0, INF, NAN, NAN, NAN, NAN, NAN, NAN]),
-        (Binary::Sub, [2.0, 6.0, -3.0, NAN, NAN, NAN, NAN, NAN, NAN, INF]),
-        (Binary::Mul, [24.0, 0.0, -0.0, INF, NAN, NAN, NAN, NAN, NAN, -INF]),
-        (Binary::Div, [1.5, INF, -0.0, NAN, NAN, NAN, NAN, NAN, NAN, NAN]),
-        (Binary::Pow, [1296.0, 1.0, -0.0, INF, NAN, 1.0, NAN, NAN, NAN, 0.0]),
-        (Binary::Maximum, [6.0, 6.0, 3.0, INF, NAN, NAN, NAN, NAN, NAN, INF]),
-        (Binary::Minimum, [4.0, 0.0, -0.0, INF, NAN, NAN, NAN, NAN, NAN, -INF]),
-    ];
+    let (a, b, rows) = (TWO_A, TWO_B, TWO_Y);
     let right = |y: f32, want: f32| if want.is_nan() { y.is_nan() } else { y.to_bits() == want.to_bits() };
     for cpu in engines() {
         for (function, want) in rows {
@@ -86,7 +92,8 @@ fn two_operands_by_hand() {
     }
 }
 
-const SHAPES: &[(&[usize], &[usize])] = &[
+/// Shapes of operands.
+pub(super) const SHAPES: &[(&[usize], &[usize])] = &[
     (&[], &[]),
     (&[7], &[7]),
     (&[7], &[]),
@@ -130,7 +137,7 @@ fn broadcasts() {
                         (at_a, step_a) = (at_a + if m == 1 { 0 } else { index * step_a }, step_a * m);
                         (at_b, step_b) = (at_b + if n == 1 { 0 } else { index * step_b }, step_b * n);
                     }
-                    assert_eq!(reference::positions(&spec.walk, i), [at_a, at_b]);
+                    assert_eq!(spec.walk.offsets(i), [at_a as isize, at_b as isize]);
                     // every one of these rounds once from the right answer
                     let want = reference::binary(function, f64::from(a[at_a]), f64::from(b[at_b])) as f32;
                     assert!(y == want || y.is_nan() && want.is_nan(), "{function:?} {a_shape:?} {b_shape:?}");
@@ -172,22 +179,24 @@ fn squares_flush_as_pow_does() {
     }
 }
 
+/// Shapes of condition, a and b.
+pub(super) const CHOICES: &[[&[usize]; 3]] = &[
+    [&[], &[], &[]],
+    [&[6], &[6], &[6]],
+    [&[6], &[], &[6]],
+    [&[6], &[6], &[]],
+    [&[6], &[], &[]],
+    [&[], &[6], &[]],
+    [&[4, 1], &[3], &[4, 3]],
+    [&[4, 3], &[3], &[4, 1]],
+    [&[2, 1, 3], &[4, 1], &[2, 4, 3]],
+    [&[0], &[1], &[0]],
+    [&[90_000], &[90_000], &[1]],
+];
+
 #[test]
 fn choices() {
-    let shapes: &[[&[usize]; 3]] = &[
-        [&[], &[], &[]],
-        [&[6], &[6], &[6]],
-        [&[6], &[], &[6]],
-        [&[6], &[6], &[]],
-        [&[6], &[], &[]],
-        [&[], &[6], &[]],
-        [&[4, 1], &[3], &[4, 3]],
-        [&[4, 3], &[3], &[4, 1]],
-        [&[2, 1, 3], &[4, 1], &[2, 4, 3]],
-        [&[0], &[1], &[0]],
-        [&[90_000], &[90_000], &[1]],
-    ];
-    for [c, a, b] in shapes {
+    for [c, a, b] in CHOICES {
         let spec = WhereSpec::new(DType::F32, c, a, b).unwrap();
         let condition: Vec<bool> = numbers(elements(c).unwrap(), 4).iter().map(|&x| x > 0.0).collect();
         let (mut a, b) = (numbers(elements(a).unwrap(), 5), numbers(elements(b).unwrap(), 6));
@@ -198,7 +207,7 @@ fn choices() {
             let y = cpu.select(&spec, &condition, &buffer(&a), &buffer(&b)).unwrap();
             assert_eq!(y.len(), spec.len());
             for (i, y) in bits(&y).into_iter().enumerate() {
-                let [at_c, at_a, at_b] = reference::positions(&spec.walk, i);
+                let [at_c, at_a, at_b] = spec.walk.offsets(i).map(|at| at as usize);
                 assert_eq!(y, if condition[at_c] { a[at_a] } else { b[at_b] }.to_bits());
             }
         }

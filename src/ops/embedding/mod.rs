@@ -6,6 +6,8 @@
 //! PyTorch's `embedding`, but ids of every integer type are taken and the first one out of range is named (S-15).
 
 mod cpu;
+#[cfg(feature = "gpu")]
+mod gpu;
 #[cfg(feature = "python")]
 pub mod python;
 pub mod reference;

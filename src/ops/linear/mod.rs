@@ -13,6 +13,8 @@
 //! depends on how many rows there are, and dW of a batch is no other sum than that of its rows one after the other.
 
 mod cpu;
+#[cfg(feature = "gpu")]
+mod gpu;
 #[cfg(feature = "python")]
 pub mod python;
 pub mod reference;

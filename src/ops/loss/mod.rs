@@ -15,6 +15,8 @@
 //! the other rows.
 
 mod cpu;
+#[cfg(feature = "gpu")]
+mod gpu;
 #[cfg(feature = "python")]
 pub mod python;
 pub mod reference;

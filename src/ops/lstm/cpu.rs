@@ -18,11 +18,13 @@ use crate::backend::Buffer;
 use crate::cpu::gemm::{Segment, Start, accumulate, product, product_joined};
 use crate::cpu::pack::{Panels, Shared};
 use crate::cpu::tile::PANEL;
-use crate::cpu::{Cpu, CpuBuffer, Fresh, launch};
+use crate::cpu::{Cpu, CpuBuffer, Fresh, Isa, launch};
 use crate::error::{Error, Result};
 use crate::tensor::{DType, Element, Real, elements};
-use kernels::{Backward, Forward};
+use kernels::{Backward, Bias, Forward};
+use std::cell::Cell;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 /// Kinds of packed images; the instruction set's index is added.
 const FORWARD_IMAGE: u32 = 0x10;
@@ -104,7 +106,11 @@ fn last<T: Element>(sequence: &[T], initial: &[T]) -> Result<Fresh<T>> {
 
 /// The image of `weights`; memory that others may write to is packed at every call.
 fn image(weights: &CpuBuffer, kind: u32, pack: impl FnOnce() -> Result<Panels>) -> Result<Arc<Panels>> {
-    if weights.is_borrowed() { pack().map(Arc::new) } else { weights.stamp().packed(kind, pack) }
+    if weights.is_borrowed() || weights.stamp().is_shown() {
+        pack().map(Arc::new)
+    } else {
+        weights.stamp().packed(kind, pack)
+    }
 }
 
 /// W_ih or W_hh for forward: panels of N units of all gates.
@@ -120,16 +126,17 @@ fn backward_image(cpu: &Cpu<'_>, weights: &CpuBuffer, hidden: usize, width: usiz
 }
 
 /// b_ih + b_hh in the order of the forward panels, zeros without.
-fn bias_image(weights: &LstmWeights<CpuBuffer>, hidden: usize, lanes: usize, panels: usize) -> Result<Fresh<f32>> {
-    let mut image = Fresh::zeros(panels * PANEL * lanes)?;
+fn bias_image(weights: &LstmWeights<CpuBuffer>, hidden: usize, isa: Isa, panels: usize) -> Result<Fresh<f32>> {
+    let mut image = Fresh::zeros(panels * PANEL * isa.lanes())?;
     if let Some((ih, hh)) = &weights.bias {
         let (ih, hh) = (ih.slice::<f32>()?, hh.slice::<f32>()?);
-        for gate in 0..4 {
-            for unit in 0..hidden {
-                let at = (unit / lanes * PANEL + gate) * lanes + unit % lanes;
-                image[at] = ih[gate * hidden + unit] + hh[gate * hidden + unit];
-            }
+        if ih.len() != 4 * hidden || hh.len() != 4 * hidden {
+            return Err(Error::internal("lstm: biases that do not fit their spec"));
         }
+        // a kernel, so that the caller's floating-point mode does not reach the sum
+        let kernel = Bias { ih: ih.as_ptr(), hh: hh.as_ptr(), hidden, to: image.as_mut_ptr() };
+        // SAFETY: the lengths were checked, the image has whole panels.
+        unsafe { launch(isa, &kernel) };
     }
     Ok(image)
 }
@@ -146,6 +153,10 @@ enum Split {
 /// `step`: multiplications and additions of a step; `weights`: bytes that every row needs.
 fn split(cpu: &Cpu<'_>, spec: &LstmSpec, panels: usize, step: usize, weights: usize) -> Split {
     let threads = cpu.threads();
+    if step > 2 * PHASE {
+        // so large that a step is cut for `poll`'s sake, whatever the threads
+        return Split::Panels((step / PHASE).max(threads).min(panels));
+    }
     if threads == 1 || spec.flops() < WORTH_A_TEAM {
         return Split::Rows(1);
     }
@@ -201,7 +212,7 @@ fn forward(
         let ih = forward_image(cpu, &inputs.weights.ih, hidden, input)?;
         let hh = forward_image(cpu, &inputs.weights.hh, hidden, hidden)?;
         let panels = hh.count();
-        let bias = bias_image(&inputs.weights, hidden, isa.lanes(), panels)?;
+        let bias = bias_image(&inputs.weights, hidden, isa, panels)?;
         let x = inputs.x.slice::<f32>()?;
         let project = batch < FUSED_ROWS;
         let chunk = if project { (PROJECTED / (batch * hh.outputs())).clamp(1, steps) } else { steps };
@@ -337,6 +348,18 @@ fn backward(
     Ok(result)
 }
 
+/// `poll` every few milliseconds, however often it is asked.
+fn paced<'a>(cpu: &'a Cpu<'_>) -> impl Fn() -> Result<()> + 'a {
+    let last = Cell::new(Instant::now());
+    move || {
+        if last.get().elapsed() < Duration::from_millis(5) {
+            return Ok(());
+        }
+        last.set(Instant::now());
+        cpu.poll()
+    }
+}
+
 fn pointer(given: Option<&CpuBuffer>) -> Result<*const f32> {
     given.map_or(Ok(std::ptr::null()), |buffer| Ok(buffer.slice::<f32>()?.as_ptr()))
 }
@@ -361,7 +384,7 @@ fn forward_plain<T: Real>(
     let (mut y, mut c, mut gates) = (Fresh::<T>::new(size)?, Fresh::<T>::new(size)?, Fresh::<T>::new(4 * size)?);
     let out = (&mut *y, &mut *c, &mut *gates);
     let w = parameters(&inputs.weights)?;
-    reference::forward(spec, inputs.x.slice()?, (&h0, &c0), w, out, &|| cpu.poll())?;
+    reference::forward(spec, inputs.x.slice()?, (&h0, &c0), w, out, &paced(cpu))?;
     let (h_n, c_n) = (last(&y, &h0)?.done(), last(&c, &c0)?.done());
     let y = y.done();
     let saved = save.then(|| LstmSaved { gates: gates.done(), c: c.done(), h: y.clone() });
@@ -398,7 +421,7 @@ fn backward_plain<T: Real>(
     // SAFETY: `saved` was given to this call to overwrite; nobody else has its gates.
     let gates = unsafe { saved.gates.slice_mut::<T>()? };
     let w = parameters(&inputs.weights)?;
-    reference::backward(spec, &given, w, gates, (&mut dh, &mut dc), out, &|| cpu.poll())?;
+    reference::backward(spec, &given, w, gates, (&mut dh, &mut dc), out, &paced(cpu))?;
     Ok(LstmGrads {
         dx: dx.map(Fresh::done),
         dh0: wants.states.then(|| dh.done()),

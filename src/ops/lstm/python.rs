@@ -2,11 +2,13 @@
 
 use super::cpu::LstmStep as Step;
 use super::{Lstm, LstmInputs, LstmOutputGrads, LstmSaved as LayerSaved, LstmSpec, LstmWants, LstmWeights};
+use crate::backend::Buffer;
 use crate::cpu::{CpuBuffer, Poll};
 use crate::device::{Device, Engine, Storage};
 use crate::error::{Error, Kind, Result};
 use crate::on_device;
-use crate::ops::recurrent::{self, Between, Layer, LayerGrads, Run, StackSaved, Wants};
+use crate::ops::dropout::Dropout;
+use crate::ops::recurrent::{Above, Between, Kept, Layer, LayerGrads, Run, Stack, StackSaved, Wants};
 use crate::python::{Arg, Array, Call, Saved, normalize, owned};
 use crate::tensor::{DType, Shape};
 use pyo3::intern;
@@ -63,17 +65,14 @@ impl<E: Lstm> Layer<E> for OnEngine<E::Buffer> {
     fn backward(
         &self,
         engine: &E,
-        x: &E::Buffer,
-        initial: &[Option<E::Buffer>],
-        saved: Self::Saved,
-        dy: Option<E::Buffer>,
-        dlast: &[Option<E::Buffer>],
+        kept: Kept<E::Buffer, Self::Saved>,
+        above: Above<E::Buffer>,
         wants: Wants,
     ) -> Result<LayerGrads<E::Buffer>> {
-        let state = |i: usize| dlast.get(i).cloned().flatten();
-        let grads = LstmOutputGrads { dy, dh_n: state(0), dc_n: state(1) };
+        let state = |i: usize| above.dlast.get(i).cloned().flatten();
+        let grads = LstmOutputGrads { dh_n: state(0), dc_n: state(1), dy: above.dy };
         let wants = LstmWants { dx: wants.dx, states: wants.states, weights: wants.weights };
-        let out = engine.lstm_backward(&self.spec, &self.inputs(x, initial), saved, &grads, wants)?;
+        let out = engine.lstm_backward(&self.spec, &self.inputs(&kept.x, &kept.initial), kept.own, &grads, wants)?;
         let dparameters = out.dweights.into_iter().flat_map(|(i, h)| [i, h]).chain(out.dbias).collect();
         Ok(LayerGrads { dx: out.dx, dinitial: vec![out.dh0, out.dc0], dparameters })
     }
@@ -342,23 +341,22 @@ type Forward = (Storage, [Storage; 2], Option<Box<dyn Any + Send>>);
 
 fn forward<E>(engine: &E, given: &Inputs, between: Between, sizes: Sizes, save: bool, own: bool) -> Result<Forward>
 where
-    E: Engine + Lstm + crate::ops::dropout::Dropout,
+    E: Engine + Lstm + Dropout,
 {
     let layers = given.parameters.iter().map(|p| p.on(engine)).collect::<Result<Vec<_>>>()?;
     let initial = given.initial.iter().map(|s| s.as_ref().map(|s| engine.get(s)).transpose());
     let initial = initial.collect::<Result<Vec<_>>>()?;
-    let state = sizes.batch * sizes.hidden;
-    let x = engine.get(&given.x)?;
-    let (mut y, mut last, stack) = recurrent::forward(engine, &layers, between, state, x, &initial, save)?;
+    let stack = Stack { layers: &layers, between, state: sizes.batch * sizes.hidden };
+    let run = stack.forward(engine, engine.get(&given.x)?, &initial, save)?;
+    let (mut y, mut last) = (run.y, run.last);
     if own && save {
-        use crate::backend::Buffer;
         y = engine.slice(&y, 0, y.len())?;
     }
     let (Some(c_n), Some(h_n)) = (last.pop(), last.pop()) else {
         return Err(Error::internal("lstm: two states were expected"));
     };
-    let stack = stack.map(|stack| -> Box<dyn Any + Send> { Box::new(stack) });
-    Ok((engine.put(y), [engine.put(h_n), engine.put(c_n)], stack))
+    let saved = run.saved.map(|saved| -> Box<dyn Any + Send> { Box::new(saved) });
+    Ok((engine.put(y), [engine.put(h_n), engine.put(c_n)], saved))
 }
 
 type Backward = (Option<Storage>, [Option<Storage>; 2], Vec<Vec<Storage>>);
@@ -368,26 +366,26 @@ fn backward<E>(
     layers: &[Parameters],
     between: Between,
     sizes: Sizes,
-    stack: Box<dyn Any + Send>,
+    saved: Box<dyn Any + Send>,
     given: &[Option<Storage>; 3],
     wants: Wants,
 ) -> Result<Backward>
 where
-    E: Engine + Lstm + crate::ops::dropout::Dropout,
+    E: Engine + Lstm + Dropout,
 {
     let layers = layers.iter().map(|p| p.on(engine)).collect::<Result<Vec<_>>>()?;
-    let stack = stack
+    let saved = saved
         .downcast::<StackSaved<E::Buffer, LayerSaved<E::Buffer>>>()
         .map_err(|_| Error::internal("lstm_backward: saved on another engine"))?;
     let get = |s: &Option<Storage>| s.as_ref().map(|s| engine.get(s)).transpose();
     let [dy, dh_n, dc_n] = given;
-    let (dy, dlast) = (get(dy)?, [get(dh_n)?, get(dc_n)?]);
-    let state = sizes.batch * sizes.hidden;
-    let (dx, dinitial, dparameters) = recurrent::backward(engine, &layers, between, state, *stack, dy, &dlast, wants)?;
-    let mut dinitial = dinitial.into_iter().map(|d| d.map(|d| engine.put(d)));
+    let above = Above { dy: get(dy)?, dlast: vec![get(dh_n)?, get(dc_n)?] };
+    let stack = Stack { layers: &layers, between, state: sizes.batch * sizes.hidden };
+    let grads = stack.backward(engine, *saved, above, wants)?;
+    let mut dinitial = grads.dinitial.into_iter().map(|d| d.map(|d| engine.put(d)));
     let dinitial = [dinitial.next().flatten(), dinitial.next().flatten()];
-    let dparameters = dparameters.into_iter().map(|layer| layer.into_iter().map(|d| engine.put(d)).collect()).collect();
-    Ok((dx.map(|d| engine.put(d)), dinitial, dparameters))
+    let put = |layer: Vec<E::Buffer>| layer.into_iter().map(|d| engine.put(d)).collect();
+    Ok((grads.dx.map(|d| engine.put(d)), dinitial, grads.dparameters.into_iter().map(put).collect()))
 }
 
 /// dx, dh0, dc0 and per layer (dweight_ih, dweight_hh, dbias or None), as far as asked for. None for dy, dh_n or

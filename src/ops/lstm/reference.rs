@@ -17,7 +17,7 @@ pub struct Parameters<'a, T> {
 }
 
 /// Fills `y` (T, B, H), `c` (T, B, H) and `gates` (T, B, 4, H) from `x` (T, B, I) and the states (B, H).
-/// `poll` is asked once a step.
+/// `poll` is asked once a row.
 #[allow(clippy::too_many_arguments)]
 pub fn forward<T: Real>(
     spec: &LstmSpec,
@@ -29,8 +29,8 @@ pub fn forward<T: Real>(
 ) -> Result<()> {
     let (batch, input, hidden) = (spec.batch, spec.input, spec.hidden);
     for t in 0..spec.steps {
-        poll()?;
         for b in 0..batch {
+            poll()?;
             let row = t * batch + b;
             let before = row.wrapping_sub(batch);
             let (earlier_y, now_y) = y.split_at_mut(row * hidden);
@@ -43,8 +43,8 @@ pub fn forward<T: Real>(
                 for k in 0..input {
                     *a = x[row * input + k].mul_add(w.ih[n * input + k], *a);
                 }
-                for k in 0..hidden {
-                    *a = h_prev[k].mul_add(w.hh[n * hidden + k], *a);
+                for (k, &h) in h_prev[..hidden].iter().enumerate() {
+                    *a = h.mul_add(w.hh[n * hidden + k], *a);
                 }
             }
             for u in 0..hidden {
@@ -102,8 +102,8 @@ pub fn backward<T: Real>(
         sum.fill(T::ZERO);
     }
     for t in (0..spec.steps).rev() {
-        poll()?;
         for b in 0..batch {
+            poll()?;
             let row = t * batch + b;
             let before = row.wrapping_sub(batch);
             let h_prev = if t == 0 { &given.state.0[b * hidden..] } else { &given.h[before * hidden..] };

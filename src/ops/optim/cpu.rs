@@ -319,3 +319,25 @@ fn largest(grad: &CpuBuffer) -> f64 {
         _ => grad.slice::<f32>().map_or(f64::NAN, reference::largest),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ops::optim::SgdSpec;
+
+    // memory that is not ours is found before the first write
+    #[test]
+    fn all_or_none() {
+        let numbers = Box::leak(Box::new([1f32]));
+        let start = std::ptr::NonNull::from(numbers).cast();
+        // SAFETY: leaked, so it lives for ever.
+        let borrowed = unsafe { CpuBuffer::borrowed(start, DType::F32, 1, Box::new(())) };
+        let (ours, grad) = (one(1f32).unwrap(), one(1f32).unwrap());
+        let item = |param: &CpuBuffer| SgdItem { param: param.clone(), grad: grad.clone(), buffer: None, first: true };
+        let spec =
+            SgdSpec { lr: 0.1, momentum: 0.0, dampening: 0.0, weight_decay: 0.0, nesterov: false, maximize: false };
+        let items = Checked::sgd(&spec, vec![item(&ours), item(&borrowed)]).unwrap_or_else(|e| panic!("{e}"));
+        assert!(Cpu::quiet().sgd_step(&spec, &items).is_err());
+        assert_eq!((ours.slice::<f32>().unwrap()[0], ours.stamp().version()), (1.0, 0));
+    }
+}

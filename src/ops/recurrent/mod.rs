@@ -23,17 +23,32 @@ pub trait Layer<E: Backend> {
         save: bool,
     ) -> Result<Run<E::Buffer, Self::Saved>>;
 
-    /// The gradients that `wants` names. `dlast` has one entry per kind of state.
+    /// The gradients that `wants` names.
     fn backward(
         &self,
         engine: &E,
-        x: &E::Buffer,
-        initial: &[Option<E::Buffer>],
-        saved: Self::Saved,
-        dy: Option<E::Buffer>,
-        dlast: &[Option<E::Buffer>],
+        kept: Kept<E::Buffer, Self::Saved>,
+        above: Above<E::Buffer>,
         wants: Wants,
     ) -> Result<LayerGrads<E::Buffer>>;
+}
+
+/// What a layer's backward needs: what its forward was given, and what it kept.
+pub struct Kept<B, S> {
+    /// (T, B, I)
+    pub x: B,
+    /// (B, H) for each kind of state; None is zero
+    pub initial: Vec<Option<B>>,
+    /// the layer's own
+    pub own: S,
+}
+
+/// The gradients that come from above; None is zero.
+pub struct Above<B> {
+    /// (T, B, H)
+    pub dy: Option<B>,
+    /// for each kind of state
+    pub dlast: Vec<Option<B>>,
 }
 
 /// What a layer's forward gives.
@@ -88,94 +103,119 @@ impl Between {
     }
 }
 
-/// What a stack's backward needs: per layer its input, its initial states and its own.
-pub struct StackSaved<B, S> {
-    layers: Vec<(B, Vec<Option<B>>, S)>,
+/// Layers one above the other.
+pub struct Stack<'a, L> {
+    /// from the bottom up
+    pub layers: &'a [L],
+    /// dropout between them
+    pub between: Between,
+    /// B·H, the elements of one layer's state
+    pub state: usize,
 }
 
-/// Runs the layers one after the other. `initial` has one (L, B, H) per kind of state; `state` is B·H.
-#[allow(clippy::type_complexity)]
-pub fn forward<E: Dropout, L: Layer<E>>(
-    engine: &E,
-    layers: &[L],
-    between: Between,
-    state: usize,
-    x: E::Buffer,
-    initial: &[Option<E::Buffer>],
-    save: bool,
-) -> Result<(E::Buffer, Vec<E::Buffer>, Option<StackSaved<E::Buffer, L::Saved>>)> {
-    let kinds = initial.len();
-    let mut last: Vec<Vec<E::Buffer>> = (0..kinds).map(|_| Vec::with_capacity(layers.len())).collect();
-    let mut saved = Vec::with_capacity(layers.len());
-    let mut x = x;
-    for (l, layer) in layers.iter().enumerate() {
-        let initial = cut(engine, initial, l, layers.len(), state)?;
-        let run = layer.forward(engine, &x, &initial, save)?;
-        for (kind, state) in last.iter_mut().zip(run.last) {
-            kind.push(state);
-        }
-        let y = if l + 1 < layers.len() { between.apply(engine, l, run.y)? } else { run.y };
-        let input = std::mem::replace(&mut x, y);
-        if let Some(own) = run.saved {
-            saved.push((input, initial, own));
-        }
-    }
-    let last = last.iter().map(|parts| join(engine, parts)).collect::<Result<_>>()?;
-    Ok((x, last, save.then_some(StackSaved { layers: saved })))
+/// What a stack's forward gives.
+pub struct StackRun<B, S> {
+    /// (T, B, H)
+    pub y: B,
+    /// (L, B, H) for each kind of state
+    pub last: Vec<B>,
+    /// with `save`, from the bottom up
+    pub saved: Option<StackSaved<B, S>>,
 }
 
-/// Walks the layers back. Gives dx, the (L, B, H) gradients of the initial states, and each layer's parameters'.
-#[allow(clippy::type_complexity)]
-pub fn backward<E: Dropout, L: Layer<E>>(
-    engine: &E,
-    layers: &[L],
-    between: Between,
-    state: usize,
-    saved: StackSaved<E::Buffer, L::Saved>,
-    dy: Option<E::Buffer>,
-    dlast: &[Option<E::Buffer>],
-    wants: Wants,
-) -> Result<(Option<E::Buffer>, Vec<Option<E::Buffer>>, Vec<Vec<E::Buffer>>)> {
-    if saved.layers.len() != layers.len() {
-        return Err(Error::internal("recurrent: a stack of another height was saved"));
-    }
-    let mut dinitial: Vec<Vec<E::Buffer>> = dlast.iter().map(|_| Vec::new()).collect();
-    let mut dparameters = Vec::with_capacity(layers.len());
-    let mut dy = dy;
-    for (l, (x, initial, own)) in saved.layers.into_iter().enumerate().rev() {
-        let dlast = cut(engine, dlast, l, layers.len(), state)?;
-        let wants = Wants { dx: wants.dx || l > 0, ..wants };
-        let grads = layers[l].backward(engine, &x, &initial, own, dy.take(), &dlast, wants)?;
-        for (kind, state) in dinitial.iter_mut().zip(grads.dinitial) {
-            kind.extend(state);
+/// What a stack's backward needs.
+pub type StackSaved<B, S> = Vec<Kept<B, S>>;
+
+/// What a stack's backward gives, as far as asked for.
+pub struct StackGrads<B> {
+    /// (T, B, I)
+    pub dx: Option<B>,
+    /// (L, B, H) for each kind of state
+    pub dinitial: Vec<Option<B>>,
+    /// of each layer, one per parameter
+    pub dparameters: Vec<Vec<B>>,
+}
+
+impl<L> Stack<'_, L> {
+    /// Runs the layers one after the other. `initial` has one (L, B, H) per kind of state.
+    pub fn forward<E: Dropout>(
+        &self,
+        engine: &E,
+        x: E::Buffer,
+        initial: &[Option<E::Buffer>],
+        save: bool,
+    ) -> Result<StackRun<E::Buffer, L::Saved>>
+    where
+        L: Layer<E>,
+    {
+        let height = self.layers.len();
+        let mut last: Vec<Vec<E::Buffer>> = initial.iter().map(|_| Vec::with_capacity(height)).collect();
+        let mut saved = Vec::with_capacity(if save { height } else { 0 });
+        let mut x = x;
+        for (l, layer) in self.layers.iter().enumerate() {
+            let initial = self.cut(engine, initial, l)?;
+            let run = layer.forward(engine, &x, &initial, save)?;
+            for (kind, state) in last.iter_mut().zip(run.last) {
+                kind.push(state);
+            }
+            let y = if l + 1 < height { self.between.apply(engine, l, run.y)? } else { run.y };
+            let input = std::mem::replace(&mut x, y);
+            if let Some(own) = run.saved {
+                saved.push(Kept { x: input, initial, own });
+            }
         }
-        dparameters.push(grads.dparameters);
-        dy = match grads.dx {
-            Some(dx) if l > 0 => Some(between.apply(engine, l - 1, dx)?),
-            dx => dx,
+        let last = last.iter().map(|parts| join(engine, parts)).collect::<Result<_>>()?;
+        Ok(StackRun { y: x, last, saved: save.then_some(saved) })
+    }
+
+    /// Walks the layers back; `above.dlast` has one (L, B, H) per kind of state.
+    pub fn backward<E: Dropout>(
+        &self,
+        engine: &E,
+        saved: StackSaved<E::Buffer, L::Saved>,
+        above: Above<E::Buffer>,
+        wants: Wants,
+    ) -> Result<StackGrads<E::Buffer>>
+    where
+        L: Layer<E>,
+    {
+        if saved.len() != self.layers.len() {
+            return Err(Error::internal("recurrent: a stack of another height was saved"));
+        }
+        let Above { mut dy, dlast } = above;
+        let mut dinitial: Vec<Vec<E::Buffer>> = dlast.iter().map(|_| Vec::new()).collect();
+        let mut dparameters = Vec::with_capacity(self.layers.len());
+        for (l, (layer, kept)) in self.layers.iter().zip(saved).enumerate().rev() {
+            let above = Above { dy: dy.take(), dlast: self.cut(engine, &dlast, l)? };
+            let grads = layer.backward(engine, kept, above, Wants { dx: wants.dx || l > 0, ..wants })?;
+            for (kind, state) in dinitial.iter_mut().zip(grads.dinitial) {
+                kind.extend(state);
+            }
+            dparameters.push(grads.dparameters);
+            dy = match grads.dx {
+                Some(dx) if l > 0 => Some(self.between.apply(engine, l - 1, dx)?),
+                dx => dx,
+            };
+        }
+        dparameters.reverse();
+        let dinitial = dinitial
+            .into_iter()
+            .map(|mut parts| {
+                parts.reverse();
+                wants.states.then(|| join(engine, &parts)).transpose()
+            })
+            .collect::<Result<_>>()?;
+        Ok(StackGrads { dx: dy, dinitial, dparameters })
+    }
+
+    /// Layer `l`'s (B, H) of each (L, B, H).
+    fn cut<E: Backend>(&self, engine: &E, states: &[Option<E::Buffer>], l: usize) -> Result<Vec<Option<E::Buffer>>> {
+        let one = |s: &E::Buffer| match self.layers.len() {
+            1 => Ok(s.clone()),
+            _ => engine.slice(s, l * self.state, self.state),
         };
+        states.iter().map(|s| s.as_ref().map(one).transpose()).collect()
     }
-    dparameters.reverse();
-    let dinitial = dinitial
-        .into_iter()
-        .map(|mut parts| {
-            parts.reverse();
-            wants.states.then(|| join(engine, &parts)).transpose()
-        })
-        .collect::<Result<_>>()?;
-    Ok((dy, dinitial, dparameters))
-}
-
-/// Layer `l`'s (B, H) of each (L, B, H).
-fn cut<E: Backend>(
-    engine: &E,
-    states: &[Option<E::Buffer>],
-    l: usize,
-    layers: usize,
-    state: usize,
-) -> Result<Vec<Option<E::Buffer>>> {
-    let one = |s: &E::Buffer| if layers == 1 { Ok(s.clone()) } else { engine.slice(s, l * state, state) };
-    states.iter().map(|s| s.as_ref().map(one).transpose()).collect()
 }
 
 fn join<E: Backend>(engine: &E, parts: &[E::Buffer]) -> Result<E::Buffer> {

@@ -6,6 +6,8 @@
 //! terms' magnitudes, where one chain has n / 2^24. The sum of nothing is 0.
 
 mod cpu;
+#[cfg(feature = "gpu")]
+mod gpu;
 #[cfg(feature = "python")]
 pub mod python;
 pub mod reference;
@@ -80,5 +82,7 @@ pub trait Reduce: Backend {
     fn sum(&self, spec: &SumSpec, x: &Self::Buffer) -> Result<Self::Buffer>;
 }
 
+#[cfg(all(test, feature = "gpu"))]
+mod gpu_tests;
 #[cfg(test)]
 mod tests;

@@ -12,7 +12,7 @@ pub fn sum<R: Real>(spec: &SumSpec, x: &[R]) -> Vec<R> {
         Some(order) if spec.terms() == 0 => &x[order.offset..],
         Some(order) => {
             let walk = Walk::new(&order.shape, [&order.strides]);
-            ordered = (0..spec.terms()).map(|index| x[position(&walk, index)]).collect();
+            ordered = (0..spec.terms()).map(|index| x[walk.offsets(index)[0] as usize]).collect();
             &ordered
         }
     };
@@ -42,17 +42,9 @@ pub fn tree<R: Real>(from: usize, to: usize, term: &impl Fn(usize) -> R) -> R {
     }
     for half in [8, 4, 2, 1] {
         for l in 0..half {
-            parts[l] = parts[l] + parts[l + half];
+            let upper = parts[l + half];
+            parts[l] += upper;
         }
     }
     parts[0]
-}
-
-fn position(walk: &Walk<1>, index: usize) -> usize {
-    let (mut rest, mut at) = (index, 0isize);
-    for (&n, [stride]) in walk.shape.iter().zip(&walk.strides).rev() {
-        at += (rest % n) as isize * stride;
-        rest /= n;
-    }
-    at as usize
 }

@@ -1,7 +1,6 @@
 //! Sums: worked by hand, and the kernels against the stated tree, bit for bit.
 
 use super::*;
-use crate::backend::Buffer;
 use crate::cpu::{Cpu, CpuBuffer, Fresh, Isa};
 use crate::error::Kind;
 use crate::tensor::Element;
@@ -12,7 +11,7 @@ fn buffer<T: Element>(values: &[T]) -> CpuBuffer {
     fresh.done()
 }
 
-fn numbers(n: usize) -> Vec<f32> {
+pub(super) fn numbers(n: usize) -> Vec<f32> {
     (0..n as u64)
         .map(|i| crate::tensor::uniform(crate::tensor::Philox { seed: 9, stream: 1 }.word(i)) * 2.0 - 0.9)
         .collect()
@@ -55,7 +54,7 @@ fn worked_by_hand() {
 }
 
 /// Shape and summed axes.
-const CASES: &[(&[usize], &[isize])] = &[
+pub(super) const CASES: &[(&[usize], &[isize])] = &[
     (&[1], &[0]),
     (&[15], &[0]),
     (&[16], &[0]),

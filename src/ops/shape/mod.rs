@@ -9,6 +9,8 @@
 //!   that every element is one chain of sums in a fixed order
 
 mod cpu;
+#[cfg(feature = "gpu")]
+mod gpu;
 #[cfg(feature = "python")]
 pub mod python;
 pub mod reference;
@@ -133,15 +135,16 @@ pub struct IdsSpec {
 impl IdsSpec {
     /// Checks every id; the first that is out of range is named (S-15).
     pub fn new(op: &str, dtype: DType, len: usize, ids: &[i64]) -> Result<IdsSpec> {
-        let checked = |(i, &id): (usize, &i64)| {
-            usize::try_from(id).ok().filter(|&id| id < len).ok_or_else(|| {
-                let expected =
-                    if len == 0 { "no id, of no element".into() } else { format!("ids from 0 to {}", len - 1) };
-                Error::argument(Kind::Index, op, "flat_ids", expected, format_args!("{id} at position {i}"))
-            })
-        };
-        let ids = ids.iter().enumerate().map(checked).collect::<Result<_>>()?;
-        Ok(IdsSpec { dtype, len, ids })
+        let mut checked = Vec::new();
+        checked.try_reserve_exact(ids.len()).map_err(|_| Error::memory(format_args!("{} ids", ids.len())))?;
+        for (i, &id) in ids.iter().enumerate() {
+            let id = usize::try_from(id).ok().filter(|&id| id < len).ok_or_else(|| {
+                let (expected, got) = (format!("0 <= id < {len}"), format!("{id} at position {i}"));
+                Error::argument(Kind::Index, op, "flat_ids", expected, got)
+            })?;
+            checked.push(id);
+        }
+        Ok(IdsSpec { dtype, len, ids: checked })
     }
 }
 
@@ -159,5 +162,7 @@ pub trait Move: Backend {
     fn put_add(&self, spec: &IdsSpec, values: &Self::Buffer) -> Result<Self::Buffer>;
 }
 
+#[cfg(all(test, feature = "gpu"))]
+mod gpu_tests;
 #[cfg(test)]
 mod tests;

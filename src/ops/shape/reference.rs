@@ -1,21 +1,12 @@
 //! Moving elements in plain loops: what the kernels are tested against.
 
 use super::{CatSpec, IdsSpec, StridedSpec};
-use crate::tensor::{Element, Real};
+use crate::tensor::{Element, Real, Walk};
 
 /// The position in memory of each element of the view, in C order.
 pub fn positions(spec: &StridedSpec) -> Vec<usize> {
-    let view = &spec.view;
-    (0..spec.elements())
-        .map(|index| {
-            let (mut rest, mut at) = (index, view.offset as isize);
-            for (&n, &stride) in view.shape.iter().zip(&view.strides).rev() {
-                at += (rest % n) as isize * stride;
-                rest /= n;
-            }
-            at as usize
-        })
-        .collect()
+    let walk = Walk::new(&spec.view.shape, [&spec.view.strides]);
+    (0..spec.elements()).map(|index| (spec.view.offset as isize + walk.offsets(index)[0]) as usize).collect()
 }
 
 /// y = the view of x

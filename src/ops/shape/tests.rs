@@ -11,7 +11,7 @@ fn buffer<T: Element>(values: &[T]) -> CpuBuffer {
     fresh.done()
 }
 
-fn counting(n: usize) -> Vec<f32> {
+pub(super) fn counting(n: usize) -> Vec<f32> {
     (0..n).map(|i| i as f32).collect()
 }
 
@@ -43,9 +43,9 @@ fn worked_by_hand() {
 }
 
 /// Shape, strides, offset and length of memory.
-type View = (&'static [usize], &'static [isize], usize, usize);
+pub(super) type View = (&'static [usize], &'static [isize], usize, usize);
 
-const VIEWS: &[View] = &[
+pub(super) const VIEWS: &[View] = &[
     (&[], &[], 3, 5),
     (&[7], &[1], 2, 9),
     (&[7], &[-1], 6, 7),
@@ -67,7 +67,8 @@ const VIEWS: &[View] = &[
     (&[33, 70, 40], &[70, 1, 70 * 33], 0, 33 * 40 * 70),
 ];
 
-const BROADCASTS: &[View] = &[(&[3, 4], &[1, 0], 0, 3), (&[3, 4], &[0, 1], 0, 4), (&[300, 400], &[0, 0], 1, 2)];
+pub(super) const BROADCASTS: &[View] =
+    &[(&[3, 4], &[1, 0], 0, 3), (&[3, 4], &[0, 1], 0, 4), (&[300, 400], &[0, 0], 1, 2)];
 
 #[test]
 fn strided_copies_and_their_adjoint() {
@@ -108,18 +109,20 @@ fn views_that_reach_too_far_or_repeat_are_refused() {
     assert!(StridedSpec::place(DType::F32, &[9], &[3, 3], &[2, 1], 0).is_err());
 }
 
+/// Shapes of the parts, and the axis.
+pub(super) const JOINS: &[(&[&[usize]], isize)] = &[
+    (&[&[3]], 0),
+    (&[&[3], &[0], &[2]], 0),
+    (&[&[2, 3], &[2, 1]], 1),
+    (&[&[2, 3], &[4, 3]], -2),
+    (&[&[2, 0, 5], &[2, 3, 5], &[2, 1, 5]], 1),
+    (&[&[0, 3], &[0, 2]], 1),
+    (&[&[500, 90], &[500, 1], &[500, 33]], 1),
+];
+
 #[test]
 fn joining() {
-    let cases: &[(&[&[usize]], isize)] = &[
-        (&[&[3]], 0),
-        (&[&[3], &[0], &[2]], 0),
-        (&[&[2, 3], &[2, 1]], 1),
-        (&[&[2, 3], &[4, 3]], -2),
-        (&[&[2, 0, 5], &[2, 3, 5], &[2, 1, 5]], 1),
-        (&[&[0, 3], &[0, 2]], 1),
-        (&[&[500, 90], &[500, 1], &[500, 33]], 1),
-    ];
-    for (shapes, axis) in cases {
+    for (shapes, axis) in JOINS {
         let shapes: Vec<Shape> = shapes.iter().map(|&s| Shape::from(s)).collect();
         let spec = CatSpec::new(DType::F32, &shapes.iter().collect::<Vec<_>>(), *axis).unwrap();
         let mut next = 0.0;
@@ -178,7 +181,7 @@ fn ids() {
 fn the_first_wrong_id_is_named() {
     let e = IdsSpec::new("take", DType::F32, 4, &[0, 3, 9, -1]).unwrap_err();
     assert_eq!(e.kind, Kind::Index);
-    assert_eq!(e.to_string(), "take: flat_ids: expected ids from 0 to 3, got 9 at position 2");
+    assert_eq!(e.to_string(), "take: flat_ids: expected 0 <= id < 4, got 9 at position 2");
     // negative ids never wrap (S-15)
     assert!(IdsSpec::new("take", DType::F32, 4, &[-1]).is_err());
     assert!(IdsSpec::new("take", DType::F32, 0, &[0]).is_err());

@@ -1,6 +1,9 @@
 """Clipping gradients by their norm."""
 
+from __future__ import annotations
+
 import math
+from typing import Any
 
 from ...errors import message
 from ...tensor import Tensor, clip_grad_norm
@@ -8,7 +11,9 @@ from ...tensor import Tensor, clip_grad_norm
 __all__ = ["clip_grad_norm_"]
 
 
-def clip_grad_norm_(parameters, max_norm, norm_type=2.0, error_if_nonfinite=False, foreach=None):
+def clip_grad_norm_(
+    parameters: Any, max_norm: Any, norm_type: float = 2.0, error_if_nonfinite: bool = False, foreach: Any = None
+) -> Tensor:
     """Scales all gradients, in place, so that their joint norm is at most `max_norm` (S-151).
 
     Args:

@@ -3,10 +3,9 @@
 
 #![allow(clippy::needless_range_loop)] // vectors are not passed through iterators: see `cpu::lanes`
 
-use crate::by_rows;
 use crate::cpu::gemm::load_columns;
 use crate::cpu::math::{Function, Sigmoid, Tanh};
-use crate::cpu::tile::{Blocks, Left, PANEL, joined, joined_lone, lone_row, tile};
+use crate::cpu::tile::{Blocks, Left, PANEL, by_rows, joined, joined_lone, lone_row, tile};
 use crate::cpu::{Kernel, Lanes};
 
 /// Elements of two panels that fit the first level of cache.
@@ -184,6 +183,32 @@ impl Forward {
                 store(f, to.wrapping_add(self.hidden), n);
                 store(g, to.wrapping_add(2 * self.hidden), n);
                 store(o, to.wrapping_add(3 * self.hidden), n);
+            }
+        }
+    }
+}
+
+/// b_ih + b_hh (4H) in the order of the forward panels, filled up with zeros.
+#[derive(Clone, Copy)]
+pub struct Bias {
+    pub ih: *const f32,
+    pub hh: *const f32,
+    pub hidden: usize,
+    pub to: *mut f32,
+}
+
+impl Kernel for Bias {
+    #[inline(always)]
+    unsafe fn run<L: Lanes>(&self) {
+        for p in 0..self.hidden.div_ceil(L::N) {
+            let n = (self.hidden - p * L::N).min(L::N);
+            for gate in 0..PANEL {
+                let at = gate * self.hidden + p * L::N;
+                // SAFETY: n units of a gate; `to` has whole panels.
+                unsafe {
+                    let (ih, hh): (L, L) = (load(self.ih.wrapping_add(at), n), load(self.hh.wrapping_add(at), n));
+                    ih.add(hh).store(self.to.wrapping_add((p * PANEL + gate) * L::N));
+                }
             }
         }
     }

@@ -49,7 +49,7 @@ impl LstmStep {
             input,
             hidden,
             ih: forward_image(cpu, &weights.ih, hidden, input)?,
-            bias: bias_image(weights, hidden, isa.lanes(), hh.count())?,
+            bias: bias_image(weights, hidden, isa, hh.count())?,
             hh,
             h: [Fresh::zeros(state)?, Fresh::zeros(state)?],
             c: Fresh::zeros(state)?,

@@ -5,7 +5,11 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
+
+# a Vulkan driver complains on standard error of a machine that nobody has logged in to
+os.environ.setdefault("XDG_RUNTIME_DIR", tempfile.gettempdir())
 
 SMALL = ["--embedding", "6", "--hidden", "12", "--layers", "2", "--batch", "5", "--bptt", "16", "--threads", "1"]
 SMALL += ["--device", "cpu"]
@@ -17,9 +21,9 @@ def command(*arguments):
 
 def run(*arguments, check=0, **options):
     """The finished process; its exit status must be `check`, and whatever went wrong must be one line."""
-    done = subprocess.run(
-        command(*arguments), capture_output=True, timeout=100, **{"text": True, "encoding": "utf-8", **options}
-    )
+    if options.pop("text", True):
+        options["encoding"] = "utf-8"
+    done = subprocess.run(command(*arguments), capture_output=True, timeout=100, **options)
     assert done.returncode == check, (done.returncode, done.stdout, done.stderr)
     errors = done.stderr if isinstance(done.stderr, str) else done.stderr.decode("utf-8", "replace")
     assert "Traceback" not in errors

@@ -1,0 +1,49 @@
+//! Activations on the GPU, f32 only. A thread is an element, so its bits do not depend on the others.
+
+use super::{Activation, ActivationSpec, Function};
+use crate::backend::Backend;
+use crate::error::Result;
+use crate::gpu::{Gpu, GpuBuffer, Grid, Kernel};
+
+/// `Params` of activation.wgsl
+#[repr(C)]
+#[derive(Clone, Copy, bytemuck::NoUninit)]
+struct Params {
+    count: u32,
+    function: u32,
+    pad0: u32,
+    pad1: u32,
+}
+
+impl Gpu<'_> {
+    /// A kernel over elements in order, in pieces that fit in a binding; the last buffer is the result.
+    fn activated(&self, entry: &'static str, spec: &ActivationSpec, buffers: &[&GpuBuffer]) -> Result<()> {
+        let function = match spec.function {
+            Function::Sigmoid => 0,
+            Function::Tanh => 1,
+            Function::Relu => 2,
+        };
+        for (first, count) in self.pieces(spec.len) {
+            let params = Params { count: count as u32, function, pad0: 0, pad1: 0 };
+            let windows = buffers.iter().map(|b| Ok(b.window(first, count)?.0)).collect::<Result<Vec<_>>>()?;
+            let grid = Grid::new(count.div_ceil(256) as u64).work(10 * count as u64);
+            let kernel = Kernel::new("activation/activation", entry);
+            self.dispatch(&kernel, &windows.iter().collect::<Vec<_>>(), &params, grid)?;
+        }
+        Ok(())
+    }
+}
+
+impl Activation for Gpu<'_> {
+    fn activation(&self, spec: &ActivationSpec, x: &GpuBuffer) -> Result<GpuBuffer> {
+        let y = self.allocate(spec.dtype, spec.len)?;
+        self.activated("forward", spec, &[x, &y])?;
+        Ok(y)
+    }
+
+    fn activation_backward(&self, spec: &ActivationSpec, y: &GpuBuffer, dy: &GpuBuffer) -> Result<GpuBuffer> {
+        let dx = self.allocate(spec.dtype, spec.len)?;
+        self.activated("backward", spec, &[y, dy, &dx])?;
+        Ok(dx)
+    }
+}

@@ -1,0 +1,208 @@
+//! Elementwise arithmetic on the GPU, f32 only. A thread is an element, so its bits do not depend on the others.
+//! `pow` has integers up to 64 by repeated squaring, else e^(y ln x), off by up to (2 + |y ln x|) 2^-23 of itself:
+//! there is no f64 to compute it in.
+//!
+//! Operands in the order of the result may be larger than a binding (they are worked on in pieces), repeated ones may
+//! not. Kernels know six axes; what a walk has more is repeated dispatches.
+
+use super::{Binary, BinarySpec, Elementwise, FillSpec, ScalarSpec, Unary, UnarySpec, WhereSpec};
+use crate::backend::{Backend, Buffer};
+use crate::error::{Error, Result};
+use crate::gpu::{Gpu, GpuBuffer, Grid, Kernel};
+use crate::tensor::{DType, Walk};
+
+/// `One` of arithmetic.wgsl
+#[repr(C)]
+#[derive(Clone, Copy, bytemuck::NoUninit)]
+struct One {
+    count: u32,
+    function: u32,
+    value: f32,
+    reversed: u32,
+}
+
+/// `Pair` of arithmetic.wgsl
+#[repr(C)]
+#[derive(Clone, Copy, bytemuck::NoUninit)]
+struct Pair {
+    count: u32,
+    function: u32,
+    a_start: u32,
+    b_start: u32,
+    y_start: u32,
+    sizes: [u32; 5],
+    a_steps: [u32; 6],
+    b_steps: [u32; 6],
+    first: u32,
+    pad: u32,
+}
+
+/// `Choice` of arithmetic.wgsl
+#[repr(C)]
+#[derive(Clone, Copy, bytemuck::NoUninit)]
+struct Choice {
+    count: u32,
+    c_start: u32,
+    a_start: u32,
+    b_start: u32,
+    y_start: u32,
+    sizes: [u32; 5],
+    c_steps: [u32; 6],
+    a_steps: [u32; 6],
+    b_steps: [u32; 6],
+}
+
+const SHADER: &str = "elementwise/arithmetic";
+
+/// The number by which the shader knows a function.
+fn unary_number(function: Unary) -> u32 {
+    match function {
+        Unary::Neg => 0,
+        Unary::Exp => 1,
+        Unary::Log => 2,
+        Unary::Sqrt => 3,
+        Unary::Abs => 4,
+        Unary::Square => 5,
+    }
+}
+
+fn binary_number(function: Binary) -> u32 {
+    match function {
+        Binary::Add => 0,
+        Binary::Sub => 1,
+        Binary::Mul => 2,
+        Binary::Div => 3,
+        Binary::Pow => 4,
+        Binary::Maximum => 5,
+        Binary::Minimum => 6,
+    }
+}
+
+/// 256 elements a workgroup; the trips are those of `power`.
+fn grid(count: usize) -> Grid {
+    Grid::new(count.div_ceil(256) as u64).trips(9).work(count as u64)
+}
+
+/// Sizes of all six axes but the first, and steps of view `view`. Steps are within a binding, and wrap as the
+/// shader's arithmetic does.
+fn axes<const N: usize>(shape: &[usize; 6], steps: &[[isize; N]; 6], view: usize) -> ([u32; 5], [u32; 6]) {
+    (std::array::from_fn(|i| shape[i + 1] as u32), std::array::from_fn(|i| steps[i][view] as u32))
+}
+
+impl Gpu<'_> {
+    /// A kernel over elements in order, in pieces: (x, y) or (y).
+    fn elements(&self, entry: &'static str, x: Option<&GpuBuffer>, y: &GpuBuffer, params: One) -> Result<()> {
+        for (first, count) in self.pieces(y.len()) {
+            let params = One { count: count as u32, ..params };
+            let (y, _) = y.window(first, count)?;
+            let x = x.map(|x| x.window(first, count)).transpose()?;
+            let buffers: Vec<&GpuBuffer> = x.iter().map(|(x, _)| x).chain([&y]).collect();
+            self.dispatch(&Kernel::new(SHADER, entry), &buffers, &params, grid(count))?;
+        }
+        Ok(())
+    }
+}
+
+impl Elementwise for Gpu<'_> {
+    fn unary(&self, spec: &UnarySpec, x: &GpuBuffer) -> Result<GpuBuffer> {
+        let y = self.allocate(spec.dtype, spec.len)?;
+        let params = One { count: 0, function: unary_number(spec.function), value: 0.0, reversed: 0 };
+        self.elements("unary", Some(x), &y, params)?;
+        Ok(y)
+    }
+
+    fn binary(&self, spec: &BinarySpec, a: &GpuBuffer, b: &GpuBuffer) -> Result<GpuBuffer> {
+        let len = spec.len();
+        let y = self.allocate(spec.dtype, len)?;
+        if len == 0 {
+            return Ok(y);
+        }
+        addressable(len)?;
+        let (outer, shape, steps) = spec.walk.split::<6>();
+        let ((sizes, a_steps), (_, b_steps)) = (axes(&shape, &steps, 0), axes(&shape, &steps, 1));
+        let function = binary_number(spec.function);
+        let (kernel, outside) = (Kernel::new(SHADER, "binary"), outer.shape.iter().product::<usize>());
+        let params =
+            Pair { count: 0, function, a_start: 0, b_start: 0, y_start: 0, sizes, a_steps, b_steps, first: 0, pad: 0 };
+        if outside > 1 {
+            let count = len / outside;
+            self.repeat(&kernel, &[a, b, &y], grid(count), outside, |i| {
+                let [a_start, b_start] = outer.offsets(i).map(|at| at as u32);
+                Pair { count: count as u32, a_start, b_start, y_start: (i * count) as u32, ..params }
+            })?;
+            return Ok(y);
+        }
+        for (first, count) in self.pieces(len) {
+            let (a, a_start) = operand(&spec.walk, 0, a, first, count)?;
+            let (b, b_start) = operand(&spec.walk, 1, b, first, count)?;
+            let (y, _) = y.window(first, count)?;
+            let y_start = (first as u32).wrapping_neg();
+            let params = Pair { count: count as u32, a_start, b_start, y_start, first: first as u32, ..params };
+            self.dispatch(&kernel, &[&a, &b, &y], &params, grid(count))?;
+        }
+        Ok(y)
+    }
+
+    fn binary_scalar(&self, spec: &ScalarSpec, x: &GpuBuffer) -> Result<GpuBuffer> {
+        let y = self.allocate(spec.dtype, spec.len)?;
+        let (function, value) = (binary_number(spec.function), spec.value as f32);
+        self.elements("number", Some(x), &y, One { count: 0, function, value, reversed: u32::from(spec.reversed) })?;
+        Ok(y)
+    }
+
+    fn select(&self, spec: &WhereSpec, condition: &[bool], a: &GpuBuffer, b: &GpuBuffer) -> Result<GpuBuffer> {
+        let len = spec.len();
+        let y = self.allocate(spec.dtype, len)?;
+        if len == 0 {
+            return Ok(y);
+        }
+        addressable(len)?;
+        addressable(condition.len())?;
+        let words: Vec<u32> = condition
+            .chunks(32)
+            .map(|bits| bits.iter().enumerate().fold(0, |word, (i, &bit)| word | u32::from(bit) << i))
+            .collect();
+        let words = self.upload(DType::F32, bytemuck::cast_slice(&words))?;
+        let (outer, shape, steps) = spec.walk.split::<6>();
+        let (sizes, c_steps) = axes(&shape, &steps, 0);
+        let (a_steps, b_steps) = (axes(&shape, &steps, 1).1, axes(&shape, &steps, 2).1);
+        let outside = outer.shape.iter().product::<usize>();
+        let count = len / outside;
+        self.repeat(&Kernel::new(SHADER, "choose"), &[&words, a, b, &y], grid(count), outside, |i| {
+            let [c_start, a_start, b_start] = outer.offsets(i).map(|at| at as u32);
+            let (count, y_start) = (count as u32, (i * count) as u32);
+            Choice { count, c_start, a_start, b_start, y_start, sizes, c_steps, a_steps, b_steps }
+        })?;
+        Ok(y)
+    }
+
+    fn fill(&self, spec: &FillSpec) -> Result<GpuBuffer> {
+        let bits = match spec.dtype {
+            DType::I64 => i32::try_from(spec.value as i64)
+                .map_err(|_| Error::value("fill", "value", "an id below 2^31, on the GPU", spec.value))?
+                .cast_unsigned(),
+            _ => (spec.value as f32).to_bits(),
+        };
+        let y = self.allocate(spec.dtype, spec.len)?;
+        self.elements("fill", None, &y, One { count: 0, function: bits, value: 0.0, reversed: 0 })?;
+        Ok(y)
+    }
+}
+
+/// Positions are u32 on the device.
+fn addressable(len: usize) -> Result<()> {
+    if u32::try_from(len).is_err() {
+        return Err(Error::memory(format_args!("{len} elements in one operation on the GPU")));
+    }
+    Ok(())
+}
+
+/// What a kernel binds of an operand for elements `first .. first + count` of the result, and where the operand
+/// starts there: a window of it where it lies in the order of the result, else all of it.
+fn operand(walk: &Walk<2>, view: usize, buffer: &GpuBuffer, first: usize, count: usize) -> Result<(GpuBuffer, u32)> {
+    if walk.is_linear(view) {
+        let (window, start) = buffer.window(first, count)?;
+        return Ok((window, (start as u32).wrapping_sub(first as u32)));
+    }
+    Ok((buffer.clone(), 0))
+}

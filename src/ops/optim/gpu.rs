@@ -1,0 +1,178 @@
+//! Optimizer steps on the GPU: a dispatch a tensor; clipping in two a tensor and one for the norm. Nothing is read
+//! back, unless a norm that is not finite is to be refused.
+
+use super::reference::{Adam, Sgd};
+use super::{AdamItem, AdamSpec, Checked, ClipSpec, Optim, SgdItem, SgdSpec};
+use crate::backend::{Backend, Buffer};
+use crate::error::Result;
+use crate::gpu::{Gpu, GpuBuffer, Grid, Kernel};
+use crate::tensor::DType;
+
+/// `Step` of step.wgsl
+#[repr(C)]
+#[derive(Clone, Copy, Default, bytemuck::NoUninit)]
+struct Step {
+    count: u32,
+    flags: u32,
+    weight_decay: f32,
+    size: f32,
+    momentum: f32,
+    rest: f32,
+    new_1: f32,
+    beta_2: f32,
+    new_2: f32,
+    root: f32,
+    eps: f32,
+    keep: f32,
+}
+
+const NESTEROV: u32 = 1;
+const MAXIMIZE: u32 = 2;
+const FIRST: u32 = 4;
+
+/// `Clip` of clip.wgsl
+#[repr(C)]
+#[derive(Clone, Copy, Default, bytemuck::NoUninit)]
+struct Clip {
+    count: u32,
+    range: u32,
+    first: u32,
+    unlimited: u32,
+    limit: f32,
+    limit_64: f32,
+    unused: [u32; 2],
+}
+
+/// Most workgroups that sum the squares of one tensor, and the fewest elements of one.
+const GROUPS: usize = 256;
+const FEWEST: usize = 4096;
+
+impl Optim for Gpu<'_> {
+    fn sgd_step(&self, spec: &SgdSpec, items: &Checked<SgdItem<GpuBuffer>>) -> Result<()> {
+        let sgd = Sgd::<f32>::new(spec);
+        for item in items.iter() {
+            let flag = |set: bool, flag: u32| if set { flag } else { 0 };
+            let params = Step {
+                flags: flag(sgd.nesterov, NESTEROV) | flag(sgd.maximize, MAXIMIZE) | flag(item.first, FIRST),
+                weight_decay: sgd.weight_decay,
+                size: sgd.lr,
+                momentum: sgd.momentum,
+                rest: sgd.rest,
+                ..Step::default()
+            };
+            match item.buffer.as_ref().filter(|_| spec.momentum != 0.0) {
+                Some(buffer) => {
+                    step(self, "sgd_momentum", &[&item.param, &item.grad, buffer], params)?;
+                    buffer.stamp().bump();
+                }
+                None => step(self, "sgd", &[&item.param, &item.grad], params)?,
+            }
+            item.param.stamp().bump();
+        }
+        Ok(())
+    }
+
+    fn adam_step(&self, spec: &AdamSpec, items: &Checked<AdamItem<GpuBuffer>>) -> Result<()> {
+        for item in items.iter() {
+            let adam = Adam::<f32>::new(spec, item.step);
+            let params = Step {
+                flags: if adam.maximize { MAXIMIZE } else { 0 },
+                weight_decay: adam.weight_decay,
+                size: adam.size,
+                new_1: adam.new1,
+                beta_2: adam.beta2,
+                new_2: adam.new2,
+                root: adam.root,
+                eps: adam.eps,
+                keep: adam.keep,
+                ..Step::default()
+            };
+            let AdamItem { param, grad, mean, square, .. } = item;
+            match &item.largest {
+                Some(largest) => {
+                    step(self, "adam_largest", &[param, grad, mean, square, largest], params)?;
+                    largest.stamp().bump();
+                }
+                None => step(self, "adam", &[param, grad, mean, square], params)?,
+            }
+            [param, mean, square].into_iter().for_each(|b| b.stamp().bump());
+        }
+        Ok(())
+    }
+
+    fn clip_grad_norm(&self, spec: &ClipSpec, grads: &[GpuBuffer]) -> Result<GpuBuffer> {
+        let mut partials = 0;
+        let mut places = Vec::new();
+        for grad in grads {
+            for (window, _) in windows(self, &[grad])? {
+                let len = window[0].len();
+                // fixed by the length alone
+                let range = len.div_ceil(GROUPS).max(FEWEST);
+                places.push((window, range, partials));
+                partials += len.div_ceil(range);
+            }
+        }
+        // all that is allocated is allocated before the first write
+        let (norm, action) = (self.allocate(DType::F32, 1)?, self.allocate(DType::F32, 4)?);
+        let partial = self.allocate(DType::F32, 3 * partials.max(1))?;
+        for (window, range, first) in &places {
+            let len = window[0].len();
+            let params = Clip { count: len as u32, range: *range as u32, first: *first as u32, ..Clip::default() };
+            let trips = 2 * range.div_ceil(256) as u64 + 20;
+            let grid = Grid::new(len.div_ceil(*range) as u64).trips(trips).work(4 * len as u64);
+            self.dispatch(&Kernel::new("optim/clip", "squares"), &[&window[0], &partial], &params, grid)?;
+        }
+        let finite = |limit: f64| limit.min(f64::from(f32::MAX)) as f32;
+        let params = Clip {
+            count: partials as u32,
+            unlimited: u32::from(spec.max_norm.is_infinite()),
+            limit: finite(spec.max_norm),
+            limit_64: finite(spec.max_norm / 18_446_744_073_709_551_616.0),
+            ..Clip::default()
+        };
+        let grid = Grid::new(1).trips(2 * partials.div_ceil(256) as u64 + 20);
+        self.dispatch(&Kernel::new("optim/clip", "finish"), &[&partial, &norm, &action], &params, grid)?;
+        if spec.error_if_nonfinite {
+            let mut bytes = [0; 4];
+            self.download(&norm, &mut bytes)?;
+            let norm = f32::from_ne_bytes(bytes);
+            if !norm.is_finite() {
+                return Err(ClipSpec::nonfinite(f64::from(norm)));
+            }
+        }
+        for (window, ..) in &places {
+            let len = window[0].len();
+            let params = Clip { count: len as u32, ..Clip::default() };
+            let grid = Grid::new(len.div_ceil(256) as u64).work(len as u64);
+            self.dispatch(&Kernel::new("optim/clip", "scale"), &[&window[0], &action], &params, grid)?;
+        }
+        // whether they were scaled is known on the device only
+        grads.iter().for_each(|g| g.stamp().bump());
+        Ok(norm)
+    }
+}
+
+/// Buffers of one length in pieces that a binding holds, each with its first element: mostly one.
+fn windows(gpu: &Gpu, buffers: &[&GpuBuffer]) -> Result<Vec<(Vec<GpuBuffer>, usize)>> {
+    let len = buffers.first().map_or(0, |b| b.len());
+    // multiples of 64 elements, where windows can begin
+    let size = (gpu.context().largest_window() & !63).clamp(64, 1 << 30);
+    (0..len)
+        .step_by(size)
+        .map(|start| {
+            let piece = |b: &&GpuBuffer| b.window(start, size.min(len - start)).map(|(window, _)| window);
+            Ok((buffers.iter().map(piece).collect::<Result<Vec<_>>>()?, start))
+        })
+        .collect()
+}
+
+/// One step of one tensor.
+fn step(gpu: &Gpu, entry: &'static str, buffers: &[&GpuBuffer], params: Step) -> Result<()> {
+    for (windows, _) in windows(gpu, buffers)? {
+        let len = windows[0].len();
+        let windows: Vec<&GpuBuffer> = windows.iter().collect();
+        let grid = Grid::new(len.div_ceil(64) as u64).work(20 * len as u64);
+        gpu.dispatch(&Kernel::new("optim/step", entry), &windows, &Step { count: len as u32, ..params }, grid)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,159 @@
+//! Moving elements on the GPU: f32, and ids (32 bits there). A tensor must fit in a binding. Kernels know six axes;
+//! what a view has more is repeated dispatches.
+
+use super::{CatSpec, IdsSpec, Move, StridedSpec};
+use crate::backend::{Backend, Buffer};
+use crate::error::{Error, Result};
+use crate::gpu::{Gpu, GpuBuffer, Grid, Kernel};
+use crate::tensor::{DType, Walk};
+
+/// `View` of move.wgsl
+#[repr(C)]
+#[derive(Clone, Copy, bytemuck::NoUninit)]
+struct View {
+    count: u32,
+    view_start: u32,
+    dense_start: u32,
+    sizes: [u32; 5],
+    steps: [u32; 6],
+    pad: [u32; 2],
+}
+
+/// `Ids` of move.wgsl
+#[repr(C)]
+#[derive(Clone, Copy, bytemuck::NoUninit)]
+struct Ids {
+    count: u32,
+    first: u32,
+    most: u32,
+    pad: u32,
+}
+
+const SHADER: &str = "shape/move";
+/// Values of one id that one dispatch adds, each a loop trip.
+const MOST: usize = 32_768;
+
+fn groups(count: usize) -> Grid {
+    Grid::new(count.div_ceil(256) as u64).work(count as u64)
+}
+
+/// Positions are u32 on the device.
+fn narrow(what: &str, n: usize) -> Result<u32> {
+    u32::try_from(n).map_err(|_| Error::memory(format_args!("{what}: {n} elements in one operation on the GPU")))
+}
+
+impl Gpu<'_> {
+    /// Elements between `dense`, from `dense_start` on, and a view of the other buffer.
+    fn through_view(
+        &self,
+        entry: &'static str,
+        [from, to]: [&GpuBuffer; 2],
+        walk: &Walk<1>,
+        offset: usize,
+        dense_start: usize,
+    ) -> Result<()> {
+        let (outer, shape, steps) = walk.split::<6>();
+        let count: usize = shape.iter().product();
+        let outside: usize = outer.shape.iter().product();
+        narrow(entry, offset.max(dense_start.saturating_add(count.saturating_mul(outside))))?;
+        let sizes = std::array::from_fn(|i| shape[i + 1] as u32);
+        // within a binding; negative ones wrap, as the shader's arithmetic does
+        let steps = steps.map(|[step]| step as u32);
+        self.repeat(&Kernel::new(SHADER, entry), &[from, to], groups(count), outside, |i| {
+            let [at] = outer.offsets(i);
+            let dense_start = (dense_start + i * count) as u32;
+            let view_start = (offset as isize + at) as u32;
+            View { count: count as u32, view_start, dense_start, sizes, steps, pad: [0; 2] }
+        })
+    }
+}
+
+impl Move for Gpu<'_> {
+    fn copy_strided(&self, spec: &StridedSpec, x: &GpuBuffer) -> Result<GpuBuffer> {
+        let len = spec.elements();
+        let y = self.allocate(spec.dtype, len)?;
+        if len > 0 {
+            let walk = Walk::new(&spec.view.shape, [&spec.view.strides]);
+            self.through_view("copy_strided", [x, &y], &walk, spec.view.offset, 0)?;
+        }
+        Ok(y)
+    }
+
+    fn place_strided(&self, spec: &StridedSpec, values: &GpuBuffer) -> Result<GpuBuffer> {
+        let x = self.zeros(spec.dtype, spec.len)?;
+        if !values.is_empty() {
+            let walk = Walk::new(&spec.view.shape, [&spec.view.strides]);
+            self.through_view("place_strided", [values, &x], &walk, spec.view.offset, 0)?;
+        }
+        Ok(x)
+    }
+
+    fn cat(&self, spec: &CatSpec, parts: &[GpuBuffer]) -> Result<GpuBuffer> {
+        if spec.outer == 1 {
+            return self.concat(&parts.iter().collect::<Vec<_>>());
+        }
+        let y = self.allocate(spec.dtype, spec.elements())?;
+        let width: usize = spec.widths.iter().sum();
+        let mut start = 0;
+        for (part, &w) in parts.iter().zip(&spec.widths) {
+            if !part.is_empty() {
+                let walk = Walk::new(&[spec.outer, w], [&[width as isize, 1]]);
+                self.through_view("place_strided", [part, &y], &walk, start, 0)?;
+            }
+            start += w;
+        }
+        Ok(y)
+    }
+
+    fn take(&self, spec: &IdsSpec, x: &GpuBuffer) -> Result<GpuBuffer> {
+        let y = self.allocate(spec.dtype, spec.ids.len())?;
+        if spec.ids.is_empty() {
+            return Ok(y);
+        }
+        let (count, _) = (narrow("take", spec.ids.len())?, narrow("take", spec.len)?);
+        let ids: Vec<u32> = spec.ids.iter().map(|&id| id as u32).collect();
+        let ids = self.upload(DType::F32, bytemuck::cast_slice(&ids))?;
+        let params = Ids { count, first: 0, most: 0, pad: 0 };
+        self.dispatch(&Kernel::new(SHADER, "take"), &[x, &ids, &y], &params, groups(spec.ids.len()))?;
+        Ok(y)
+    }
+
+    fn put_add(&self, spec: &IdsSpec, values: &GpuBuffer) -> Result<GpuBuffer> {
+        let x = self.zeros(spec.dtype, spec.len)?;
+        if spec.ids.is_empty() {
+            return Ok(x);
+        }
+        narrow("put_add", spec.ids.len().max(spec.len))?;
+        // a stable sort: the values of an id keep their order
+        let mut order: Vec<u32> = (0..spec.ids.len() as u32).collect();
+        order.sort_by_key(|&i| spec.ids[i as usize]);
+        let mut begins: Vec<u32> = Vec::new();
+        let (mut most, mut begin) = (0, 0);
+        for k in 0..=order.len() {
+            let id = |k: usize| order.get(k).map(|&i| spec.ids[i as usize]);
+            if k == 0 || id(k) != id(k - 1) {
+                most = most.max(k - begin);
+                begin = k;
+                begins.extend([id(k).unwrap_or(0) as u32, k as u32]);
+            }
+        }
+        let count = begins.len() / 2 - 1;
+        let begins = self.upload(DType::F32, bytemuck::cast_slice(&begins))?;
+        let order = self.upload(DType::F32, bytemuck::cast_slice(&order))?;
+        let kernel = Kernel::new(SHADER, "put_add");
+        // ids that a binding holds, two words each and two at the end; a window begins at a multiple of 64 words
+        let piece = (self.context().largest_window() / 128 * 64).saturating_sub(64).max(64);
+        for first in (0..count).step_by(piece) {
+            let count = piece.min(count - first);
+            let (begins, _) = begins.window(2 * first, 2 * count + 2)?;
+            let grid = groups(count).trips(most.min(MOST) as u64 + 1).work(spec.ids.len() as u64);
+            self.repeat(&kernel, &[values, &begins, &order, &x], grid, most.div_ceil(MOST), |i| Ids {
+                count: count as u32,
+                first: (i * MOST) as u32,
+                most: MOST as u32,
+                pad: 0,
+            })?;
+        }
+        Ok(x)
+    }
+}

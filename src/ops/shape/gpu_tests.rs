@@ -1,0 +1,116 @@
+//! The shaders against the plain loops, over the rows that the CPU's kernels are tested with.
+
+use super::tests::{BROADCASTS, JOINS, VIEWS, counting};
+use super::*;
+use crate::gpu::Options;
+use crate::gpu::testing::{down, gpu, gpu_with, noise, up};
+
+#[test]
+fn strided_copies_and_their_adjoint() {
+    let Some(gpu) = gpu() else { return };
+    for &(shape, strides, offset, len) in VIEWS.iter().chain(BROADCASTS) {
+        let spec = StridedSpec::copy(DType::F32, len, shape, strides, offset).unwrap();
+        let x = counting(len);
+        let y = down(&gpu, &gpu.copy_strided(&spec, &up(&gpu, &x)).unwrap());
+        assert_eq!(y, reference::copy_strided(&spec, &x), "{shape:?}");
+    }
+    for &(shape, strides, offset, len) in VIEWS {
+        let spec = StridedSpec::place(DType::F32, &[len], shape, strides, offset).unwrap();
+        let values: Vec<f32> = counting(spec.elements()).iter().map(|v| v + 1.0).collect();
+        let x = down(&gpu, &gpu.place_strided(&spec, &up(&gpu, &values)).unwrap());
+        assert_eq!(x, reference::place_strided(&spec, &values), "{shape:?}");
+    }
+}
+
+#[test]
+fn eight_axes() {
+    let Some(gpu) = gpu() else { return };
+    // all axes of (2, 3, 2, 2, 2, 3, 2, 2) in reverse: none of them steps with its neighbour
+    let shape = [2, 2, 3, 2, 2, 2, 3, 2];
+    let mut strides = [1isize; 8];
+    for i in 1..8 {
+        strides[i] = strides[i - 1] * shape[i - 1] as isize;
+    }
+    let spec = StridedSpec::copy(DType::F32, 576, &shape, &strides, 0).unwrap();
+    let x = counting(576);
+    let y = gpu.copy_strided(&spec, &up(&gpu, &x)).unwrap();
+    assert_eq!(down(&gpu, &y), reference::copy_strided(&spec, &x));
+    let spec = StridedSpec::place(DType::F32, &[576], &shape, &strides, 0).unwrap();
+    assert_eq!(down(&gpu, &gpu.place_strided(&spec, &y).unwrap()), x);
+}
+
+#[test]
+fn joining() {
+    let Some(gpu) = gpu() else { return };
+    for (shapes, axis) in JOINS {
+        let shapes: Vec<Shape> = shapes.iter().map(|&s| Shape::from(s)).collect();
+        let spec = CatSpec::new(DType::F32, &shapes.iter().collect::<Vec<_>>(), *axis).unwrap();
+        let parts: Vec<Vec<f32>> =
+            shapes.iter().enumerate().map(|(i, s)| noise(i as u64, elements(s).unwrap())).collect();
+        let buffers: Vec<_> = parts.iter().map(|part| up(&gpu, part)).collect();
+        let want = reference::cat(&spec, &parts.iter().map(Vec::as_slice).collect::<Vec<_>>());
+        assert_eq!(down(&gpu, &gpu.cat(&spec, &buffers).unwrap()), want);
+    }
+    // one array twice
+    let spec = CatSpec::new(DType::F32, &[&Shape::from([2, 1]), &Shape::from([2, 1])], 1).unwrap();
+    let x = up(&gpu, &[1.0, 2.0]);
+    assert_eq!(down(&gpu, &gpu.cat(&spec, &[x.clone(), x]).unwrap()), [1.0, 1.0, 2.0, 2.0]);
+}
+
+#[test]
+fn ids() {
+    let Some(gpu) = gpu() else { return };
+    let n = 5000;
+    let (x, values) = (noise(1, 977), noise(2, n));
+    let raw: Vec<i64> = (0..n as i64).map(|i| i * i % 977).collect();
+    let spec = IdsSpec::new("take", DType::F32, 977, &raw).unwrap();
+    assert_eq!(down(&gpu, &gpu.take(&spec, &up(&gpu, &x)).unwrap()), reference::take(&spec, &x));
+    let dx = down(&gpu, &gpu.put_add(&spec, &up(&gpu, &values)).unwrap());
+    assert_eq!(dx, reference::put_add(&spec, &values));
+    let none = IdsSpec::new("take", DType::F32, 5, &[]).unwrap();
+    assert!(down(&gpu, &gpu.take(&none, &up(&gpu, &x[..5])).unwrap()).is_empty());
+    assert_eq!(down(&gpu, &gpu.put_add(&none, &up(&gpu, &[])).unwrap()), [0.0; 5]);
+}
+
+#[test]
+fn an_id_that_comes_more_often_than_a_loop_may_turn() {
+    let Some(gpu) = gpu() else { return };
+    let mut raw = vec![3i64; 80_000];
+    raw[500] = 1;
+    raw[79_999] = 0;
+    let values = noise(3, raw.len());
+    let spec = IdsSpec::new("put_add", DType::F32, 5, &raw).unwrap();
+    let dx = down(&gpu, &gpu.put_add(&spec, &up(&gpu, &values)).unwrap());
+    assert_eq!(dx, reference::put_add(&spec, &values));
+}
+
+#[test]
+fn more_ids_than_a_binding_lists() {
+    // 65,536 words
+    let Some(gpu) = gpu_with(Options { binding: Some(1 << 18), poison: true, ..Options::default() }) else { return };
+    let n = 60_000;
+    let raw: Vec<i64> = (0..n).map(|i| i * 7 % (n - 1)).collect();
+    let values = noise(3, raw.len());
+    let spec = IdsSpec::new("put_add", DType::F32, raw.len(), &raw).unwrap();
+    let dx = down(&gpu, &gpu.put_add(&spec, &up(&gpu, &values)).unwrap());
+    assert_eq!(dx, reference::put_add(&spec, &values));
+}
+
+#[test]
+fn more_than_65535_workgroups() {
+    let Some(gpu) = gpu() else { return };
+    let n = 65_536 * 256 + 300;
+    let x = up(&gpu, &(0..n).map(|i| (i % 1000) as f32).collect::<Vec<_>>());
+    let spec = StridedSpec::copy(DType::F32, n, &[n], &[-1], n - 1).unwrap();
+    let back = gpu.copy_strided(&spec, &x).unwrap();
+    let spec = StridedSpec::place(DType::F32, &[n], &[n], &[-1], n - 1).unwrap();
+    let again = gpu.place_strided(&spec, &back).unwrap();
+    drop(back);
+    assert!(down(&gpu, &again).iter().enumerate().all(|(i, &v)| v == (i % 1000) as f32));
+    // every element to the place after next
+    let ids: Vec<usize> = (0..n).map(|i| (i + 2) % n).collect();
+    let spec = IdsSpec { dtype: DType::F32, len: n, ids };
+    let y = gpu.put_add(&spec, &x).unwrap();
+    let y = gpu.take(&spec, &y).unwrap();
+    assert!(down(&gpu, &y).iter().enumerate().all(|(i, &v)| v == (i % 1000) as f32));
+}

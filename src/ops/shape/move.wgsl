@@ -1,0 +1,127 @@
+// Moving elements through strided views, and by position. Elements are moved as bits, whatever they stand for; a
+// thread is one element, in `put_add` one element of the result.
+// uses: grid
+
+// Six axes of the view, the last one fastest. Steps may be negative: u32 wraps.
+struct View {
+    count: u32,
+    view_start: u32,
+    dense_start: u32,
+    n1: u32,
+    n2: u32,
+    n3: u32,
+    n4: u32,
+    n5: u32,
+    s0: u32,
+    s1: u32,
+    s2: u32,
+    s3: u32,
+    s4: u32,
+    s5: u32,
+    pad0: u32,
+    pad1: u32,
+}
+
+struct Ids {
+    count: u32,
+    first: u32,
+    // most values of one id in this dispatch
+    most: u32,
+    pad: u32,
+}
+
+@group(0) @binding(0) var<uniform> view: View;
+@group(0) @binding(1) var<storage, read> source: array<u32>;
+@group(0) @binding(2) var<storage, read_write> target_words: array<u32>;
+
+@group(0) @binding(0) var<uniform> p: Ids;
+@group(0) @binding(2) var<storage, read> ids: array<u32>;
+@group(0) @binding(3) var<storage, read_write> taken: array<u32>;
+
+// Of group i: its id and where its values begin in `order` (and, last, where all end); the values' numbers, by id.
+@group(0) @binding(1) var<storage, read> values: array<f32>;
+@group(0) @binding(2) var<storage, read> groups_of_ids: array<u32>;
+@group(0) @binding(3) var<storage, read> order: array<u32>;
+@group(0) @binding(4) var<storage, read_write> sums: array<f32>;
+
+fn position(i: u32) -> u32 {
+    var rest = i;
+    let i5 = rest % view.n5;
+    rest = rest / view.n5;
+    let i4 = rest % view.n4;
+    rest = rest / view.n4;
+    let i3 = rest % view.n3;
+    rest = rest / view.n3;
+    let i2 = rest % view.n2;
+    rest = rest / view.n2;
+    let i1 = rest % view.n1;
+    let i0 = rest / view.n1;
+    let outer = i0 * view.s0 + i1 * view.s1 + i2 * view.s2;
+    return view.view_start + outer + i3 * view.s3 + i4 * view.s4 + i5 * view.s5;
+}
+
+// grid: ceil(count / 256)
+// trips: none
+@compute @workgroup_size(256)
+fn copy_strided(
+    @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(num_workgroups) groups: vec3<u32>,
+    @builtin(local_invocation_index) lane: u32,
+) {
+    let i = group_number(group, groups) * 256u + lane;
+    if i < view.count {
+        target_words[view.dense_start + i] = source[position(i)];
+    }
+}
+
+// grid: ceil(count / 256)
+// trips: none
+@compute @workgroup_size(256)
+fn place_strided(
+    @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(num_workgroups) groups: vec3<u32>,
+    @builtin(local_invocation_index) lane: u32,
+) {
+    let i = group_number(group, groups) * 256u + lane;
+    if i < view.count {
+        target_words[position(i)] = source[view.dense_start + i];
+    }
+}
+
+// grid: ceil(count / 256)
+// trips: none
+@compute @workgroup_size(256)
+fn take(
+    @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(num_workgroups) groups: vec3<u32>,
+    @builtin(local_invocation_index) lane: u32,
+) {
+    let i = group_number(group, groups) * 256u + lane;
+    if i < p.count {
+        taken[i] = source[ids[i]];
+    }
+}
+
+// Every id's values in their order, one chain; `first` values of each id were added before.
+// grid: ceil(count / 256), count the number of different ids
+// trips: most + 1
+@compute @workgroup_size(256)
+fn put_add(
+    @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(num_workgroups) groups: vec3<u32>,
+    @builtin(local_invocation_index) lane: u32,
+) {
+    let i = group_number(group, groups) * 256u + lane;
+    if i < p.count {
+        let id = groups_of_ids[2u * i];
+        let begin = groups_of_ids[2u * i + 1u] + p.first;
+        let end = min(groups_of_ids[2u * i + 3u], begin + p.most);
+        if begin < end {
+            var sum = sums[id];
+            for (var k = begin; k < end; k += 1u) {
+                sum = sum + values[order[k]];
+            }
+            sums[id] = sum;
+        }
+    }
+}
