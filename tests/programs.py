@@ -8,7 +8,9 @@ import textwrap
 from pathlib import Path
 
 # a program that hangs says where; the helpers of the tests can be imported
-HEAD = "import faulthandler, sys; faulthandler.dump_traceback_later({limit}, exit=True); sys.path.insert(0, {tests!r})\n"
+HEAD = (
+    "import faulthandler, sys; faulthandler.dump_traceback_later({limit}, exit=True); sys.path.insert(0, {tests!r})\n"
+)
 TESTS = str(Path(__file__).parent)
 
 
