@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 import seqcore
 from integers import bits, ids, numbers
 from programs import program

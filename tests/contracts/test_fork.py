@@ -3,6 +3,7 @@
 import sys
 
 import pytest
+
 from programs import program
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="no fork")

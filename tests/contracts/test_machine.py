@@ -6,6 +6,7 @@ import sys
 
 import numpy as np
 import pytest
+
 import seqcore
 from programs import program
 from seqcore import _core
@@ -84,7 +85,7 @@ def test_no_thread_can_be_made(limit, want):
     first = work()
     if sys.argv[1] == "memory":
         size = int(open("/proc/self/statm").read().split()[0]) * 4096
-        resource.setrlimit(resource.RLIMIT_AS, (size + (24 << 20),) * 2)
+        resource.setrlimit(resource.RLIMIT_AS, (size + (64 << 20),) * 2)
     else:
         if os.getuid() == 0:
             os.setuid(65534)
@@ -95,7 +96,8 @@ def test_no_thread_can_be_made(limit, want):
     after = len(os.listdir("/proc/self/task"))
     print(first, *found, after - before < 15)
     """
-    assert program(WORK + _plain(source), limit, OPENBLAS_NUM_THREADS=1).split() == [want, want, "True"]
+    environment = {"OPENBLAS_NUM_THREADS": 1, "RUST_MIN_STACK": 40_000_000 if limit == "memory" else None}
+    assert program(WORK + _plain(source), limit, **environment).split() == [want, want, "True"]
 
 
 @pytest.mark.parametrize("isa", ["portable", "avx2", "avx512"])

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+
 import seqcore
 from integers import bits, numbers
 from seqcore import _core, nn
@@ -37,12 +38,9 @@ def test_a_panic_is_an_exception(name, threads, capfd):
     want = good(module)
     try:
         for _ in range(3):
-            try:
+            with pytest.raises(Exception, match="to order") as caught:
                 PANICS[name](_core.testing)
-            except Exception as error:
-                assert type(error) is seqcore.InternalError and "to order" in str(error)
-            else:
-                pytest.fail("nothing was raised")
+            assert caught.type is seqcore.InternalError
             assert good(module) == want
     finally:
         seqcore.set_num_threads(before)

@@ -4,6 +4,7 @@ import statistics
 import sys
 
 import pytest
+
 from programs import program
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="signals of another kind")

@@ -7,6 +7,7 @@ import time
 
 import numpy as np
 import pytest
+
 import seqcore
 from integers import bits, ids, numbers
 from seqcore import nn, ops
@@ -70,8 +71,7 @@ def backward(lstm):
     try:
         y.backward(DY)
     except RuntimeError as error:
-        assert "changed in place" in str(error)
-        return "stale"
+        return "stale" if "changed in place" in str(error) else repr(error)
     return bits(y, x.grad, h.grad, c.grad)
 
 
@@ -248,11 +248,10 @@ def test_one_stream_is_for_one_thread(threads):
             try:
                 shared.step(wide)
             except RuntimeError as error:
-                assert "another thread" in str(error)
-                said += 1
+                said += "another thread" in str(error) or 1000
         return said
 
-    together(*[work] * 4)
+    assert max(together(*[work] * 4)) < 1000
     shared.set_state(H[0], C[0])
     with seqcore.no_grad():
         lstm = nn.LSTM(INPUT, HIDDEN)

@@ -96,12 +96,10 @@ def lstm_backward(saved: Any, dy: Any = None, dh_n: Any = None, dc_n: Any = None
 def _layered(name: str, state: Any, op: str = "lstm") -> Any:
     """A state (B, H) as the stack of one layer that it is."""
     if isinstance(state, np.ndarray):
-        shape = state.shape
-        layered: Any = (np.asarray(state) if isinstance(state, np.matrix) else state)[None]
+        array: Any = np.asarray(state) if isinstance(state, np.matrix) else state
     else:
         array = getattr(state, "_array", None)
         array = _core.array(state, "cpu", op, name) if array is None else array
-        shape, layered = array.shape, array.reshape([1, *array.shape])
-    if len(shape) != 2:
-        raise ShapeError(message(op, name, "(B, hidden_size)", tuple(shape)))
-    return layered
+    if len(array.shape) != 2:
+        raise ShapeError(message(op, name, "(B, hidden_size)", tuple(array.shape)))
+    return array[None] if isinstance(array, np.ndarray) else array.reshape([1, *array.shape])
