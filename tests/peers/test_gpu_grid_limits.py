@@ -21,26 +21,49 @@ LONG = (GROUPS + 1) * 256 + 3  # elements of kernels with 256 in a workgroup
 SHORT = (GROUPS + 1) * 64 + 3  # with 64
 
 
+def chain(terms):
+    """Weight gradients are one chain of additions by contract: a random walk of so many roundings, eight times over.
+    PyTorch's own f32 bias gradients, which are chains too, lie as far off."""
+    return 8 * terms**0.5 * 2**-24
+
+
+@pytest.mark.parametrize("rows", ["all", "some"])
 @pytest.mark.parametrize(("steps", "batch"), [(5, 13_107), (13_107, 5), (4, 16_384), (7, 10_000), (1, 70_000)])
-def test_lstm(steps, batch):
-    """batch x length of 65,535, 65,536 and 70,000."""
+def test_lstm(steps, batch, rows):
+    """batch x length of 65,535, 65,536 and 70,000. With a gradient through some rows alone, among them the last and
+    both sides of 65,536, the sums are short, and a row left out would show."""
     ours, theirs = twins(nn.LSTM, torch.nn.LSTM, 3, 2, device="gpu")
     given = {"x": rounded(RNG, (steps, batch, 3)), "h0": rounded(RNG, (1, batch, 2)), "c0": rounded(RNG, (1, batch, 2))}
-    limit = MANY if steps > 1000 else None  # S-159
+    chosen = np.zeros(steps * batch, np.float32)
+    chosen[[0, 17, 65_534, min(65_535, steps * batch - 1), min(65_536, steps * batch - 1), -1]] = 1
+    chosen = chosen.reshape(steps, batch, 1)
 
-    def run(module):
-        return lambda x, h, c: module(x, (h, c))
+    def ours_of(x, h, c):
+        y, hx = ours(x, (h, c))
+        return (y, *hx) if rows == "all" else y * chosen
 
-    compare(run(ours), run(theirs), given, modules=[(ours, theirs)], limit=limit, weights=MANY, device="gpu")
+    def theirs_of(x, h, c):
+        y, hx = theirs(x, (h, c))
+        return (y, *hx) if rows == "all" else y * torch.tensor(chosen)
+
+    compare(
+        ours_of,
+        theirs_of,
+        given,
+        modules=[(ours, theirs)],
+        limit=MANY if steps > 1000 else None,  # S-159
+        weights=chain(steps * batch) if rows == "all" else MANY if steps > 1000 else None,
+        device="gpu",
+    )
 
 
 def test_lstm_of_as_many_steps():
-    """70,000 dispatches one after the other, in several submissions and pieces."""
+    """66,000 dispatches one after the other, in several submissions and pieces."""
     ours = nn.LSTM(2, 3).to("gpu")
     theirs = nn.LSTM(2, 3)
     theirs.load_state_dict({n: p.numpy() for n, p in ours.state_dict().items()})
     theirs.double()
-    x = rounded(RNG, (70_000, 1, 2))
+    x = rounded(RNG, (66_000, 1, 2))
     found = []
     for module, t in ((ours, Tensor(x, True, "gpu")), (theirs, Tensor(x, True, dtype="float64"))):
         y, (h, c) = module(t)
@@ -62,7 +85,7 @@ def test_lstm_of_more_than_65535_workgroups_a_step():
     assert_close("y", y, z, 2e-6)
     assert_close("gradient of x", t.grad, u.grad, 2e-6)
     for p, q in zip(ours.parameters(), theirs.parameters(), strict=True):
-        assert_close("gradient", p.grad, q.grad, MANY)
+        assert_close("gradient", p.grad, q.grad, chain(2 * batch))
 
 
 @pytest.fixture(scope="module")
@@ -116,14 +139,15 @@ def test_sums():
     assert error(Tensor(wide, device="gpu").sum(0).numpy(), wide.astype(np.float64).sum(0)) <= 2e-6
 
 
-def test_index_by_integers():
-    x = rounded(RNG, (1000,))
-    ids = RNG.integers(0, 1000, LONG)
+def test_index_by_integers(long):
+    x, t = long
+    ids = np.arange(LONG) * 5 % 1000
+    with seqcore.no_grad():
+        assert np.array_equal(t[ids].numpy(), x[ids])
     t = Tensor(x, True, "gpu")
-    y = t[ids]
-    assert np.array_equal(y.numpy(), x[ids])
-    y.sum().backward()
-    assert np.array_equal(t.grad.numpy(), np.bincount(ids, minlength=1000).astype(np.float32))
+    few = np.concatenate([RNG.integers(0, LONG, 1000), [0, 0, LONG - 1]])
+    t[few].sum().backward()
+    assert np.array_equal(t.grad.numpy(), np.bincount(few, minlength=LONG).astype(np.float32))
 
 
 def test_embedding():
