@@ -135,6 +135,7 @@ def test_the_manifest_is_true():
 
 
 def test_every_shader_compiles_there(other):
+    """lesson 9: a pipeline that fails to compile can take the device with it, so every one is made."""
     for name, (source, manifest) in SHADERS.items():
         module = other.device.create_shader_module(code=source)
         for entry, about in json.loads(manifest)["entries"].items():
@@ -146,9 +147,7 @@ def test_every_shader_compiles_there(other):
                 ]
             )
             layout = other.device.create_pipeline_layout(bind_group_layouts=[layout])
-            made = other.device.create_compute_pipeline(
-                layout=layout, compute={"module": module, "entry_point": entry}
-            )
+            made = other.device.create_compute_pipeline(layout=layout, compute={"module": module, "entry_point": entry})
             assert made is not None, (name, entry)
 
 
@@ -169,13 +168,14 @@ def test_product(other, kernel, m, k, n, monkeypatch):
 
 
 @pytest.mark.parametrize("states", [True, False])
-@pytest.mark.parametrize(("T", "B", "I", "H"), [(7, 2, 3, 5), (37, 3, 20, 33), (5, 17, 4, 70)])
-def test_lstm(other, T, B, I, H, states):
+@pytest.mark.parametrize("size", [(7, 2, 3, 5), (37, 3, 20, 33), (5, 17, 4, 70)])
+def test_lstm(other, size, states):
     """Forward and backward, step by step: y, h_n, c_n, dx, dh0, dc0, dW_ih and dW_hh."""
+    T, B, E, H = size
     rng = np.random.default_rng(H)
-    x, dy = rounded(rng, (T, B, I)), rounded(rng, (T, B, H))
+    x, dy = rounded(rng, (T, B, E)), rounded(rng, (T, B, H))
     h0, c0, dh_n, dc_n = (rounded(rng, (B, H), scale=0.7) for _ in range(4))
-    w_ih, w_hh = rounded(rng, (4 * H, I), scale=0.3), rounded(rng, (4 * H, H), scale=0.3)
+    w_ih, w_hh = rounded(rng, (4 * H, E), scale=0.3), rounded(rng, (4 * H, H), scale=0.3)
     b_ih, b_hh = rounded(rng, (4 * H,)), rounded(rng, (4 * H,))
     state, gate = B * H, 4 * B * H
 
@@ -187,7 +187,7 @@ def test_lstm(other, T, B, I, H, states):
     grid = -(-B // 4) * -(-H // 64)
     other.run("lstm/step", "pack", [U, packed], [{"units": H}], -(-H * H // 64))
     biases = (put(b_ih), put(b_hh))
-    other.product(T * B, 4 * H, I, (X, 0, I, 1), (W, 0, I, 1), gates, begin=2, biases=biases)
+    other.product(T * B, 4 * H, E, (X, 0, E, 1), (W, 0, E, 1), gates, begin=2, biases=biases)
     steps = [
         {
             "rows": B,
@@ -219,19 +219,19 @@ def test_lstm(other, T, B, I, H, states):
     ]
     dc = put(dc_n)
     other.run("lstm/step_backward", "backward", [U, gates, c, C0, put(dy), put(dh_n), dc], back, grid)
-    dx, dh0 = other.empty(T, B, I), other.empty(B, H)
-    other.product(T * B, I, 4 * H, (gates, 0, 4 * H, 1), (W, 0, 1, I), dx)
+    dx, dh0 = other.empty(T, B, E), other.empty(B, H)
+    other.product(T * B, E, 4 * H, (gates, 0, 4 * H, 1), (W, 0, 1, E), dx)
     other.run("lstm/step_backward", "initial", [U, gates, dh0], [{"rows": B, "units": H}], grid)
-    dw = other.empty(4 * H, I)
+    dw = other.empty(4 * H, E)
     last = T - 1
-    blocks = {"block": B, "a_block": -gate, "b_block": -B * I}
-    other.product(4 * H, I, T * B, (gates, last * gate, 1, 4 * H), (X, last * B * I, 1, I), dw, **blocks)
-    theirs |= {"dx": other.read(dx, T, B, I), "dw_ih": other.read(dw, 4 * H, I)}
+    blocks = {"block": B, "a_block": -gate, "b_block": -B * E}
+    other.product(4 * H, E, T * B, (gates, last * gate, 1, 4 * H), (X, last * B * E, 1, E), dw, **blocks)
+    theirs |= {"dx": other.read(dx, T, B, E), "dw_ih": other.read(dw, 4 * H, E)}
     if states:
         theirs |= {"dh0": other.read(dh0, B, H), "dc0": other.read(dc, B, H)}
 
     # here
-    lstm = seqcore.nn.LSTM(I, H).to("gpu")
+    lstm = seqcore.nn.LSTM(E, H).to("gpu")
     names = ("weight_ih_l0", "weight_hh_l0", "bias_ih_l0", "bias_hh_l0")
     lstm.load_state_dict(dict(zip(names, (w_ih, w_hh, b_ih, b_hh), strict=True)))
     t = Tensor(x, True, "gpu")
@@ -245,7 +245,7 @@ def test_lstm(other, T, B, I, H, states):
         assert np.array_equal(bits(tensor.numpy()), bits(theirs[name])), name
 
     # and both are right
-    twin = torch.nn.LSTM(I, H).double()
+    twin = torch.nn.LSTM(E, H).double()
     twin.load_state_dict({n: torch.tensor(p.numpy()).double() for n, p in lstm.state_dict().items()})
     z = torch.tensor(x).double().requires_grad_()
     s = [torch.tensor(a[None]).double().requires_grad_() for a in (h0, c0)]

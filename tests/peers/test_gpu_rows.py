@@ -134,7 +134,9 @@ def training(seed, steps=4):
         nn.utils.clip_grad_norm_(net.parameters(), 1.0)
         rule.step()
         found.append(loss.numpy().tobytes())
-    return found + [p.numpy().tobytes() for p in net.parameters()] + [p.grad.numpy().tobytes() for p in net.parameters()]
+    return (
+        found + [p.numpy().tobytes() for p in net.parameters()] + [p.grad.numpy().tobytes() for p in net.parameters()]
+    )
 
 
 def test_the_same_bits_on_every_run():
