@@ -5,7 +5,7 @@ use crate::error::Result;
 use crate::tensor::DType;
 use std::any::Any;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, TryLockError};
 
 /// An engine: the CPU, or one GPU.
 pub trait Backend {
@@ -86,7 +86,10 @@ impl Stamp {
     /// Says that the memory was written to. Old packed images are dropped.
     pub fn bump(&self) {
         self.version.fetch_add(1, Ordering::AcqRel);
-        self.packed.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        // those that stay are never found again: their version has gone
+        if let Some(mut images) = self.images() {
+            images.clear();
+        }
     }
 
     /// Says that somebody outside now has a view through which they may write.
@@ -118,18 +121,32 @@ impl Stamp {
     /// operation (a constant of its own, unique in the crate: see `ops/mod.rs`).
     pub fn packed<P: Any + Send + Sync>(&self, kind: u32, pack: impl FnOnce() -> Result<P>) -> Result<Arc<P>> {
         let version = self.version();
-        let found = {
-            let images = self.packed.lock().unwrap_or_else(PoisonError::into_inner);
+        let found = self.images().and_then(|images| {
             images.iter().find(|(k, v, _)| *k == kind && *v == version).map(|(_, _, image)| image.clone())
-        };
+        });
         if let Some(image) = found.and_then(|image| image.downcast::<P>().ok()) {
             return Ok(image);
         }
         let image = Arc::new(pack()?);
-        let mut images = self.packed.lock().unwrap_or_else(PoisonError::into_inner);
-        images.retain(|(k, v, _)| *k != kind && *v == version);
-        images.push((kind, version, image.clone()));
+        if let Some(mut images) = self.images() {
+            images.retain(|(k, v, _)| *k != kind && *v == version);
+            images.push((kind, version, image.clone()));
+        }
         Ok(image)
+    }
+
+    /// The images, unless somebody else has them for longer than a look takes: a thread that the child of a fork
+    /// does not have would have them for ever.
+    fn images(&self) -> Option<MutexGuard<'_, Vec<Image>>> {
+        for turn in 0..1000 {
+            match self.packed.try_lock() {
+                Ok(images) => return Some(images),
+                Err(TryLockError::Poisoned(e)) => return Some(e.into_inner()),
+                Err(TryLockError::WouldBlock) if turn < 900 => std::hint::spin_loop(),
+                Err(TryLockError::WouldBlock) => std::thread::yield_now(),
+            }
+        }
+        None
     }
 }
 

@@ -317,7 +317,9 @@ def stub() -> str:
     """The text of the stub."""
     table = (ROOT / "src" / "ops" / "mod.rs").read_text(encoding="utf-8")
     rows = re.findall(r'^    (\w+): "', table[table.rindex("table! {") :], re.M)
-    files = sorted((ROOT / "src" / "python").rglob("*.rs")) + [ROOT / "src" / "ops" / row / "python.rs" for row in rows]
+    border = [p for p in (ROOT / "src" / "python").rglob("*.rs") if p.name != "testing.rs"]
+    # beside the rows, what recurrent layers share
+    files = sorted(border) + [ROOT / "src" / "ops" / row / "python.rs" for row in ["recurrent", *rows]]
     classes, functions, constants, exceptions = read(files)
     names = {*dict(constants), *(c.python_name for c in classes), *(f.name for f in functions)}
     names |= {name for name, _, _ in exceptions}

@@ -10,9 +10,9 @@ __all__ = [
     "DeviceError",
     "DeviceLostError",
     "InternalError",
-    "LstmLayers",
-    "LstmSaved",
     "LstmStep",
+    "RecurrentLayers",
+    "RecurrentSaved",
     "Saved",
     "SeqcoreError",
     "ShapeError",
@@ -40,6 +40,7 @@ __all__ = [
     "linear_backward",
     "lstm",
     "lstm_backward",
+    "lstm_layers",
     "matmul",
     "num_threads",
     "place_strided",
@@ -117,22 +118,6 @@ class Array:
         """Writes all of `other` (same shape and dtype, any device) over this memory."""
 
 @final
-class LstmLayers:
-    """The parameters of a stack, checked once: a module that is called for every step keeps one. It is good as long as
-    every tensor still has the memory it had.
-    """
-
-    def __new__(cls, weights: Sequence[tuple[Any, Any, Any | None, Any | None]]) -> Self:
-        """`weights` has per layer weight_ih, weight_hh, bias_ih and bias_hh, as tensors."""
-
-    def is_current(self) -> bool:
-        """Whether every tensor still has the memory it had."""
-
-@final
-class LstmSaved:
-    """What `lstm_backward` needs: opaque, usable once."""
-
-@final
 class LstmStep:
     """One layer with its state, advanced a step at a time on the caller's thread: nothing is allocated when `out` is
     given. The bits are those of the whole-sequence call.
@@ -149,6 +134,19 @@ class LstmStep:
 
     def set_state(self, h: Any, c: Any) -> None:
         """Puts h and c (B, H) in place of what is there."""
+
+@final
+class RecurrentLayers:
+    """The parameters of a stack, checked once: a module that is called for every step keeps one. It is good as long as
+    every tensor still has the memory it had.
+    """
+
+    def is_current(self) -> bool:
+        """Whether every tensor still has the memory it had."""
+
+@final
+class RecurrentSaved:
+    """What a stack's backward call needs: opaque, usable once."""
 
 @final
 class Saved:
@@ -234,18 +232,21 @@ def linear(x: Any, weight: Any, bias: Any | None = None) -> Array:
 def linear_backward(x: Any, weight: Any, dy: Any, need_x: bool, need_weight: bool, need_bias: bool) -> tuple[Array | None, Array | None, Array | None]:
     """(dx, dweight, dbias), each None unless it is needed, from dy, the gradient of y = linear(x, weight, bias)."""
 
-def lstm(x: Any, h0: Any | None, c0: Any | None, weights: Any, dropout: float, seed: int, stream: int, save: bool, own: bool = False) -> tuple[Array, Array, Array, LstmSaved | None]:
+def lstm(x: Any, h0: Any | None, c0: Any | None, weights: Any, dropout: float, seed: int, stream: int, save: bool, own: bool = False) -> tuple[Array, Array, Array, RecurrentSaved | None]:
     """y, h_n, c_n and, with `save`, what `lstm_backward` needs, of a stack of layers: x (T, B, I), states (L, B, H).
-    `weights` are `LstmLayers`, or per layer weight_ih, weight_hh, bias_ih and bias_hh.
+    `weights` are from `lstm_layers`, or per layer weight_ih, weight_hh, bias_ih and bias_hh.
 
     With `own` the caller may write to every array given and returned: `saved` keeps copies, and parameters are
     called by their names without `_l0`.
     """
 
-def lstm_backward(saved: LstmSaved, dy: Any | None, dh_n: Any | None, dc_n: Any | None, need_x: bool, need_states: bool, need_weights: bool) -> tuple[Array | None, Array | None, Array | None, list[tuple[Array, Array, Array | None]] | None]:
-    """dx, dh0, dc0 and per layer (dweight_ih, dweight_hh, dbias or None), as far as asked for. None for dy, dh_n or
-    dc_n is zero. Uses `saved` up.
+def lstm_backward(saved: RecurrentSaved, dy: Any | None, dh_n: Any | None, dc_n: Any | None, need_x: bool, need_states: bool, need_weights: bool) -> tuple[Array | None, Array | None, Array | None, list[list[Array]] | None]:
+    """dx, dh0, dc0 and per layer dweight_ih, dweight_hh and, with biases, dbias, as far as asked for. None for dy, dh_n
+    or dc_n is zero. Uses `saved` up.
     """
+
+def lstm_layers(weights: Any) -> RecurrentLayers:
+    """The parameters of a stack, checked once: per layer weight_ih, weight_hh, bias_ih and bias_hh, as tensors."""
 
 def matmul(a: Any, b: Any, transpose_a: bool = False, transpose_b: bool = False) -> Array:
     """c = a b for (m, k) and (k, n), or for batches of such with equal leading axes; a transposed operand is given with
@@ -262,7 +263,7 @@ def put_add(values: Any, flat_ids: Any, full_shape: Sequence[int]) -> Array:
     """Zeros of full_shape with the values added at the ids, in their order."""
 
 def remember_main_thread() -> None:
-    """Says that this thread is the main one: at import, and in the child after a fork."""
+    """Notes which thread is the main one: at import, and in the child after a fork, where nobody is inside a call."""
 
 def set_num_threads(n: int) -> None:
     """Says how many threads a call may use, at least 1."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import operator
 import os
 import threading
+import warnings
 from typing import Any
 
 import numpy as np
@@ -96,6 +97,15 @@ def dtype_name(dtype: Any, device: Any = "cpu", op: str = "Tensor") -> str:
     return name
 
 
+def _look_at_environment() -> None:
+    """One warning for an OMP_NUM_THREADS that is none; it is ignored."""
+    text = os.environ.get("OMP_NUM_THREADS", "")
+    first = text.split(",")[0].strip()
+    if text and not (first.isascii() and first.isdigit() and int(first) > 0):
+        what = message("seqcore", "OMP_NUM_THREADS", "a number of threads, at least 1", repr(text), "unset it")
+        warnings.warn(f"{what} It is ignored.", RuntimeWarning, stacklevel=2)
+
+
 def num_threads() -> int:
     """How many threads a call may use."""
     return _core.num_threads()
@@ -116,7 +126,7 @@ def set_num_threads(n: Any) -> None:
     n = operator.index(n)
     if n < 1:
         raise ValueError(message("set_num_threads", "n", "at least 1", n))
-    _core.set_num_threads(n)
+    _core.set_num_threads(min(n, 1 << 20))
 
 
 def manual_seed(seed: Any) -> None:
@@ -177,5 +187,6 @@ def _after_fork() -> None:
     _core.remember_main_thread()
 
 
+_look_at_environment()
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_after_fork)

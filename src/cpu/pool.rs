@@ -16,6 +16,8 @@ const SMALLEST: usize = 32 << 10;
 /// From here on blocks are aligned to huge pages, and these are asked for.
 const HUGE: usize = 1 << 20;
 const HUGE_PAGE: usize = 2 << 20;
+/// From here on it is asked whether the machine has so much.
+const ENORMOUS: usize = 1 << 32;
 /// The most bytes kept, and the most blocks.
 const MOST_BYTES: usize = 256 << 20;
 const MOST_BLOCKS: usize = 128;
@@ -55,6 +57,9 @@ impl Block {
         {
             return Some(block);
         }
+        if layout.size() >= ENORMOUS && layout.size() > all_memory() {
+            return None;
+        }
         // SAFETY: the size is not 0.
         let start = NonNull::new(unsafe { alloc(layout) })?;
         #[cfg(target_os = "linux")]
@@ -87,6 +92,24 @@ impl Block {
         // SAFETY: allocated in `new` with this layout.
         unsafe { dealloc(self.start.as_ptr(), self.layout) }
     }
+}
+
+/// All that this machine has, swap included. Some systems promise more, and end the process that uses it.
+fn all_memory() -> usize {
+    #[cfg(target_os = "linux")]
+    {
+        let mut info = std::mem::MaybeUninit::<libc::sysinfo>::zeroed();
+        // SAFETY: writes to `info`, whose zeros are a value already.
+        let info = unsafe {
+            libc::sysinfo(info.as_mut_ptr());
+            info.assume_init()
+        };
+        let units = (info.totalram as usize).saturating_add(info.totalswap as usize);
+        let all = units.saturating_mul(info.mem_unit as usize);
+        if all > 0 { all } else { usize::MAX }
+    }
+    #[cfg(not(target_os = "linux"))]
+    usize::MAX
 }
 
 /// Sizes in eighths of a power of two, so that blocks are found again.
@@ -135,6 +158,7 @@ mod tests {
         }
         assert!(layout(usize::MAX).is_none());
         assert!(Block::new(isize::MAX as usize / 2).is_none());
+        assert!(cfg!(not(target_os = "linux")) || Block::new(1 << 44).is_none(), "however much is promised");
     }
 
     #[test]

@@ -20,12 +20,19 @@ use pyo3::types::PyTuple;
 pub struct Array {
     storage: Storage,
     shape: Shape,
+    /// of what was saved: the version that it must still have when a call reads it
+    as_of: Option<u64>,
 }
 
 impl Array {
     /// `storage` has as many elements as `shape` says.
     pub fn new(storage: Storage, shape: Shape) -> Array {
-        Array { storage, shape }
+        Array { storage, shape, as_of: None }
+    }
+
+    /// For an array that was saved: what says whether it has changed since.
+    pub fn as_of(&self) -> Option<Saved> {
+        self.as_of.map(|version| Saved::hold_at(self.storage.clone(), self.shape.clone(), version))
     }
 
     /// the memory
@@ -281,8 +288,13 @@ pub fn owned(storage: Storage, poll: Poll<'_>) -> Result<Storage> {
 impl Saved {
     /// Holds memory that nobody outside can write to.
     pub fn hold(storage: Storage, shape: Shape) -> Saved {
-        storage.stamp().save();
         let version = storage.stamp().version();
+        Saved::hold_at(storage, shape, version)
+    }
+
+    /// The same, as of a version that a call has read.
+    pub fn hold_at(storage: Storage, shape: Shape, version: u64) -> Saved {
+        storage.stamp().save();
         Saved { storage, shape, version }
     }
 
@@ -313,7 +325,7 @@ impl Saved {
     /// The array, if it is still what it was.
     fn get(&self, op: &str) -> PyResult<Array> {
         self.check(op)?;
-        Ok(Array::new(self.storage.clone(), self.shape.clone()))
+        Ok(Array { storage: self.storage.clone(), shape: self.shape.clone(), as_of: Some(self.version) })
     }
 }
 

@@ -6,13 +6,14 @@ use crate::cpu::CpuBuffer;
 use crate::device::{Device, Storage};
 use crate::error::{Error, Kind, Result};
 use crate::on_device;
-use crate::python::array::{Array, on_cpu};
+use crate::python::array::{Array, Saved, on_cpu};
+use crate::python::gate::{self, Pass};
 use crate::python::{normalize, runtime};
 use crate::tensor::{DType, Shape};
 use pyo3::prelude::*;
 use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, TryLockError};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 /// Work estimated above this is done with the interpreter lock released: below, a release costs more than it gives.
@@ -20,58 +21,33 @@ const RELEASE_ABOVE_NS: u64 = 20_000;
 /// How often a long call asks the interpreter for signals.
 const SIGNALS_EVERY: Duration = Duration::from_millis(20);
 
-/// Reading calls run side by side; a call that mutates tensors runs alone. So every call sees parameters as some
-/// order of the calls would leave them. Whoever waits for it does not hold the interpreter lock.
-static GATE: RwLock<()> = RwLock::new(());
-
 thread_local! {
     /// Set while this thread is inside a call: a signal handler may call in again.
     static INSIDE: Cell<bool> = const { Cell::new(false) };
 }
 
-enum Pass {
-    Reading {
-        _guard: RwLockReadGuard<'static, ()>,
-    },
-    Alone {
-        _guard: RwLockWriteGuard<'static, ()>,
-    },
-    /// a call from a signal handler, inside a call that already holds the gate
-    Nested,
+/// What lets a call run: a pass of the gate or, in a call from a signal handler that interrupted a call, nothing
+/// beyond what that call has.
+type Right = Option<Pass>;
+
+/// Err where a signal handler that interrupted a call wants to change tensors.
+fn allowed(mutates: bool) -> Result<()> {
+    if INSIDE.get() && mutates {
+        return Err(Error::plain(
+            Kind::State,
+            "tensors cannot be changed from a signal handler that interrupts a call",
+        )
+        .hint("set a flag in the handler and act on it after the call"));
+    }
+    Ok(())
 }
 
-fn pass_now(mutates: bool) -> Result<Option<Pass>> {
-    if INSIDE.get() {
-        if mutates {
-            return Err(Error::plain(
-                Kind::State,
-                "tensors cannot be changed from a signal handler that interrupts a call",
-            )
-            .hint("set a flag in the handler and act on it after the call"));
-        }
-        return Ok(Some(Pass::Nested));
-    }
-    Ok(if mutates {
-        match GATE.try_write() {
-            Ok(guard) => Some(Pass::Alone { _guard: guard }),
-            Err(TryLockError::Poisoned(e)) => Some(Pass::Alone { _guard: e.into_inner() }),
-            Err(TryLockError::WouldBlock) => None,
-        }
-    } else {
-        match GATE.try_read() {
-            Ok(guard) => Some(Pass::Reading { _guard: guard }),
-            Err(TryLockError::Poisoned(e)) => Some(Pass::Reading { _guard: e.into_inner() }),
-            Err(TryLockError::WouldBlock) => None,
-        }
-    })
+fn right_now(mutates: bool) -> Option<Right> {
+    if INSIDE.get() { Some(None) } else { gate::pass_now(mutates).map(Some) }
 }
 
-fn pass_waiting(mutates: bool) -> Pass {
-    if mutates {
-        Pass::Alone { _guard: GATE.write().unwrap_or_else(PoisonError::into_inner) }
-    } else {
-        Pass::Reading { _guard: GATE.read().unwrap_or_else(PoisonError::into_inner) }
-    }
+fn right_waiting(mutates: bool, ask: impl Fn() -> Result<()>) -> Result<Right> {
+    if INSIDE.get() { Ok(None) } else { gate::pass_waiting(mutates, ask).map(Some) }
 }
 
 /// Runs `work` and turns a panic into an `InternalError`.
@@ -110,18 +86,25 @@ pub struct Call<'py> {
     op: &'static str,
     device: Option<(Device, String)>,
     dtype: Option<(DType, String)>,
+    /// arguments that were saved for this call: checked once no other call can change them
+    saved: Vec<Saved>,
 }
 
 impl<'py> Call<'py> {
     /// A call of `op`, the name in its errors.
     pub fn new(py: Python<'py>, op: &'static str) -> Call<'py> {
-        Call { py, op, device: None, dtype: None }
+        Call { py, op, device: None, dtype: None, saved: Vec::new() }
     }
 
     /// A float argument: an `Array`, a `Tensor`, an ndarray or anything that NumPy takes. All float arguments of a
     /// call have one dtype (S-12), and all that have a device have the same.
     pub fn float(&mut self, name: &str, value: &Bound<'py, PyAny>) -> PyResult<Arg> {
         let (storage, shape, placed) = normalize::float(self.op, name, value)?;
+        if let Ok(array) = value.cast_exact::<Array>()
+            && let Some(saved) = array.get().as_of()
+        {
+            self.saved.push(saved);
+        }
         self.checked(name, Arg { storage, shape }, placed)
     }
 
@@ -231,14 +214,16 @@ impl<'py> Call<'py> {
         work: impl FnOnce(crate::cpu::Poll<'_>) -> Result<R> + Send,
     ) -> PyResult<R> {
         let py = self.py;
+        allowed(mutates)?;
+        let (saved, op) = (&self.saved, self.op.trim_end_matches("_backward"));
+        let work = |poll: crate::cpu::Poll<'_>| {
+            saved.iter().try_for_each(|saved| saved.check(op))?;
+            work(poll)
+        };
         if ns < RELEASE_ABOVE_NS
-            && let Some(_pass) = pass_now(mutates)?
+            && let Some(_right) = right_now(mutates)
         {
             return Ok(caught(|| work(&|| Ok(())))?);
-        }
-        let nested = INSIDE.get();
-        if nested && mutates {
-            pass_now(true)?;
         }
         let signal: Mutex<Option<PyErr>> = Mutex::new(None);
         let result = if runtime::is_main_thread(py) {
@@ -256,12 +241,12 @@ impl<'py> Call<'py> {
                 })
             };
             py.detach(|| {
-                let _pass = if nested { Pass::Nested } else { pass_waiting(mutates) };
+                let _right = right_waiting(mutates, poll)?;
                 caught(|| work(&poll))
             })
         } else {
             py.detach(|| {
-                let _pass = if nested { Pass::Nested } else { pass_waiting(mutates) };
+                let _right = right_waiting(mutates, || Ok(()))?;
                 caught(|| work(&|| Ok(())))
             })
         };

@@ -7,8 +7,11 @@
 mod array;
 mod call;
 mod errors;
+mod gate;
 pub mod normalize;
 mod runtime;
+#[cfg(feature = "testing")]
+mod testing;
 
 pub use array::{Array, Saved, owned};
 pub use call::{Arg, Call};
@@ -21,5 +24,7 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     errors::register(module)?;
     array::register(module)?;
     runtime::register(module)?;
+    #[cfg(feature = "testing")]
+    testing::register(module)?;
     crate::ops::register(module)
 }

@@ -3,12 +3,15 @@
 use crate::cpu;
 use crate::device::Device;
 use crate::error::{Error, Kind, Result};
+use crate::python::gate;
 use crate::tensor::DType;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 static MAIN_THREAD: AtomicU64 = AtomicU64::new(0);
+/// The process that noted it.
+static PROCESS: AtomicU32 = AtomicU32::new(0);
 
 /// Whether signals can arrive on this thread: only the interpreter's main thread runs their handlers.
 pub fn is_main_thread(_py: Python<'_>) -> bool {
@@ -39,11 +42,19 @@ pub fn parse_dtype(text: &str) -> Result<DType> {
     }
 }
 
-/// Says that this thread is the main one: at import, and in the child after a fork.
+/// Notes which thread is the main one: at import, and in the child after a fork, where nobody is inside a call.
 #[pyfunction]
 fn remember_main_thread(py: Python<'_>) -> PyResult<()> {
-    let ident = PyModule::import(py, "threading")?.call_method0("main_thread")?.getattr("ident")?.extract()?;
-    MAIN_THREAD.store(ident, Ordering::Relaxed);
+    let process = std::process::id();
+    let known = PROCESS.swap(process, Ordering::Relaxed);
+    // an import into a sub-interpreter does not change which thread gets signals
+    if known != process {
+        let ident = PyModule::import(py, "threading")?.call_method0("main_thread")?.getattr("ident")?.extract()?;
+        MAIN_THREAD.store(ident, Ordering::Relaxed);
+    }
+    if known != process && known != 0 {
+        gate::forget();
+    }
     Ok(())
 }
 
@@ -64,7 +75,8 @@ fn set_num_threads(n: i64) -> PyResult<()> {
 #[pyfunction]
 fn cpu_info(py: Python<'_>) -> PyResult<Bound<'_, PyDict>> {
     let info = PyDict::new(py);
-    info.set_item("isa", cpu::isa()?.name())?;
+    // whoever asks wants to know what is wrong, too
+    info.set_item("isa", cpu::isa().map_or_else(|e| e.to_string(), |isa| isa.name().into()))?;
     info.set_item("features", cpu::Isa::available().into_iter().map(cpu::Isa::name).collect::<Vec<_>>())?;
     info.set_item("threads", cpu::num_threads())?;
     Ok(info)

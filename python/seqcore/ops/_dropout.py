@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from .. import _core, runtime
-from ._saved import Saved, arrays_only, out, take
+from ._saved import Saved, arrays_only, gradient, out, take
 
 __all__ = ["dropout", "dropout_backward"]
 
@@ -28,11 +28,12 @@ def dropout(x: Any, p: float = 0.5) -> tuple[np.ndarray, Saved]:
     """
     arrays_only("dropout", x=x)
     seed, stream = runtime.draw()
-    return out(_core.dropout(x, p, seed, stream)), Saved("dropout", p, seed, stream)
+    y = _core.dropout(x, p, seed, stream)
+    return out(y), Saved("dropout", p, seed, stream, y.shape, y.dtype)
 
 
 def dropout_backward(saved: Any, dy: Any) -> dict[str, np.ndarray]:
     """A dict of the gradient `x`: dy under the same mask."""
-    with take(saved, "dropout") as (p, seed, stream):
-        arrays_only("dropout_backward", dy=dy)
+    with take(saved, "dropout") as (p, seed, stream, shape, dtype):
+        dy = gradient("dropout_backward", "dy", dy, shape, dtype)
         return {"x": out(_core.dropout(dy, p, seed, stream))}

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from .. import _core
-from ._saved import Saved, arrays_only, out, take
+from ._saved import Saved, arrays_only, gradient, out, take
 
 __all__ = ["embedding", "embedding_backward"]
 
@@ -28,11 +28,11 @@ def embedding(ids: Any, weight: Any) -> tuple[np.ndarray, Saved]:
     arrays_only("embedding", weight=weight)
     y = _core.embedding(weight, ids)
     rows = weight.shape[0] if hasattr(weight, "shape") else len(weight)
-    return out(y), Saved("embedding", _core.array(ids, "cpu", "embedding", "ids"), rows)
+    return out(y), Saved("embedding", _core.array(ids, "cpu", "embedding", "ids"), rows, y.shape, y.dtype)
 
 
 def embedding_backward(saved: Any, dy: Any) -> dict[str, np.ndarray]:
     """A dict of the gradient `weight`; rows that were named twice add up, in a fixed order."""
-    with take(saved, "embedding") as (ids, rows):
-        arrays_only("embedding_backward", dy=dy)
+    with take(saved, "embedding") as (ids, rows, shape, dtype):
+        dy = gradient("embedding_backward", "dy", dy, shape, dtype)
         return {"weight": out(_core.embedding_backward(dy, ids, rows, None))}

@@ -28,8 +28,11 @@ def linear(x: Any, weight: Any, bias: Any = None) -> tuple[np.ndarray, Saved]:
         array([[3., 4.]], dtype=float32)
     """
     arrays_only("linear", x=x, weight=weight, bias=bias)
+    # a Tensor is kept as of before the product: if another thread changes it meanwhile, backward will say so
+    kept = [keep(value) if hasattr(value, "_array") else None for value in (x, weight)]
     y = _core.linear(x, weight, bias)
-    return out(y), Saved("linear", keep(x), keep(weight), bias is not None)
+    kept = [early or keep(value) for early, value in zip(kept, (x, weight), strict=True)]
+    return out(y), Saved("linear", *kept, bias is not None)
 
 
 def linear_backward(saved: Any, dy: Any) -> dict[str, np.ndarray]:

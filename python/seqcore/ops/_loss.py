@@ -8,7 +8,7 @@ import numpy as np
 
 from .. import _core
 from ..errors import message
-from ._saved import Saved, arrays_only, out, take
+from ._saved import Saved, arrays_only, gradient, out, take
 
 __all__ = ["cross_entropy", "cross_entropy_backward"]
 
@@ -43,10 +43,10 @@ def cross_entropy(
 def cross_entropy_backward(saved: Any, dloss: Any = None) -> dict[str, np.ndarray]:
     """A dict of the gradient `input` (N, C), from that of the loss; None is 1."""
     with take(saved, "cross_entropy") as (grad, reduction):
-        arrays_only("cross_entropy_backward", dloss=dloss)
         if dloss is None:
             return {"input": out(grad)}
-        dloss = getattr(dloss, "_array", None) or _core.array(dloss)
+        shape = grad.shape[:1] if reduction == "none" else ()
+        dloss = gradient("cross_entropy_backward", "dloss", dloss, shape, grad.dtype)
         if reduction == "none":
             dloss = dloss.reshape([grad.shape[0], 1])
         return {"input": out(_core.binary("mul", grad, dloss))}

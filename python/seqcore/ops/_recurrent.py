@@ -81,10 +81,12 @@ def lstm_backward(saved: Any, dy: Any = None, dh_n: Any = None, dc_n: Any = None
         if dy is None and dh_n is None and dc_n is None:
             dh_n = np.zeros((1, *shape), dtype)
         found: Any = _core.lstm_backward(core, dy, dh_n, dc_n, True, True, True)
-        dx, dh0, dc0, [(dih, dhh, dbias)] = found
+        dx, dh0, dc0, [(dih, dhh, *dbias)] = found
         shape = list(shape)
         grads = {"x": out(dx), "h0": out(dh0.reshape(shape)), "c0": out(dc0.reshape(shape))}
-        found = {"weight_ih": dih, "weight_hh": dhh, "bias_ih": dbias, "bias_hh": dbias}
+        found = {"weight_ih": dih, "weight_hh": dhh}
+        if dbias:
+            found |= {"bias_ih": dbias[0], "bias_hh": dbias[0]}
         for name in names:
             # the two biases are added, so their gradients are equal (S-34), but no two results share memory (S-11)
             grads[name] = out(found[name]).copy() if name == "bias_hh" else out(found[name])
@@ -94,12 +96,10 @@ def lstm_backward(saved: Any, dy: Any = None, dh_n: Any = None, dc_n: Any = None
 def _layered(name: str, state: Any, op: str = "lstm") -> Any:
     """A state (B, H) as the stack of one layer that it is."""
     if isinstance(state, np.ndarray):
-        shape = state.shape
-        layered: Any = (np.asarray(state) if isinstance(state, np.matrix) else state)[None]
+        array: Any = np.asarray(state) if isinstance(state, np.matrix) else state
     else:
         array = getattr(state, "_array", None)
         array = _core.array(state, "cpu", op, name) if array is None else array
-        shape, layered = array.shape, array.reshape([1, *array.shape])
-    if len(shape) != 2:
-        raise ShapeError(message(op, name, "(B, hidden_size)", tuple(shape)))
-    return layered
+    if len(array.shape) != 2:
+        raise ShapeError(message(op, name, "(B, hidden_size)", tuple(array.shape)))
+    return array[None] if isinstance(array, np.ndarray) else array.reshape([1, *array.shape])

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from .. import _core
-from ..errors import DeviceError, message
+from ..errors import DeviceError, DTypeError, ShapeError, message
 
-__all__ = ["Saved", "arrays_only", "keep", "out", "take"]
+__all__ = ["Saved", "arrays_only", "gradient", "keep", "out", "take"]
 
 
 class Saved:
@@ -57,6 +57,18 @@ def arrays_only(op: str, **arguments: Any) -> None:
         if array is not None and array.device != "cpu":
             hint = "seqcore.nn.functional works on GPU tensors"
             raise DeviceError(message(op, name, "an array on the CPU", f"a tensor on {array.device}", hint))
+
+
+def gradient(op: str, name: str, value: Any, shape: Any, dtype: str) -> Any:
+    """The array of a gradient, checked against the result that it belongs to."""
+    arrays_only(op, **{name: value})
+    array = getattr(value, "_array", None)
+    array = _core.array(value, "cpu", op, name) if array is None else array
+    if array.dtype != dtype:
+        raise DTypeError(message(op, name, f"{dtype}, as the result", array.dtype, f'{name}.astype("{dtype}")'))
+    if tuple(array.shape) != tuple(shape):
+        raise ShapeError(message(op, name, tuple(shape), tuple(array.shape)))
+    return array
 
 
 def out(array: Any) -> Any:

@@ -55,10 +55,11 @@ def div(a: Any, b: Any, reverse: bool = False) -> Any:
         return _scalar("div", a, b, False, lambda dy: _core.binary_scalar("div", dy, b, False))
     if type(b) is float:
         # y = b / a, so dy/da = -y / a
-        y = _core.binary_scalar("div", a, b, True)
         if not _records(a):
-            return wrap(y)
-        kept_a, kept_y = Saved(a._array), Saved(y)
+            return wrap(_core.binary_scalar("div", a, b, True))
+        kept_a = Saved(a._array)
+        y = _core.binary_scalar("div", a, b, True)
+        kept_y = Saved(y)
         return record("div", y, (a,), lambda dy: (_negative(_div(_mul(dy, kept_y.get("div")), kept_a.get("div"))),))
     a, b = (b, a) if reverse else (a, b)
     return _pair("div", a, b, lambda dy, a, b: _div(dy, b), lambda dy, a, b: _negative(_mul(dy, _div(_div(a, b), b))))
@@ -77,10 +78,10 @@ def power(a: Any, b: Any, reverse: bool = False) -> Any:
             slope = _core.binary_scalar("pow", kept.get("pow"), b - 1.0, False)
             return _mul(dy, _core.binary_scalar("mul", slope, b, False))
 
-        y = _core.binary_scalar("pow", a, b, False)
         if not _records(a):
-            return wrap(y)
+            return wrap(_core.binary_scalar("pow", a, b, False))
         kept = Saved(a._array)
+        y = _core.binary_scalar("pow", a, b, False)
         return record("pow", y, (a,), lambda dy: (scalar_backward(dy),))
     if type(b) is float:
         y = _core.binary_scalar("pow", a, b, True)
@@ -140,10 +141,10 @@ def log(x: Any) -> Tensor:
         0.0
     """
     x = as_tensor("log", "x", x)
-    y = _core.unary("log", x)
     if not _records(x):
-        return wrap(y)
+        return wrap(_core.unary("log", x))
     kept = Saved(x._array)
+    y = _core.unary("log", x)
     return record("log", y, (x,), lambda dy: (_div(dy, kept.get("log")),))
 
 
@@ -274,11 +275,11 @@ def _scalar(op: str, a: Any, value: Any, reverse: Any, run: Any) -> Tensor:
 def _pair(op: str, a: Any, b: Any, da: Any, db: Any, saves: Any = "ab") -> Tensor:
     """`op` of two Tensors, whose gradients are da and db of (dy, a, b); `saves` says whether those read a and b."""
     a, b = promoted(a, b)
-    y = _core.binary(op, a, b)
     if not _records(a, b):
-        return wrap(y)
+        return wrap(_core.binary(op, a, b))
     shapes, needs = (a._array.shape, b._array.shape), (a._requires_grad, b._requires_grad)
     kept = (Saved(a._array), Saved(b._array)) if saves else None
+    y = _core.binary(op, a, b)
 
     def run(dy: Any) -> Any:
         x, z = (kept[0].get(op), kept[1].get(op)) if kept else (None, None)

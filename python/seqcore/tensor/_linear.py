@@ -28,14 +28,18 @@ def linear(x: Any, weight: Any, bias: Any = None) -> Tensor:
         >>> seqcore.nn.functional.linear([[1.0, 2.0]], [[3.0, 4.0]], [0.5]).item()
         11.5
     """
-    y = _core.linear(x, weight, bias)
     inputs = (x, weight) if bias is None else (x, weight, bias)
     needs = [isinstance(t, Tensor) and t._requires_grad for t in inputs]
     if not (any(needs) and is_recording()):
-        return wrap(y)
+        return wrap(_core.linear(x, weight, bias))
     need_x, need_weight, need_bias = needs[0], needs[1], len(needs) > 2 and needs[2]
+    # before the product: if another thread changes a parameter between the two, backward will say so
+    kept_x = keep_if(need_weight, x) if isinstance(x, Tensor) else None
+    kept_weight = keep_if(need_x, weight) if isinstance(weight, Tensor) else None
+    y = _core.linear(x, weight, bias)
     # an array is copied once, here, and only where the weight's gradient will read it
-    kept_x, kept_weight = keep_if(need_weight, x, y.device), keep_if(need_x, weight, y.device)
+    kept_x = kept_x or keep_if(need_weight, x, y.device)
+    kept_weight = kept_weight or keep_if(need_x, weight, y.device)
     count = len(inputs)
 
     def run(dy: Any) -> Any:
@@ -80,11 +84,11 @@ def matmul(a: Any, b: Any) -> Tensor:
 
 
 def _product(a: Any, b: Any) -> Tensor:
-    y = _core.matmul(a, b)
     if not ((a._requires_grad or b._requires_grad) and is_recording()):
-        return wrap(y)
+        return wrap(_core.matmul(a, b))
     needs = a._requires_grad, b._requires_grad
     kept_a, kept_b = keep_if(needs[1], a), keep_if(needs[0], b)
+    y = _core.matmul(a, b)
 
     def run(dy: Any) -> Any:
         return (

@@ -22,7 +22,7 @@ class LstmWeights:
 
     def __init__(self, layers: Any) -> None:
         self.layers = layers
-        self.checked = _core.LstmLayers(layers)
+        self.checked = _core.lstm_layers(layers)
         self.is_current = self.checked.is_current
 
 
@@ -55,7 +55,8 @@ def lstm(x: Any, h0: Any, c0: Any, weights: Any, dropout: float = 0.0) -> tuple[
     def run(dy: Any, dh_n: Any, dc_n: Any) -> Any:
         dx, dh0, dc0, layers = _core.lstm_backward(saved, dy, dh_n, dc_n, need_x, need_states, need_weights)
         grads = [dx, dh0, dc0]
-        for ih, hh, bias in layers or ():
+        for ih, hh, *biases in layers or ():
+            bias = biases[0] if biases else None
             # b_ih and b_hh are added, so their gradients are equal (S-34); the tape copies where it must
             grads += (ih, hh, bias, bias)
         grads += [None] * (len(given) - len(grads))

@@ -2,17 +2,29 @@
 
 use super::{Activation, ActivationSpec, Function};
 use crate::device::Engine;
-use crate::error::Error;
+use crate::error::{Error, Result};
 use crate::on_device;
 use crate::python::{Array, Call};
 use pyo3::prelude::*;
 
+/// The function, and the names that its errors have.
+fn named(function: &str) -> Result<(Function, &'static str, &'static str)> {
+    let function = Function::parse(function)?;
+    let (forward, backward) = match function {
+        Function::Sigmoid => ("sigmoid", "sigmoid_backward"),
+        Function::Tanh => ("tanh", "tanh_backward"),
+        Function::Relu => ("relu", "relu_backward"),
+    };
+    Ok((function, forward, backward))
+}
+
 /// y = f(x), element by element; function is "sigmoid", "tanh" or "relu".
 #[pyfunction]
 fn activation(function: &str, x: &Bound<'_, PyAny>) -> PyResult<Array> {
-    let mut call = Call::new(x.py(), "activation");
+    let (function, name, _) = named(function)?;
+    let mut call = Call::new(x.py(), name);
     let x = call.float("x", x)?;
-    let spec = ActivationSpec::new(Function::parse(function)?, x.dtype(), x.storage.len())?;
+    let spec = ActivationSpec::new(function, x.dtype(), x.storage.len())?;
     let (device, shape) = (call.device(), x.shape.clone());
     let x = call.here(x)?;
     let y = call.run(spec.len as u64, false, |poll| {
@@ -24,12 +36,13 @@ fn activation(function: &str, x: &Bound<'_, PyAny>) -> PyResult<Array> {
 /// dx, from y = f(x) and dy, the gradient of y.
 #[pyfunction]
 fn activation_backward(function: &str, y: &Bound<'_, PyAny>, dy: &Bound<'_, PyAny>) -> PyResult<Array> {
-    let mut call = Call::new(y.py(), "activation_backward");
+    let (function, _, name) = named(function)?;
+    let mut call = Call::new(y.py(), name);
     let (y, dy) = (call.float("y", y)?, call.float("dy", dy)?);
     if y.shape != dy.shape {
-        return Err(Error::shape("activation_backward", "dy", &y.shape, &dy.shape).into());
+        return Err(Error::shape(name, "dy", &y.shape, &dy.shape).into());
     }
-    let spec = ActivationSpec::new(Function::parse(function)?, y.dtype(), y.storage.len())?;
+    let spec = ActivationSpec::new(function, y.dtype(), y.storage.len())?;
     let (device, shape) = (call.device(), y.shape.clone());
     let (y, dy) = (call.here(y)?, call.here(dy)?);
     let dx = call.run(spec.len as u64, false, |poll| {

@@ -77,16 +77,16 @@ impl CrossEntropySpec {
     ) -> Result<CrossEntropySpec> {
         let op = "cross_entropy";
         if dtype == DType::I64 {
-            return Err(Error::dtype(op, "logits", "float32 or float64", dtype));
+            return Err(Error::dtype(op, "input", "float32 or float64", dtype));
         }
         let &[rows, classes] = logits else {
-            return Err(Error::shape(op, "logits", "(N, C)", Shape::from(logits)));
+            return Err(Error::shape(op, "input", "(N, C)", Shape::from(logits)));
         };
         if targets_shape != [rows] {
-            return Err(Error::shape(op, "targets", Shape::from([rows]), Shape::from(targets_shape)));
+            return Err(Error::shape(op, "target", Shape::from([rows]), Shape::from(targets_shape)));
         }
         bytes(&[rows.max(1), classes.max(1)], dtype)?;
-        let targets = Ids::new(op, "targets", targets, targets_shape, classes, Some(ignore_index))?;
+        let targets = Ids::new(op, "target", targets, targets_shape, classes, Some(ignore_index))?;
         Ok(CrossEntropySpec { dtype, rows, classes, targets, reduction, gradient })
     }
 

@@ -17,7 +17,7 @@ fn cross_entropy(
     need_grad: bool,
 ) -> PyResult<(Array, Option<Array>)> {
     let mut call = Call::new(logits.py(), "cross_entropy");
-    let (logits, (targets, targets_shape)) = (call.float("logits", logits)?, call.ids("targets", targets)?);
+    let (logits, (targets, targets_shape)) = (call.float("input", logits)?, call.ids("target", targets)?);
     let spec = CrossEntropySpec::new(
         logits.dtype(),
         &logits.shape,

@@ -5,6 +5,9 @@
 //! last, one draw per element and step, S-42), and joins the final states as (L, B, H). The final state of a lower
 //! layer is not dropped.
 
+#[cfg(feature = "python")]
+pub mod python;
+
 use crate::backend::{Backend, Buffer};
 use crate::error::{Error, Result};
 use crate::ops::dropout::{Dropout, DropoutSpec};

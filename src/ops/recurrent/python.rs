@@ -1,0 +1,426 @@
+//! The border that every recurrent layer shares: parameters that are checked once, a stack's forward, and what is
+//! kept for its backward. A cell's own `python.rs` says what is particular to it by implementing [`Cell`], and its
+//! functions are a few lines each.
+
+use super::{Above, Between, Layer, Stack, StackSaved, Wants};
+use crate::backend::Buffer;
+use crate::cpu::Poll;
+use crate::device::{Device, Engine, Storage};
+use crate::error::{Error, Kind, Result};
+use crate::ops::dropout::Dropout;
+use crate::python::{Arg, Array, Call, Saved, owned};
+use crate::tensor::{DType, Shape};
+use pyo3::intern;
+use pyo3::prelude::*;
+use std::any::Any;
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// A kind of recurrent layer, as the border sees it.
+pub trait Cell: Send + Sync {
+    /// its name in errors, and that of its backward
+    fn ops(&self) -> (&'static str, &'static str);
+    /// blocks of hidden_size rows in a weight
+    fn gates(&self) -> usize;
+    /// for each kind of state the names of its initial value and of the gradient of its final one
+    fn states(&self) -> &'static [(&'static str, &'static str)];
+    /// the parameters of a layer, in their order, without `_l0`; weight_ih and weight_hh come first
+    fn parameters(&self) -> &'static [&'static str];
+    /// the shape of each, also in words
+    fn shape(&self, parameter: usize, input: usize, hidden: usize) -> (Shape, &'static str);
+    /// the shapes of the gradients that backward gives
+    fn gradients(&self, layer: &Parameters) -> Vec<Shape>;
+    /// checks which parameters are there, given the name by which the caller knows each
+    fn check(&self, layer: &Parameters, name: &dyn Fn(&str) -> String) -> Result<()>;
+    /// multiplications and additions of a layer's forward
+    fn flops(&self, layer: &Parameters, sizes: Sizes) -> u64;
+    /// `run_forward` on the device
+    fn forward(&self, device: Device, poll: Poll<'_>, given: &Given, how: How) -> Result<Forward>;
+    /// `run_backward` on the device
+    fn backward(&self, device: Device, poll: Poll<'_>, kept: Held<'_>, wants: Wants) -> Result<Backward>;
+}
+
+/// One layer's parameters, in the cell's order; None where one is absent.
+#[derive(Clone)]
+pub struct Parameters {
+    /// I
+    pub input: usize,
+    /// H
+    pub hidden: usize,
+    /// the memory of each
+    pub tensors: Vec<Option<Storage>>,
+}
+
+/// The sizes of a call.
+#[derive(Clone, Copy)]
+pub struct Sizes {
+    /// T
+    pub steps: usize,
+    /// B
+    pub batch: usize,
+    /// of everything
+    pub dtype: DType,
+    input: usize,
+    hidden: usize,
+    layers: usize,
+}
+
+impl Sizes {
+    fn states(self) -> Shape {
+        Shape::from([self.layers, self.batch, self.hidden])
+    }
+
+    fn y(self) -> Shape {
+        Shape::from([self.steps, self.batch, self.hidden])
+    }
+
+    fn x(self) -> Shape {
+        Shape::from([self.steps, self.batch, self.input])
+    }
+}
+
+/// What a stack's forward reads.
+pub struct Given {
+    x: Storage,
+    initial: Vec<Option<Storage>>,
+    layers: Vec<Parameters>,
+    sizes: Sizes,
+}
+
+/// How a forward runs.
+#[derive(Clone, Copy)]
+pub struct How {
+    between: Between,
+    save: bool,
+    own: bool,
+}
+
+/// y, the final states, and a `StackSaved` of the device's buffers.
+pub type Forward = (Storage, Vec<Storage>, Option<Box<dyn Any + Send>>);
+
+/// dx, the gradients of the initial states, and those of each layer's parameters.
+pub type Backward = (Option<Storage>, Vec<Option<Storage>>, Vec<Vec<Storage>>);
+
+/// What a stack's backward reads.
+pub struct Held<'a> {
+    layers: &'a [Parameters],
+    sizes: Sizes,
+    between: Between,
+    stack: Box<dyn Any + Send>,
+    dy: Option<Storage>,
+    dlast: Vec<Option<Storage>>,
+}
+
+impl Parameters {
+    /// The parameters as buffers of `engine`.
+    pub fn on<E: Engine>(&self, engine: &E) -> Result<Vec<Option<E::Buffer>>> {
+        self.tensors.iter().map(|s| s.as_ref().map(|s| engine.get(s)).transpose()).collect()
+    }
+}
+
+/// A stack's forward on one engine; `layer` makes a layer of its parameters.
+pub fn run_forward<E: Engine + Dropout, L: Layer<E>>(
+    engine: &E,
+    given: &Given,
+    how: How,
+    layer: impl Fn(&Parameters, Sizes) -> Result<L>,
+) -> Result<Forward>
+where
+    L::Saved: 'static,
+{
+    let layers = given.layers.iter().map(|p| layer(p, given.sizes)).collect::<Result<Vec<_>>>()?;
+    let initial = given.initial.iter().map(|s| s.as_ref().map(|s| engine.get(s)).transpose());
+    let initial = initial.collect::<Result<Vec<_>>>()?;
+    let state = given.sizes.batch * given.sizes.hidden;
+    let stack = Stack { layers: &layers, between: how.between, state };
+    let run = stack.forward(engine, engine.get(&given.x)?, &initial, how.save)?;
+    let y = if how.own && how.save { engine.slice(&run.y, 0, run.y.len())? } else { run.y };
+    let saved = run.saved.map(|saved| -> Box<dyn Any + Send> { Box::new(saved) });
+    Ok((engine.put(y), run.last.into_iter().map(|state| engine.put(state)).collect(), saved))
+}
+
+/// A stack's backward on one engine.
+pub fn run_backward<E: Engine + Dropout, L: Layer<E>>(
+    engine: &E,
+    held: Held<'_>,
+    wants: Wants,
+    layer: impl Fn(&Parameters, Sizes) -> Result<L>,
+) -> Result<Backward>
+where
+    L::Saved: 'static,
+{
+    let layers = held.layers.iter().map(|p| layer(p, held.sizes)).collect::<Result<Vec<_>>>()?;
+    let saved = held.stack.downcast::<StackSaved<E::Buffer, L::Saved>>();
+    let saved = saved.map_err(|_| Error::internal("a backward call on another engine than its forward call"))?;
+    let get = |s: &Option<Storage>| s.as_ref().map(|s| engine.get(s)).transpose();
+    let above = Above { dy: get(&held.dy)?, dlast: held.dlast.iter().map(get).collect::<Result<_>>()? };
+    let stack = Stack { layers: &layers, between: held.between, state: held.sizes.batch * held.sizes.hidden };
+    let grads = stack.backward(engine, *saved, above, wants)?;
+    let put = |layer: Vec<E::Buffer>| layer.into_iter().map(|d| engine.put(d)).collect();
+    Ok((
+        grads.dx.map(|d| engine.put(d)),
+        grads.dinitial.into_iter().map(|d| d.map(|d| engine.put(d))).collect(),
+        grads.dparameters.into_iter().map(put).collect(),
+    ))
+}
+
+/// The parameters of a stack, checked once: a module that is called for every step keeps one. It is good as long as
+/// every tensor still has the memory it had.
+#[pyclass(frozen, module = "seqcore._core")]
+pub struct RecurrentLayers {
+    layers: Vec<Parameters>,
+    dtype: DType,
+    device: Device,
+    /// whether a parameter came with a device of its own
+    placed: bool,
+    /// the name of the first parameter
+    first: String,
+    /// the tensors, and the arrays that they had
+    owners: Vec<(Py<PyAny>, Py<PyAny>)>,
+}
+
+/// The parameters of one layer as they come, in the cell's order.
+type Layered<'py> = Vec<Vec<Option<Bound<'py, PyAny>>>>;
+
+impl RecurrentLayers {
+    /// Checks what was given against itself. With `own`, parameters are called by their names without `_l0`.
+    pub fn read<'py>(cell: &dyn Cell, weights: &Bound<'py, PyAny>, own: bool) -> PyResult<RecurrentLayers> {
+        let py = weights.py();
+        let (op, _) = cell.ops();
+        let (mut call, mut owners, mut layers) = (Call::new(py, op), Vec::new(), Vec::new());
+        let mut below = None;
+        for (l, given) in weights.extract::<Layered<'py>>()?.iter().enumerate() {
+            let name = |n: &str| if own { n.to_string() } else { format!("{n}_l{l}") };
+            let names = cell.parameters();
+            if given.len() != names.len() {
+                return Err(Error::value(op, "weights", format_args!("{} a layer", names.len()), given.len()).into());
+            }
+            let mut args = Vec::with_capacity(names.len());
+            for (parameter, value) in names.iter().zip(given) {
+                args.push(call.optional(&name(parameter), value.as_ref())?);
+                let array = value.as_ref().map(|v| v.getattr_opt(intern!(py, "_array"))).transpose()?.flatten();
+                owners.extend(value.as_ref().zip(array).map(|(v, array)| (v.clone().unbind(), array.unbind())));
+            }
+            let absent = |i: usize| Error::value(op, &name(names[i]), "an array", "None");
+            let shape = |i: usize| args[i].as_ref().map(|a: &Arg| a.shape.clone()).ok_or_else(|| absent(i));
+            let (ih, hh) = (shape(0)?, shape(1)?);
+            let gates = cell.gates();
+            let hidden = match *hh.0 {
+                [rows, h] if h > 0 && Some(rows) == h.checked_mul(gates) => h,
+                _ => {
+                    let what = format!("({gates} * hidden_size, hidden_size)");
+                    return Err(Error::shape(op, &name(names[1]), what, hh).into());
+                }
+            };
+            let input = match (below, &*ih.0) {
+                (None, &[_, width]) => width,
+                (below, _) => below.unwrap_or(hidden),
+            };
+            for (i, arg) in args.iter().enumerate() {
+                let (shape, what) = cell.shape(i, input, hidden);
+                arg.iter().try_for_each(|arg| expect(op, &name(names[i]), arg, what, &shape))?;
+            }
+            layers.push((input, hidden, args));
+            below = Some(hidden);
+        }
+        let dtype = layers.first().and_then(|(_, _, args)| args[0].as_ref()).map(Arg::dtype);
+        let dtype = dtype.ok_or_else(|| Error::value(op, "weights", "at least one layer", "none"))?;
+        let mut parameters = Vec::with_capacity(layers.len());
+        for (l, (input, hidden, args)) in layers.into_iter().enumerate() {
+            let tensors = args.into_iter().map(|arg| arg.map(|arg| call.here(arg)).transpose());
+            let layer = Parameters { input, hidden, tensors: tensors.collect::<PyResult<_>>()? };
+            cell.check(&layer, &|n| if own { n.to_string() } else { format!("{n}_l{l}") })?;
+            parameters.push(layer);
+        }
+        let first = if own { "weight_ih" } else { "weight_ih_l0" }.to_string();
+        let (device, placed) = (call.device(), call.is_placed());
+        Ok(RecurrentLayers { layers: parameters, dtype, device, placed, first, owners })
+    }
+}
+
+#[pymethods]
+impl RecurrentLayers {
+    /// Whether every tensor still has the memory it had.
+    fn is_current(&self, py: Python<'_>) -> PyResult<bool> {
+        for (tensor, array) in &self.owners {
+            if !tensor.bind(py).getattr(intern!(py, "_array"))?.is(array) {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+}
+
+/// What a stack's backward call needs: opaque, usable once.
+#[pyclass(frozen, module = "seqcore._core")]
+pub struct RecurrentSaved {
+    cell: Arc<dyn Cell>,
+    device: Device,
+    layers: Vec<Parameters>,
+    between: Between,
+    sizes: Sizes,
+    /// the inputs, parameters and y as they were: refused when changed since
+    held: Vec<Saved>,
+    /// a `StackSaved` of the device's buffers
+    stack: Mutex<Option<Box<dyn Any + Send>>>,
+}
+
+/// y, the final states and, with `save`, what `backward` needs: x (T, B, I), states (L, B, H). `weights` are
+/// `RecurrentLayers`, or per layer the cell's parameters.
+///
+/// With `own` the caller may write to every array given and returned: what is saved are copies.
+pub fn forward<'py>(
+    cell: Arc<dyn Cell>,
+    x: &Bound<'py, PyAny>,
+    initial: &[Option<&Bound<'py, PyAny>>],
+    weights: &Bound<'py, PyAny>,
+    between: Between,
+    (save, own): (bool, bool),
+) -> PyResult<(Array, Vec<Array>, Option<RecurrentSaved>)> {
+    let (op, _) = cell.ops();
+    let read;
+    let kept = match weights.cast_exact::<RecurrentLayers>() {
+        Ok(kept) => kept.get(),
+        Err(_) => {
+            read = RecurrentLayers::read(&*cell, weights, own)?;
+            &read
+        }
+    };
+    let bottom = &kept.layers[0];
+    let mut call = Call::new(x.py(), op).of(kept.dtype, &kept.first);
+    if kept.placed {
+        call = call.on(kept.device, &kept.first);
+    }
+    let x = call.float("x", x)?;
+    let (steps, batch, input) = match *x.shape.0 {
+        [steps, batch, input] if input == bottom.input => (steps, batch, input),
+        _ => {
+            return Err(Error::shape(op, "x", format_args!("(T, B, {})", bottom.input), &x.shape)
+                .hint(format!("the last axis is the feature axis; this layer has input_size={}", bottom.input))
+                .into());
+        }
+    };
+    let sizes = Sizes { steps, batch, dtype: kept.dtype, input, hidden: bottom.hidden, layers: kept.layers.len() };
+    let mut states = Vec::with_capacity(initial.len());
+    for ((name, _), &value) in cell.states().iter().zip(initial) {
+        let arg = call.optional(name, value)?;
+        arg.iter().try_for_each(|arg| expect(op, name, arg, "(num_layers, B, hidden_size)", &sizes.states()))?;
+        states.push(arg);
+    }
+    let device = call.device();
+    let x = call.here(x)?;
+    let initial = states.into_iter().map(|arg| arg.map(|arg| call.here(arg)).transpose()).collect::<PyResult<_>>()?;
+    let mut layers = kept.layers.clone();
+    if !kept.placed {
+        for tensor in layers.iter_mut().flat_map(|layer| layer.tensors.iter_mut().flatten()) {
+            *tensor = call.here(Arg { shape: Shape::from([tensor.len()]), storage: tensor.clone() })?;
+        }
+    }
+    let ns = layers.iter().map(|layer| cell.flops(layer, sizes)).fold(0u64, u64::saturating_add) / 30;
+    let how = How { between, save, own };
+    let (y, last, kept) = call.run(ns, false, |poll| {
+        let mut given = Given { x, initial, layers, sizes };
+        if save {
+            given = given.owned(poll)?;
+        }
+        let (y, last, stack) = cell.forward(device, poll, &given, how)?;
+        // as this call has read them: another may change them as soon as it is done
+        let versions: Vec<u64> = given.storages().map(|s| s.stamp().version()).collect();
+        Ok((y, last, stack.map(|stack| (given, stack, versions))))
+    })?;
+    let saved = kept.map(|(given, stack, versions)| {
+        let held = given.storages().zip(versions);
+        let held = held.map(|(s, version)| Saved::hold_at(s.clone(), Shape::from([s.len()]), version));
+        let mut held: Vec<Saved> = held.collect();
+        if !own {
+            held.push(Saved::hold(y.clone(), sizes.y()));
+        }
+        let stack = Mutex::new(Some(stack));
+        RecurrentSaved { cell, device, layers: given.layers, between, sizes, held, stack }
+    });
+    let last = last.into_iter().map(|state| Array::new(state, sizes.states())).collect();
+    Ok((Array::new(y, sizes.y()), last, saved))
+}
+
+impl Given {
+    /// The same, where what somebody outside could still write to is copied.
+    fn owned(self, poll: Poll<'_>) -> Result<Given> {
+        let all = |all: Vec<Option<Storage>>| -> Result<Vec<Option<Storage>>> {
+            all.into_iter().map(|s| s.map(|s| owned(s, poll)).transpose()).collect()
+        };
+        let layers = self.layers.into_iter().map(|p| Ok(Parameters { tensors: all(p.tensors)?, ..p }));
+        let layers = layers.collect::<Result<_>>()?;
+        Ok(Given { x: owned(self.x, poll)?, initial: all(self.initial)?, layers, sizes: self.sizes })
+    }
+
+    /// The inputs and all parameters.
+    fn storages(&self) -> impl Iterator<Item = &Storage> {
+        let parameters = self.layers.iter().flat_map(|layer| layer.tensors.iter().flatten());
+        std::iter::once(&self.x).chain(self.initial.iter().flatten()).chain(parameters)
+    }
+}
+
+/// The gradients of x, of the initial states, and per layer of its parameters, as far as asked for.
+pub type Grads = (Option<Array>, Vec<Option<Array>>, Option<Vec<Vec<Array>>>);
+
+/// The gradients; None for dy or an entry of `dlast` is zero. Uses `saved` up.
+pub fn backward<'py>(
+    saved: &Bound<'py, RecurrentSaved>,
+    op: &'static str,
+    dy: Option<&Bound<'py, PyAny>>,
+    dlast: &[Option<&Bound<'py, PyAny>>],
+    wants: Wants,
+) -> PyResult<Grads> {
+    let this = saved.get();
+    let (sizes, cell) = (this.sizes, &this.cell);
+    let (forward, backward) = cell.ops();
+    if op != backward {
+        return Err(Error::argument(Kind::Type, op, "saved", "what its own forward gave", backward).into());
+    }
+    let mut call = Call::new(saved.py(), op).on(this.device, "x").of(sizes.dtype, "x");
+    let mut grad = |name: &str, value: Option<&Bound<'py, PyAny>>, what: &str, shape: Shape| -> PyResult<_> {
+        let arg = call.optional(name, value)?;
+        arg.iter().try_for_each(|arg| expect(op, name, arg, what, &shape))?;
+        Ok(arg)
+    };
+    let dy = grad("dy", dy, "(T, B, hidden_size)", sizes.y())?;
+    let named = cell.states().iter().zip(dlast);
+    let dlast = named.map(|((_, name), &d)| grad(name, d, "(num_layers, B, hidden_size)", sizes.states()));
+    let dlast = dlast.collect::<PyResult<Vec<Option<Arg>>>>()?;
+    let here = |arg: Option<Arg>| arg.map(|arg| call.here(arg)).transpose();
+    let (dy, dlast) = (here(dy)?, dlast.into_iter().map(here).collect::<PyResult<_>>()?);
+    let fresh = || this.held.iter().try_for_each(|held| held.check(forward));
+    fresh()?;
+    let stack = this.stack.lock().unwrap_or_else(PoisonError::into_inner).take().ok_or_else(|| {
+        let what = "expected what a forward call just gave, got one already used";
+        Error::plain(Kind::State, format!("{op}: saved: {what}")).hint("run forward again")
+    })?;
+    let ns = this.layers.iter().map(|layer| cell.flops(layer, sizes)).fold(0u64, u64::saturating_add) / 15;
+    let (device, between, layers) = (this.device, this.between, &this.layers);
+    let (dx, dinitial, dparameters) = call.run(ns, false, |poll| {
+        // once more, now that no other call can change them
+        fresh()?;
+        cell.backward(device, poll, Held { layers, sizes, between, stack, dy, dlast }, wants)
+    })?;
+    let shaped = |(layer, grads): (&Parameters, Vec<Storage>)| {
+        grads.into_iter().zip(cell.gradients(layer)).map(|(grad, shape)| Array::new(grad, shape)).collect()
+    };
+    Ok((
+        dx.map(|s| Array::new(s, sizes.x())),
+        dinitial.into_iter().map(|d| d.map(|d| Array::new(d, sizes.states()))).collect(),
+        wants.weights.then(|| this.layers.iter().zip(dparameters).map(shaped).collect()),
+    ))
+}
+
+/// Err where the argument has another shape; `what` is the shape in words.
+pub fn expect(op: &str, name: &str, arg: &Arg, what: &str, shape: &[usize]) -> Result<()> {
+    if *arg.shape == *shape {
+        return Ok(());
+    }
+    Err(Error::shape(op, name, format_args!("{} = {what}", Shape::from(shape)), &arg.shape))
+}
+
+/// Adds the classes to the module.
+pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    module.add_class::<RecurrentLayers>()?;
+    module.add_class::<RecurrentSaved>()
+}

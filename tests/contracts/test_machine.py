@@ -1,0 +1,213 @@
+"""Threads and instruction sets as the machine and the environment say; the same bits in every case."""
+
+import json
+import os
+import sys
+
+import numpy as np
+import pytest
+
+import seqcore
+from programs import program
+from seqcore import _core
+
+WORK = """
+import warnings
+import numpy as np, seqcore
+from seqcore import nn
+from integers import bits, numbers
+
+def work():
+    lstm = nn.LSTM(24, 64)
+    lstm.load_state_dict({n: numbers(9, *p.shape, scale=0.25) for n, p in lstm.named_parameters()})
+    x = seqcore.Tensor(numbers(1, 20, 32, 24), requires_grad=True)
+    y, _ = lstm(x)
+    (y * y).sum().backward()
+    return bits(y, x.grad, lstm.weight_ih_l0.grad)
+
+"""
+
+
+@pytest.fixture(scope="module")
+def want():
+    return program(WORK + "print(work())")
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="no affinity")
+def test_one_core_is_one_thread(want):
+    """fault 21: affinity is honoured, also when it is set after the import."""
+    source = """
+    before = len(os.listdir("/proc/self/task"))
+    os.sched_setaffinity(0, [min(os.sched_getaffinity(0))])
+    print(seqcore.num_threads(), work(), len(os.listdir("/proc/self/task")) - before)
+    """
+    found = program("import os\n" + WORK + _plain(source), OMP_NUM_THREADS=None, OPENBLAS_NUM_THREADS=1).split()
+    assert found == ["1", want, "0"]
+
+
+@pytest.mark.parametrize(
+    ("text", "threads"), [("1", 1), ("3", 3), ("2,1", 2), ("0", None), ("-1", None), ("x", None), ("1000000", 256)]
+)
+def test_omp_num_threads(text, threads, want):
+    """fault 21: a number of threads; what is none is ignored with one warning; too many are cut."""
+    source = "print(*{work(), work()}, seqcore.num_threads())"
+    done = program(WORK + source, OMP_NUM_THREADS=text, check=None)
+    assert done.returncode == 0, done.stderr
+    hash, n = done.stdout.split()
+    usual = program("import seqcore; print(seqcore.num_threads())", OMP_NUM_THREADS=None)
+    assert (hash, n) == (want, str(threads or usual))
+    assert done.stderr.count("RuntimeWarning: seqcore: OMP_NUM_THREADS") == int(threads is None), done.stderr
+
+
+def test_set_num_threads():
+    """fault 21: 0 and negative ones are refused, a bool or a float is no number of threads."""
+    before = seqcore.num_threads()
+    for n in (0, -1, -(2**70)):
+        with pytest.raises(ValueError, match="at least 1"):
+            seqcore.set_num_threads(n)
+    for n in (True, 1.5, "2", None):
+        with pytest.raises(TypeError):
+            seqcore.set_num_threads(n)
+    for n in (10**6, 2**70):
+        seqcore.set_num_threads(n)
+        assert 1 <= seqcore.num_threads() <= 256
+    seqcore.set_num_threads(before)
+    assert seqcore.num_threads() == before
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="limits of Linux")
+@pytest.mark.parametrize("limit", ["memory", "threads"])
+def test_no_thread_can_be_made(limit, want):
+    """fault 10: the call goes on with those that there are; the same bits."""
+    source = """
+    import os, resource
+    seqcore.set_num_threads(1)
+    first = work()
+    if sys.argv[1] == "memory":
+        size = int(open("/proc/self/statm").read().split()[0]) * 4096
+        resource.setrlimit(resource.RLIMIT_AS, (size + (64 << 20),) * 2)
+    else:
+        if os.getuid() == 0:
+            os.setuid(65534)
+        resource.setrlimit(resource.RLIMIT_NPROC, (0, 0))
+    before = len(os.listdir("/proc/self/task"))
+    seqcore.set_num_threads(16)
+    found = {work() for _ in range(5)}
+    after = len(os.listdir("/proc/self/task"))
+    print(first, *found, after - before < 15)
+    """
+    environment = {"OPENBLAS_NUM_THREADS": 1, "RUST_MIN_STACK": 40_000_000 if limit == "memory" else None}
+    assert program(WORK + _plain(source), limit, **environment).split() == [want, want, "True"]
+
+
+@pytest.mark.parametrize("isa", ["portable", "avx2", "avx512"])
+def test_forced_instruction_sets(isa, want):
+    """fault 23, lesson 8: the path that was asked for is the one that runs, and `info` names it."""
+    source = """
+    from seqcore import _core
+    try:
+        print(work(), _core.cpu_info()["isa"])
+    except RuntimeError as error:
+        print("refused", error)
+    """
+    found = program(WORK + _plain(source), SEQCORE_ISA=isa)
+    if isa not in _core.cpu_info()["features"]:
+        assert found.startswith("refused") and "SEQCORE_ISA" in found and isa in found
+    else:
+        assert found.split()[1] == isa
+        if isa != "portable" and _core.cpu_info()["isa"] != "portable":
+            assert found.split()[0] == want
+
+
+@pytest.mark.parametrize("isa", ["nonsense", "AVX2", "sse9", "avx2 ", "\u00e9"])
+def test_an_unknown_instruction_set(isa):
+    """fault 23: import works, the first call and every later one is a RuntimeError that says what there is."""
+    source = """
+    for _ in range(2):
+        for call in (work, lambda: seqcore.Tensor([1.0]) + 1.0 and seqcore.exp([1.0])):
+            try:
+                call()
+                print("ran")
+            except RuntimeError as error:
+                assert type(error) is RuntimeError and "SEQCORE_ISA" in str(error) and "portable" in str(error)
+    print("refused")
+    """
+    assert program(WORK + _plain(source), SEQCORE_ISA=isa) == "refused"
+
+
+def test_info_works_with_an_unknown_instruction_set():
+    """fault 23: it prints what is wrong, and ends well."""
+    found = program(
+        "import sys; from seqcore.cli import main; sys.exit(main(['info', *sys.argv[1:]]))", SEQCORE_ISA="nonsense"
+    )
+    assert "SEQCORE_ISA" in found and "nonsense" in found
+    source = "import sys; from seqcore.cli import main; sys.exit(main(['info', '--json']))"
+    assert "nonsense" in json.loads(program(source, SEQCORE_ISA="nonsense"))["isa"]
+
+
+def test_no_gpu():
+    """fault 34: without a driver a GPU is a DeviceError, "auto" is the CPU, and all else works."""
+    source = """
+    import sys
+    import numpy as np, seqcore
+    assert [d["device"] for d in seqcore.devices()] == ["cpu"], seqcore.devices()
+    for make in (lambda: seqcore.Tensor([1.0], device="gpu"), lambda: seqcore.nn.Linear(2, 2).to("gpu:0"),
+                 lambda: seqcore.Tensor([1.0]).to("gpu")):
+        try:
+            make()
+            print("made")
+        except seqcore.DeviceError as error:
+            assert type(error) is seqcore.DeviceError, error
+    assert seqcore.Tensor([1.0], device="auto").device == "cpu"
+    print(float((seqcore.Tensor([1.0]) + 1.0).sum()))
+    """
+    nowhere = {"VK_DRIVER_FILES": "/nonexistent.json", "VK_ICD_FILENAMES": "/nonexistent.json"}
+    assert program(source, **nowhere) == "2.0"
+
+
+@pytest.mark.parametrize("flush", ["before", "after", "both"])
+def test_the_callers_flush_mode(flush, want):
+    """fault 12: another library flushes subnormals, before or after the team exists: the same bits, its mode kept."""
+    source = """
+    import torch
+    torch.set_num_threads(1)
+    tiny = np.float32(1e-40)
+    mode = sys.argv[1]
+
+    def flushes():
+        return float(np.multiply(np.full(3, tiny), np.float32(1)).max()) == 0.0
+
+    def given():
+        y, saved = seqcore.ops.linear(np.full((300, 300), tiny), np.ones((300, 300), np.float32))
+        return bits(y, seqcore.ops.sigmoid(np.full(70000, tiny))[0], seqcore.ops.tanh(np.full(70000, -tiny))[0])
+
+    if mode in ("before", "both"):
+        torch.set_flush_denormal(True)
+    found = {(work(), given())}
+    assert flushes() == (mode != "after")
+    torch.set_flush_denormal(mode != "both")
+    found.add((work(), given()))
+    assert flushes() == (mode != "both")
+    try:
+        seqcore.ops.linear(np.ones((2, 3), np.float32), np.ones((2, 4), np.float32))
+    except seqcore.ShapeError:
+        assert flushes() == (mode != "both")
+    torch.set_flush_denormal(False)
+    (done,) = found
+    print(done[0], not flushes())
+    """
+    assert program(WORK + _plain(source), flush).split() == [want, "True"]
+
+
+def test_numpy_of_the_oldest_kind_is_not_needed_for_bits():
+    """What a hash is made of does not depend on NumPy: the generator's first numbers are fixed."""
+    from integers import numbers
+
+    assert numbers(1, 4).tolist() == numbers(1, 2, 2).ravel().tolist()
+    assert np.abs(numbers(3, 1000)).max() <= 1.0 and len(np.unique(numbers(3, 1000))) > 500
+
+
+def _plain(source):
+    import textwrap
+
+    return "import sys\n" + textwrap.dedent(source)

@@ -1,0 +1,42 @@
+"""Programs that run in a Python of their own: for what ends a process, or what only a fresh one can show."""
+
+import contextlib
+import os
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+# a program that hangs says where; the helpers of the tests can be imported
+HEAD = (
+    "import faulthandler, sys; faulthandler.dump_traceback_later({limit}, exit=True); sys.path.insert(0, {tests!r})\n"
+)
+TESTS = str(Path(__file__).parent)
+
+
+def program(source, *arguments, limit=90, check=0, interpreter=(), **environment):
+    """What the program printed, stripped; its exit status must be `check`, unless that is None."""
+    given = {**os.environ, **{name: str(value) for name, value in environment.items()}}
+    given = {name: value for name, value in given.items() if environment.get(name, "") is not None}
+    command = [sys.executable, *interpreter, "-c", HEAD.format(limit=limit, tests=TESTS) + textwrap.dedent(source)]
+    done = subprocess.run(
+        [*command, *map(str, arguments)], env=given, capture_output=True, text=True, timeout=limit + 60
+    )
+    assert check is None or done.returncode == check, (done.returncode, done.stdout, done.stderr)
+    return done.stdout.strip() if check is not None else done
+
+
+@contextlib.contextmanager
+def spinning(count):
+    """So many processes that never rest."""
+    command = [sys.executable, "-I", "-c", "print('on', flush=True)\nwhile True: pass"]
+    busy = [subprocess.Popen(command, stdout=subprocess.PIPE) for _ in range(count)]
+    try:
+        for process in busy:
+            process.stdout.readline()
+        yield
+    finally:
+        for process in busy:
+            process.kill()
+            process.wait()
+            process.stdout.close()
