@@ -8,7 +8,7 @@ import pytest
 import seqcore
 from seqcore import Tensor, nn
 from seqcore.nn import functional as F
-from torch_compare import FORWARD, WEIGHTS, error, rounded
+from torch_compare import FORWARD, WEIGHTS, error, raised, rounded
 
 pytestmark = pytest.mark.gpu
 
@@ -48,12 +48,12 @@ def test_in_pieces(large, name):
 
 @pytest.mark.parametrize("name", REFUSED_OR_RIGHT)
 def test_refused_or_right(large, name):
-    try:
+    refused = raised(REFUSED_OR_RIGHT[name], *large)
+    if refused is None:
         got, want = REFUSED_OR_RIGHT[name](*large)
-    except MemoryError as refused:
-        assert "in one piece" in str(refused) and "at most" in str(refused)
-    else:
         assert error(got.numpy(), want) <= FORWARD
+    else:
+        assert isinstance(refused, MemoryError) and "in one piece" in str(refused) and "at most" in str(refused)
     assert np.array_equal((Tensor(large[0][:3], device="gpu") * 2).numpy(), 2 * large[0][:3])
 
 
