@@ -154,6 +154,7 @@ fn absent(index: usize, usable: usize, all: usize, software: bool) -> Error {
         }
         (0, _, false) => error(format!("gpu:{index}: there is only a software GPU driver"))
             .hint("use the CPU, or set SEQCORE_GPU=software to test with it"),
+        (1, _, _) => error(format!("gpu:{index}: there is one GPU, gpu:0")),
         _ => error(format!("gpu:{index}: there are {usable} GPUs, the first is gpu:0")),
     }
 }
@@ -190,6 +191,7 @@ mod tests {
         for (text, error) in [
             ("mesa-vulkan-drivers", absent(0, 0, 0, false)),
             ("SEQCORE_GPU=software", absent(0, 0, 1, false)),
+            ("there is one GPU", absent(7, 1, 1, true)),
             ("there are 2 GPUs", absent(2, 2, 3, false)),
         ] {
             assert_eq!(error.kind, Kind::Device);

@@ -267,7 +267,7 @@ impl<'py> Call<'py> {
 
 /// A copy on another device, through this machine's memory where it must be.
 pub fn copy_to(device: Device, storage: &Storage, poll: crate::cpu::Poll<'_>) -> Result<Storage> {
-    use crate::backend::Backend;
+    use crate::backend::{Backend, Buffer};
     use crate::cpu::{Cpu, CpuBuffer};
     use crate::device::Engine;
     let host = match storage {
@@ -286,7 +286,18 @@ pub fn copy_to(device: Device, storage: &Storage, poll: crate::cpu::Poll<'_>) ->
         return Ok(Cpu::new(poll).put(host));
     }
     let host: CpuBuffer = host;
+    if device != Device::Cpu && host.dtype() == DType::I64 {
+        ids_fit(host.slice::<i64>()?)?;
+    }
     on_device!(device, poll, |engine| Ok(engine.put(engine.upload(host_dtype(&host), host.bytes())?)))
+}
+
+/// Integers have 32 bits on a GPU.
+fn ids_fit(ids: &[i64]) -> Result<()> {
+    match ids.iter().find(|&&id| i32::try_from(id).is_err()) {
+        Some(id) => Err(Error::value("to", "data", "integers from -2^31 to 2^31 - 1, on a GPU", id)),
+        None => Ok(()),
+    }
 }
 
 fn host_dtype(host: &crate::cpu::CpuBuffer) -> DType {

@@ -222,9 +222,20 @@ def test_embedding_by_ids_on_the_gpu_and_out_of_range():
     ids = np.array([[0, 5], [3, 3]])
     want = layer(ids).numpy()
     assert np.array_equal(layer(Tensor(ids, device="gpu")).numpy(), want)
-    for bad in ([6], [-1], [2**40]):
+    for bad in ([6], [-1], [2**31 - 1]):
         assert isinstance(raised(layer, np.array(bad)), IndexError), bad
         assert isinstance(raised(layer, Tensor(np.array(bad), device="gpu")), IndexError), bad
+    assert isinstance(raised(layer, np.array([2**40])), IndexError)
+
+
+def test_integers_that_a_gpu_cannot_hold():
+    """They have 32 bits there: what does not fit is refused, not cut."""
+    kept = np.array([0, -1, -100, 2**31 - 1, -(2**31)])
+    assert np.array_equal(Tensor(kept, device="gpu").numpy(), kept)
+    for bad in (2**31, 2**40, -(2**31) - 1):
+        for make in (lambda ids: Tensor(ids, device="gpu"), lambda ids: Tensor(ids).to("gpu")):
+            error = raised(make, np.array([1, bad]))
+            assert isinstance(error, ValueError) and str(bad) in str(error)
 
 
 @pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
@@ -297,7 +308,6 @@ def test_optimizers(name):
     """S-144 to S-146: ten steps with their own gradients, one tensor longer than a workgroup."""
     kind, options = OPTIMIZERS[name]
     start = [rounded(RNG, shape) for shape in ((5, 7), (300,), (1,))]
-    ours = [nn.Parameter(a).to("gpu") for a in start]
     ours = [Tensor(a, True, "gpu") for a in start]
     theirs = [torch.tensor(a).double().requires_grad_() for a in start]
     mine = getattr(seqcore.optim, kind)(ours, **options)

@@ -67,7 +67,10 @@ def test_lstm_dispatches_and_submits(steps, states, layers):
 
 @pytest.mark.parametrize("optimizer", ["SGD", "Adam", "AdamW"])
 def test_a_training_step_reads_nothing_back(optimizer):
-    """Forward, loss, backward, clipping and optimizer step; only what the user looks at comes back."""
+    """Forward, loss, backward, clipping and optimizer step; only what the user looks at comes back.
+
+    lesson 8: no silent fallback: the results say where they are, and the dispatches are counted.
+    """
     seqcore.manual_seed(1)
     model = LanguageModel("abcdefgh", embedding=6, hidden=10, layers=2, dropout=0.2).to("gpu")
     rule = getattr(seqcore.optim, optimizer)(model.parameters(), lr=0.01)
@@ -89,7 +92,7 @@ def test_a_training_step_reads_nothing_back(optimizer):
     assert found["bytes_back"] == 0
     assert found["submits"] <= 3
     # two LSTM layers of 12 steps forward and backward, and what is around them: no dispatch an element or parameter
-    assert found["dispatches"] <= 2 * (2 * 12 + 12) + 100
+    assert 2 * 2 * 12 < found["dispatches"] <= 2 * (2 * 12 + 12) + 100
     # ids, targets and uniforms: not the weights
     assert found["bytes_up"] <= found["dispatches"] * 512 + 4 * ids.nbytes
     assert np.isfinite(loss.item()) and np.isfinite(norm.item())
