@@ -36,6 +36,7 @@ __all__ = [
     "error_kinds",
     "fill",
     "gpu_counters",
+    "interpreter_ends",
     "linear",
     "linear_backward",
     "lstm",
@@ -225,6 +226,9 @@ def fill(shape: Sequence[int], value: float, dtype: str, device: str) -> Array:
 
 def gpu_counters() -> dict[str, Any]:
     """What was sent to all GPUs since the last call."""
+
+def interpreter_ends() -> None:
+    """Called as the interpreter ends (by `atexit`): calls of other threads may still be running."""
 
 def linear(x: Any, weight: Any, bias: Any | None = None) -> Array:
     """y = x weightᵀ + bias, with x (..., in), weight (out, in), bias (out,) and y (..., out)."""

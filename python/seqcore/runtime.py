@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import operator
 import os
 import threading
@@ -188,5 +189,6 @@ def _after_fork() -> None:
 
 
 _look_at_environment()
+atexit.register(_core.interpreter_ends)
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_after_fork)

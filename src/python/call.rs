@@ -245,10 +245,13 @@ impl<'py> Call<'py> {
                 caught(|| work(&poll))
             })
         } else {
-            py.detach(|| {
-                let _right = right_waiting(mutates, || Ok(()))?;
-                caught(|| work(&|| Ok(())))
-            })
+            let result = py.detach(|| {
+                let result = right_waiting(mutates, || Ok(())).and_then(|_right| caught(|| work(&|| Ok(()))));
+                runtime::before_return();
+                result
+            });
+            runtime::after_return();
+            result
         };
         match signal.into_inner().unwrap_or_else(PoisonError::into_inner) {
             Some(e) => Err(e),

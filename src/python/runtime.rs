@@ -7,7 +7,8 @@ use crate::python::gate;
 use crate::tensor::DType;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
 
 static MAIN_THREAD: AtomicU64 = AtomicU64::new(0);
 /// The process that noted it.
@@ -18,6 +19,45 @@ pub fn is_main_thread(_py: Python<'_>) -> bool {
     // SAFETY: asks the operating system; needs nothing.
     let ident = unsafe { pyo3::ffi::PyThread_get_thread_ident() };
     ident as u64 == MAIN_THREAD.load(Ordering::Relaxed)
+}
+
+/// Set when the interpreter begins to end.
+static ENDING: AtomicBool = AtomicBool::new(false);
+/// Threads that are on their way from a call back into the interpreter.
+static RETURNING: AtomicUsize = AtomicUsize::new(0);
+
+/// Before a thread that is not the main one takes the interpreter's lock again. An interpreter that ends kills
+/// whoever asks for its lock, by unwinding that crosses Rust's frames and crashes: there the thread stays here, and
+/// ends with the process.
+pub fn before_return() {
+    RETURNING.fetch_add(1, Ordering::SeqCst);
+    if ENDING.load(Ordering::SeqCst) {
+        RETURNING.fetch_sub(1, Ordering::SeqCst);
+        loop {
+            std::thread::park();
+        }
+    }
+}
+
+/// Once it has the lock.
+pub fn after_return() {
+    RETURNING.fetch_sub(1, Ordering::SeqCst);
+}
+
+/// Called as the interpreter ends (by `atexit`): calls of other threads may still be running.
+#[pyfunction]
+fn interpreter_ends(py: Python<'_>) {
+    // SAFETY: asks for the id of the interpreter that this thread is attached to.
+    if unsafe { pyo3::ffi::PyInterpreterState_GetID(pyo3::ffi::PyInterpreterState_Get()) } != 0 {
+        return; // a sub-interpreter: the process goes on
+    }
+    ENDING.store(true, Ordering::SeqCst);
+    py.detach(|| {
+        let began = Instant::now();
+        while RETURNING.load(Ordering::SeqCst) > 0 && began.elapsed() < Duration::from_secs(1) {
+            std::thread::sleep(Duration::from_micros(100));
+        }
+    });
 }
 
 /// Reads "cpu", "gpu" or "gpu:N".
@@ -51,6 +91,8 @@ fn remember_main_thread(py: Python<'_>) -> PyResult<()> {
     if known != process {
         let ident = PyModule::import(py, "threading")?.call_method0("main_thread")?.getattr("ident")?.extract()?;
         MAIN_THREAD.store(ident, Ordering::Relaxed);
+        // threads that this process does not have are not on their way
+        RETURNING.store(0, Ordering::SeqCst);
     }
     if known != process && known != 0 {
         gate::forget();
@@ -143,5 +185,6 @@ pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(devices, module)?)?;
     module.add_function(wrap_pyfunction!(gpu_counters, module)?)?;
     module.add_function(wrap_pyfunction!(shaders, module)?)?;
+    module.add_function(wrap_pyfunction!(interpreter_ends, module)?)?;
     module.add_function(wrap_pyfunction!(remember_main_thread, module)?)
 }

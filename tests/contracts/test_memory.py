@@ -135,6 +135,20 @@ def test_memory_ends_at_every_megabyte(kind):
     program(SWEEP, kind, 200, 1, limit=280, OPENBLAS_NUM_THREADS=1)
 
 
+def test_no_memory_for_a_state_dict():
+    """fault 9: it stays a MemoryError, and nothing is loaded."""
+
+    class Array:
+        def __array__(self, dtype=None, copy=None):
+            raise MemoryError("to order")
+
+    linear = nn.Linear(2, 3)
+    before = linear.weight.numpy(copy=True)
+    with pytest.raises(MemoryError, match="to order"):
+        linear.load_state_dict({"weight": np.zeros((3, 2), np.float32), "bias": Array()})
+    assert np.array_equal(linear.weight.numpy(), before)
+
+
 GROWTH = """
 import gc, sys
 import numpy as np, seqcore

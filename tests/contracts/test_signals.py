@@ -170,18 +170,19 @@ def test_a_handler_may_read_and_not_change():
             lstm.load_state_dict(lstm.state_dict())
             found.append("changed")
         except RuntimeError as error:
-            found.append("signal handler" in str(error))
+            found.append("signal handler" in str(error) or str(error))
+        signal.setitimer(signal.ITIMER_REAL, 0.01)  # not before: a handler would interrupt itself
 
     signal.signal(signal.SIGALRM, handler)
     before = bits(lstm.state_dict())
     with seqcore.no_grad():
-        signal.setitimer(signal.ITIMER_REAL, 0.03, 0.02)
+        signal.setitimer(signal.ITIMER_REAL, 0.03)
         same = all(bits(lstm(x)) == want for _ in range(10))
         signal.setitimer(signal.ITIMER_REAL, 0)
     lstm.load_state_dict(lstm.state_dict())
     # between calls a handler may change them
     print(same, len(found) > 3, all(f is True or f == "changed" for f in found), True in found,
-          bits(lstm.state_dict()) == before)
+          bits(lstm.state_dict()) == before, *{f for f in found if f not in (True, "changed")})
     """
     assert program(source) == "True True True True True"
 

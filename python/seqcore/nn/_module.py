@@ -208,6 +208,8 @@ class Module:
             if name in given:
                 try:
                     pairs.append((tensor, values_for(tensor, given[name])))
+                except (MemoryError, RecursionError):  # no fault of the value
+                    raise
                 except Exception as error:  # a foreign array may raise anything when it is read
                     trouble.append(f"{_shown(name)}: {str(error).splitlines()[0] if str(error) else error!r}")
         if trouble:
