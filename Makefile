@@ -207,7 +207,7 @@ check-generated:
 .PHONY: check-size
 check-size:
 	@$(PYTHON) tools/sizes.py
-	@$(PYTHON) tools/cited.py
+	@$(PYTHON) tools/cited.py --strict
 
 .PHONY: docs
 docs: .venv-check/ready ## the site, under site/

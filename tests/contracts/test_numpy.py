@@ -96,6 +96,44 @@ def test_dlpack():
     assert np.array_equal(np.from_dlpack(linear.weight), linear.weight.numpy())
 
 
+def test_dlpack_gives_copies_of_what_must_not_change():
+    """S-11, fault 14: consumers ignore that memory is read-only, so they get their own."""
+    linear = nn.Linear(4, 2, bias=False)
+    before = linear(A).numpy().copy()
+    torch.from_dlpack(linear.weight).zero_()
+    assert linear.weight.numpy().any() and np.array_equal(linear(A).numpy(), before)
+    with pytest.raises(BufferError, match="copy"):
+        linear.weight.__dlpack__(copy=False)
+    p, t = Tensor([1.0, 1.0], True), Tensor([5.0, 7.0])
+    z = (p * t).sum()
+    torch.from_dlpack(t).zero_()
+    z.backward()
+    assert np.array_equal(p.grad.numpy(), [5, 7])
+    # a plain tensor shares its memory, also with layers that are given it later
+    free = Tensor([5.0, 7.0])
+    shared = torch.from_dlpack(free)
+    z = (p * free).sum()
+    shared.zero_()
+    assert not free.numpy().any()
+    p.grad = None
+    z.backward()
+    assert np.array_equal(p.grad.numpy(), [5, 7])
+
+
+def test_a_detached_parameter_is_still_a_parameters_memory():
+    # fault 14: nobody outside writes to it, so no packed image of it grows stale unseen
+    x = np.ones((1, 1, 4), np.float32)
+    for layer in (nn.Linear(4, 3, bias=False), nn.LSTM(4, 3, bias=False)):
+        weight = next(layer.parameters())
+        assert not weight.detach().numpy().flags.writeable
+        with seqcore.no_grad():
+            first = layer(x)
+            torch.from_dlpack(weight.detach()).zero_()
+            second = layer(x)
+        first, second = (r[0] if isinstance(r, tuple) else r for r in (first, second))
+        assert weight.numpy().any() and np.array_equal(first.numpy(), second.numpy())
+
+
 def test_python_protocols():
     t = Tensor([[1.0, 2.0]])
     assert repr(t) == "Tensor([[1., 2.]])"

@@ -183,12 +183,19 @@ class Tensor:
             raise BufferError(
                 message("__dlpack__", "tensor", "a tensor on the CPU", f"one on {self.device}", "use numpy()")
             )
-        given = {"stream": stream, "max_version": max_version, "dl_device": dl_device, "copy": copy}
+        view = self.numpy(copy=bool(copy))
+        if not view.flags.writeable:
+            # consumers ignore that memory is read-only: what must not change is given as a copy
+            if copy is False:
+                what = "a tensor that others may change: no parameter, buffer, or part of a graph"
+                raise BufferError(message("__dlpack__", "copy", "None or True", "False", f"without a copy only {what}"))
+            view = view.copy()
+        given = {"stream": stream, "max_version": max_version, "dl_device": dl_device}
         given = {name: value for name, value in given.items() if value is not None}
         try:
-            return self.numpy().__dlpack__(**given)
+            return view.__dlpack__(**given)
         except TypeError:  # NumPy 2.0 knows `stream` alone
-            return self.numpy(copy=bool(copy)).__dlpack__(stream=stream)
+            return view.__dlpack__(stream=stream)
 
     def __dlpack_device__(self) -> tuple[int, int]:
         if self._array.device != "cpu":
