@@ -56,8 +56,11 @@ pub struct Stamp {
     packed: Mutex<Vec<Image>>,
 }
 
+/// What an image is of, by its operation's own words, and for which instruction set or device kind.
+pub type ImageKind = (&'static str, u32);
+
 /// (kind, version, image)
-type Image = (u32, u64, Arc<dyn Any + Send + Sync>);
+type Image = (ImageKind, u64, Arc<dyn Any + Send + Sync>);
 
 impl Default for Stamp {
     fn default() -> Stamp {
@@ -117,9 +120,9 @@ impl Stamp {
         self.saved.load(Ordering::Acquire) > 0
     }
 
-    /// The image `kind` of the present version, made by `pack` if there is none yet. `kind` is chosen by the
-    /// operation (a constant of its own, unique in the crate: see `ops/mod.rs`).
-    pub fn packed<P: Any + Send + Sync>(&self, kind: u32, pack: impl FnOnce() -> Result<P>) -> Result<Arc<P>> {
+    /// The image `kind` of the present version, made by `pack` if there is none yet. The operation names it, as
+    /// `("linear", isa)`: so no list of kinds has to be kept.
+    pub fn packed<P: Any + Send + Sync>(&self, kind: ImageKind, pack: impl FnOnce() -> Result<P>) -> Result<Arc<P>> {
         let version = self.version();
         let found = self.images().and_then(|images| {
             images.iter().find(|(k, v, _)| *k == kind && *v == version).map(|(_, _, image)| image.clone())
@@ -157,7 +160,7 @@ mod tests {
     #[test]
     fn a_packed_image_lives_as_long_as_its_version() {
         let stamp = Stamp::default();
-        let pack = |n: u32| stamp.packed(7, move || Ok(n)).unwrap();
+        let pack = |n: u32| stamp.packed(("test", 7), move || Ok(n)).unwrap();
         assert_eq!((*pack(1), *pack(2)), (1, 1));
         stamp.bump();
         assert_eq!(*pack(3), 3);

@@ -16,15 +16,6 @@ pub mod recurrent;
 pub mod reduce;
 pub mod shape;
 
-/// The kinds of packed images that operations keep with their weights (`Stamp::packed`). An instruction set's index
-/// is added, so each takes the ten numbers from its own.
-pub mod images {
-    /// weight of `linear` for x Wᵀ
-    pub const LINEAR: u32 = 100;
-    /// weight of `linear` for dy W
-    pub const LINEAR_DX: u32 = 110;
-}
-
 /// An operation, as documentation and coverage see it.
 pub struct Row {
     /// its folder

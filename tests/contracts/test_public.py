@@ -50,3 +50,11 @@ def test_reference_shows_every_public_module() -> None:
     assert not missing, f"add lines `::: NAME` to docs/reference.md for {sorted(missing)}"
     for name in shown:
         importlib.import_module(name)
+
+
+def test_every_promise_names_a_test_that_is_there() -> None:
+    rows = re.findall(r"`([\w/]+\.py)(?:::(\w+))?`", (ROOT / "docs" / "contracts.md").read_text(encoding="utf-8"))
+    assert len(rows) > 30
+    for file, test in rows:
+        source = (ROOT / "tests" / file).read_text(encoding="utf-8")
+        assert not test or re.search(rf"^def {test}\(", source, re.M), f"{file}::{test}"

@@ -6,7 +6,6 @@ use crate::cpu::gemm::{Segment, Start, accumulate, product};
 use crate::cpu::pack::{Panels, Shared};
 use crate::cpu::{Cpu, CpuBuffer, Fresh, Kernel, Lanes, launch};
 use crate::error::Result;
-use crate::ops::images;
 use crate::tensor::DType;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -29,9 +28,8 @@ impl Linear for Cpu<'_> {
         }
         let start = bias.map_or(Ok(Start::Zero), |b| b.slice::<f32>().map(Start::Row))?;
         let mut y = Fresh::<f32>::new(spec.rows * spec.output)?;
-        let panels = image(self, weight, images::LINEAR, true, || {
-            Panels::transposed(self, weight.slice()?, spec.output, spec.input)
-        })?;
+        let panels =
+            image(self, weight, "linear", true, || Panels::transposed(self, weight.slice()?, spec.output, spec.input))?;
         product(self, x.slice()?, spec.rows, &panels, start, &mut y)?;
         Ok(y.done())
     }
@@ -51,7 +49,7 @@ impl Linear for Cpu<'_> {
         let mut grads = LinearGrads { x: None, weight: None, bias: None };
         if needs.x {
             let mut dx = Fresh::<f32>::new(rows * input)?;
-            let panels = image(self, weight, images::LINEAR_DX, rows < FEW_ROWS, || {
+            let panels = image(self, weight, "linear dx", rows < FEW_ROWS, || {
                 Panels::straight(self, weight.slice()?, output, input)
             })?;
             product(self, dy.slice()?, rows, &panels, Start::Zero, &mut dx)?;
@@ -110,12 +108,12 @@ impl Linear for Cpu<'_> {
 fn image(
     cpu: &Cpu<'_>,
     weight: &CpuBuffer,
-    kind: u32,
+    kind: &'static str,
     keep: bool,
     pack: impl FnOnce() -> Result<Panels>,
 ) -> Result<Arc<Panels>> {
     if keep && !weight.is_borrowed() && !weight.stamp().is_shown() {
-        return weight.stamp().packed(kind + cpu.isa()?.index(), pack);
+        return weight.stamp().packed((kind, cpu.isa()?.index()), pack);
     }
     Ok(Arc::new(pack()?))
 }

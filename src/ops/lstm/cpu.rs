@@ -14,7 +14,7 @@ pub use step::LstmStep;
 use super::{
     Lstm, LstmGrads, LstmInputs, LstmOutput, LstmOutputGrads, LstmSaved, LstmSpec, LstmWants, LstmWeights, reference,
 };
-use crate::backend::Buffer;
+use crate::backend::{Buffer, ImageKind};
 use crate::cpu::gemm::{Segment, Start, accumulate, product, product_joined};
 use crate::cpu::pack::{Panels, Shared};
 use crate::cpu::tile::PANEL;
@@ -25,10 +25,6 @@ use kernels::{Backward, Bias, Forward};
 use std::cell::Cell;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-
-/// Kinds of packed images; the instruction set's index is added.
-const FORWARD_IMAGE: u32 = 0x10;
-const BACKWARD_IMAGE: u32 = 0x18;
 
 /// Fewer rows than this are projected before the time loop.
 const FUSED_ROWS: usize = 6;
@@ -105,7 +101,7 @@ fn last<T: Element>(sequence: &[T], initial: &[T]) -> Result<Fresh<T>> {
 }
 
 /// The image of `weights`; memory that others may write to is packed at every call.
-fn image(weights: &CpuBuffer, kind: u32, pack: impl FnOnce() -> Result<Panels>) -> Result<Arc<Panels>> {
+fn image(weights: &CpuBuffer, kind: ImageKind, pack: impl FnOnce() -> Result<Panels>) -> Result<Arc<Panels>> {
     if weights.is_borrowed() || weights.stamp().is_shown() {
         pack().map(Arc::new)
     } else {
@@ -115,13 +111,13 @@ fn image(weights: &CpuBuffer, kind: u32, pack: impl FnOnce() -> Result<Panels>) 
 
 /// W_ih or W_hh for forward: panels of N units of all gates.
 fn forward_image(cpu: &Cpu<'_>, weights: &CpuBuffer, hidden: usize, width: usize) -> Result<Arc<Panels>> {
-    let kind = FORWARD_IMAGE + cpu.isa()?.index();
+    let kind = ("lstm forward", cpu.isa()?.index());
     image(weights, kind, || Panels::gates(cpu, weights.slice()?, hidden, width))
 }
 
 /// W_ih or W_hh for backward: its columns are the outputs.
 fn backward_image(cpu: &Cpu<'_>, weights: &CpuBuffer, hidden: usize, width: usize) -> Result<Arc<Panels>> {
-    let kind = BACKWARD_IMAGE + cpu.isa()?.index();
+    let kind = ("lstm backward", cpu.isa()?.index());
     image(weights, kind, || Panels::straight(cpu, weights.slice()?, 4 * hidden, width))
 }
 

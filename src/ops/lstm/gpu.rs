@@ -10,9 +10,6 @@ use crate::gpu::{Begin, Gpu, GpuBuffer, Grid, Kernel, Matrix, Product};
 use crate::tensor::DType;
 use std::sync::Arc;
 
-/// Packed recurrent weights, (k, unit, 4): `Stamp::packed`.
-const PACKED_HH: u32 = 0x6C73_746D;
-
 /// `Step` of step.wgsl
 #[repr(C)]
 #[derive(Clone, Copy, bytemuck::NoUninit)]
@@ -70,7 +67,7 @@ impl Gpu<'_> {
     }
 
     fn lstm_packed(&self, spec: &LstmSpec, weight_hh: &GpuBuffer) -> Result<Arc<GpuBuffer>> {
-        weight_hh.stamp().packed(PACKED_HH, || {
+        weight_hh.stamp().packed(("lstm step", 0), || {
             let packed = self.allocate(DType::F32, weight_hh.len())?;
             let units = spec.hidden as u32;
             let params =
