@@ -22,6 +22,7 @@ __all__ = [
     "adam_step",
     "array",
     "assign",
+    "assign_strided",
     "binary",
     "binary_scalar",
     "cat",
@@ -176,6 +177,11 @@ def array(value: Any, device: str = "cpu", op: str = "Tensor", name: str = "data
 
 def assign(pairs: Sequence[tuple[Array, Array]]) -> None:
     """Writes every second array over its first: all or none, and no other call sees some of them written."""
+
+def assign_strided(into: Array, values: Array, shape: Sequence[int], strides: Sequence[int], offset: int) -> None:
+    """Writes values, broadcast to shape, over what a view of into shows, in place: all of them or none. The view holds
+    no element twice.
+    """
 
 def binary(function: str, a: Any, b: Any) -> Array:
     """f(a, b), element by element; function is one of add, sub, mul, div, pow, maximum, minimum."""

@@ -30,6 +30,9 @@ use crate::backend::{Backend, Buffer};
 use crate::error::{Error, Result};
 use crate::tensor::{DType, bytes};
 
+/// Bytes that one thread copies at a time: some 50 µs.
+const COPY: usize = 1 << 19;
+
 /// Asked now and then by long work: `Err` (of kind `Interrupted`) means stop.
 pub type Poll<'a> = &'a (dyn Fn() -> Result<()> + Sync);
 
@@ -50,6 +53,22 @@ impl<'a> Cpu<'a> {
     /// An engine that nobody interrupts.
     pub fn quiet() -> Cpu<'static> {
         Cpu { poll: &|| Ok(()), isa: None, threads: None }
+    }
+
+    /// The same, not interruptible: for what must not stop half way.
+    pub fn quietly(self) -> Cpu<'static> {
+        Cpu { poll: &|| Ok(()), isa: self.isa, threads: self.threads }
+    }
+
+    /// Copies bytes, in pieces on the team.
+    fn copy(&self, from: &[u8], into: &mut [u8]) -> Result<()> {
+        if from.len() != into.len() {
+            return Err(Error::internal("a copy between unequal buffers"));
+        }
+        self.pieces(into, COPY, |start, into| {
+            into.copy_from_slice(&from[start..][..into.len()]);
+            Ok(())
+        })
     }
 
     /// The same with an instruction set of the caller's choice, so that a test compares them in one process.
@@ -100,20 +119,22 @@ impl Backend for Cpu<'_> {
     fn zeros(&self, dtype: DType, len: usize) -> Result<CpuBuffer> {
         let buffer = CpuBuffer::allocate(dtype, len)?;
         // SAFETY: nobody else has a handle on the new memory.
-        unsafe { buffer.bytes_mut() }.fill(0);
+        self.pieces(unsafe { buffer.bytes_mut() }, COPY, |_, piece| {
+            piece.fill(0);
+            Ok(())
+        })?;
         Ok(buffer)
     }
 
     fn upload(&self, dtype: DType, data: &[u8]) -> Result<CpuBuffer> {
         let buffer = CpuBuffer::allocate(dtype, data.len() / dtype.size())?;
         // SAFETY: nobody else has a handle on the new memory.
-        unsafe { buffer.bytes_mut() }.copy_from_slice(data);
+        self.copy(data, unsafe { buffer.bytes_mut() })?;
         Ok(buffer)
     }
 
     fn download(&self, from: &CpuBuffer, into: &mut [u8]) -> Result<()> {
-        into.copy_from_slice(from.bytes());
-        Ok(())
+        self.copy(from.bytes(), into)
     }
 
     fn slice(&self, from: &CpuBuffer, start: usize, len: usize) -> Result<CpuBuffer> {
@@ -148,7 +169,10 @@ impl Backend for Cpu<'_> {
             return Err(Error::internal("assign between unequal buffers"));
         }
         // SAFETY: the caller of a mutating operation holds the only right to touch `into` (see `memory.rs`).
-        unsafe { into.bytes_mut() }.copy_from_slice(from.bytes());
+        // What has begun ends: nobody sees half of it.
+        if into.as_ptr() != from.as_ptr() {
+            self.quietly().copy(from.bytes(), unsafe { into.bytes_mut() })?;
+        }
         into.stamp().bump();
         Ok(())
     }

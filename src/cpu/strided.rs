@@ -2,6 +2,7 @@
 
 use super::lanes::{Kernel, Lanes, launch};
 use super::map::PIECE;
+use super::pack::Shared;
 use super::{Cpu, Fresh, Isa};
 use crate::error::{Error, Result};
 use crate::tensor::{Element, Layout, Walk};
@@ -67,6 +68,56 @@ impl Cpu<'_> {
             self.poll()
         })?;
         Ok(x)
+    }
+
+    /// Writes `values`, seen through `from`, over what `view` shows of `x`. The views have one shape, `view` holds no
+    /// element twice.
+    pub fn scatter<T: Element>(&self, x: &mut [T], view: &Layout, values: &[T], from: &Layout) -> Result<()> {
+        Layout::new("scatter", &view.shape, &view.strides, view.offset, x.len())?;
+        Layout::new("scatter", &view.shape, &from.strides, from.offset, values.len())?;
+        if !view.is_distinct() {
+            return Err(Error::internal("scatter: a view that holds an element twice"));
+        }
+        if view.shape.contains(&0) {
+            return Ok(());
+        }
+        // SAFETY: units write disjoint elements, and nobody writes the values.
+        let pointers = unsafe { Shared::new((x.as_mut_ptr(), values.as_ptr())) };
+        let walk = Walk::new(&view.shape, [&view.strides, &from.strides]);
+        let (columns, [step, from_step]) = walk.inner();
+        // units of rows and, where these are long, of parts of a row
+        let width = columns.min(PIECE);
+        let (height, across) = ((PIECE / width).min(walk.rows()), columns.div_ceil(width));
+        let units = walk.rows().div_ceil(height) * across;
+        let work = |unit: usize| {
+            let (first, start) = (unit / across * height, unit % across * width);
+            let (width, (x, values)) = (width.min(columns - start), pointers.get());
+            walk.runs(first, walk.rows().min(first + height), |_, count, [offset, from_offset], [down, from_down]| {
+                for i in 0..count as isize {
+                    let at = view.offset as isize + offset + i * down + start as isize * step;
+                    let from = from.offset as isize + from_offset + i * from_down + start as isize * from_step;
+                    // SAFETY: both views lie in their memory, as was checked above; no element is in two units.
+                    unsafe {
+                        let (x, values) = (x.wrapping_offset(at), values.wrapping_offset(from));
+                        match (step, from_step) {
+                            (1, 1) => std::ptr::copy_nonoverlapping(values, x, width),
+                            (1, 0) => std::slice::from_raw_parts_mut(x, width).fill(*values),
+                            _ => (0..width as isize).for_each(|j| {
+                                *x.wrapping_offset(j * step) = *values.wrapping_offset(j * from_step);
+                            }),
+                        }
+                    }
+                }
+                Ok(())
+            })
+        };
+        if units == 1 {
+            return work(0);
+        }
+        self.run(units, |unit| {
+            // the body never fails
+            let _ = work(unit);
+        })
     }
 }
 

@@ -124,8 +124,8 @@ impl Array {
             if dtype == from.dtype() {
                 return copy_to(device, &from, poll);
             }
-            let host = copy_to(Device::Cpu, &from, poll)?;
-            let cast = cast(&host, dtype)?;
+            let host = if from.device() == Device::Cpu { from } else { copy_to(Device::Cpu, &from, poll)? };
+            let cast = cast(&host, dtype, poll)?;
             if device == Device::Cpu { Ok(cast) } else { copy_to(device, &cast, poll) }
         })?;
         Ok(Array::new(storage, self.shape.clone()))
@@ -165,14 +165,18 @@ fn assign_all(py: Python<'_>, pairs: Vec<(Storage, Storage)>) -> PyResult<()> {
     })
 }
 
-fn cast(host: &Storage, dtype: DType) -> Result<Storage> {
-    use crate::cpu::Fresh;
+fn cast(host: &Storage, dtype: DType, poll: Poll<'_>) -> Result<Storage> {
+    use crate::cpu::map::PIECE;
+    use crate::cpu::{Cpu, Fresh};
     let host = on_cpu(host)?;
     macro_rules! convert {
         ($from:ty, $to:ty) => {{
             let from = host.slice::<$from>()?;
             let mut to = Fresh::<$to>::new(from.len())?;
-            to.iter_mut().zip(from).for_each(|(t, &f)| *t = f as $to);
+            Cpu::new(poll).pieces(&mut to, PIECE, |start, to| {
+                to.iter_mut().zip(&from[start..]).for_each(|(t, &f)| *t = f as $to);
+                Ok(())
+            })?;
             to.done()
         }};
     }

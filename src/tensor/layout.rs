@@ -47,6 +47,23 @@ impl Layout {
         Ok(Layout { shape: Shape::from(shape), strides: strides.to_vec(), offset })
     }
 
+    /// Whether no element is in the view twice, told by its strides: every axis steps over all that the finer ones
+    /// reach, which is true of all transposed slices.
+    pub fn is_distinct(&self) -> bool {
+        if self.shape.contains(&0) {
+            return true;
+        }
+        let axes = self.shape.iter().zip(&self.strides).filter(|&(&n, _)| n > 1);
+        let mut axes: Vec<(usize, usize)> = axes.map(|(&n, s)| (s.unsigned_abs(), n)).collect();
+        axes.sort_unstable();
+        let mut reach = 0usize;
+        axes.iter().all(|&(step, n)| {
+            let right = step > reach;
+            reach = reach.saturating_add(step.saturating_mul(n - 1));
+            right
+        })
+    }
+
     /// The same elements repeated over the axes that `shape` adds or widens (NumPy's rule; `shape` is known
     /// to fit).
     pub fn broadcast_to(&self, shape: &[usize]) -> Layout {

@@ -27,6 +27,13 @@ impl std::ops::Deref for Shape {
     }
 }
 
+impl Shape {
+    /// Whether NumPy would repeat an array of this shape to fill one of `shape`.
+    pub fn broadcasts_to(&self, shape: &[usize]) -> bool {
+        self.len() <= shape.len() && self.iter().rev().zip(shape.iter().rev()).all(|(&m, &n)| m == n || m == 1)
+    }
+}
+
 impl fmt::Display for Shape {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("(")?;

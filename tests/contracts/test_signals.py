@@ -28,6 +28,9 @@ CALLS = {
     "embedding backward": "backward(table, ids)",
     "sum": "(long * 1.5).sum()",
     "optimizer": "adam.step()",
+    "copy": "seqcore.Tensor(long)",
+    "cast": "long.to('float64')",
+    "setitem": "long[1:] = 2.0",
 }
 
 SOURCE = """

@@ -149,3 +149,16 @@ def test_cross_entropy_edges():
     for options in ({"weight": [1.0]}, {"label_smoothing": 0.1}, {"size_average": True}):
         assert isinstance(raised(nn.CrossEntropyLoss, **options), NotImplementedError)
     assert isinstance(raised(nn.CrossEntropyLoss, reduction="avg"), ValueError)
+
+
+@pytest.mark.parametrize("size", [(3, 5), (1, 70_000)])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_uniform_values_are_rounded_once(size, dtype):
+    """The same bits as one array of Philox 4x64-10's, made at once."""
+    seqcore.manual_seed(5)
+    seed, stream = seqcore.runtime.draw()
+    bits = np.random.Philox(key=np.array([seed, stream], np.uint64)).random_raw(size[0] * size[1])
+    want = (-0.3 + 0.8 * ((bits >> np.uint64(11)) * 2.0**-53)).astype(dtype).reshape(size)
+    seqcore.manual_seed(5)
+    t = nn.init.uniform_(seqcore.Tensor(np.zeros(size, dtype)), -0.3, 0.5)
+    assert t.dtype == dtype and np.array_equal(t.numpy(), want)

@@ -1,5 +1,7 @@
 """Indexing, reshaping, joining, sums and products against PyTorch."""
 
+import time
+
 import numpy as np
 import pytest
 import torch
@@ -81,6 +83,48 @@ def test_setitem(name):
 
     if part.size:
         compare(write, write, {"a": A, "v": rounded(RNG, part.shape or (1,))[..., :1] if part.ndim else np.float32(3)})
+
+
+def test_setitem_broadcasts_and_may_read_what_it_writes():
+    t, want = seqcore.Tensor(A), A.copy()
+    v = rounded(RNG, (1, 1, 3, 1, 5))
+    for index, value in [
+        (np.s_[:, ::-2], rounded(RNG, (3, 1, 5))),
+        (np.s_[::-1, 1:], v[0, 0, :, :]),
+        (np.s_[..., -1], 3),
+        (np.s_[1, 2, 3], np.float64(0.25)),
+        (np.s_[None, 2:, :, None, 0], 7.0),
+        (A > 1, -1.0),
+        ([2, 2], v[0, 0, 0]),
+    ]:
+        version = t._array.version
+        t[index] = value
+        want[index] = value
+        assert np.array_equal(t.numpy(), want)
+        assert t._array.version == version + 1
+    t[::-1] = t
+    assert np.array_equal(t.numpy(), want[::-1])
+    t[:, 1:] = t.numpy()[:, :-1]
+    assert np.array_equal(t.numpy()[:, 1:], want[::-1, :-1])
+    before, version = t.numpy(copy=True), t._array.version
+    for index, value in [(0, np.zeros(4)), (np.s_[:, :2], np.zeros((3, 3, 5))), ([0], np.zeros(4))]:
+        assert isinstance(raised(lambda i=index, v=value: t.__setitem__(i, v)), seqcore.ShapeError)
+    assert isinstance(raised(lambda: t.__setitem__(3, 1.0)), IndexError)
+    t[2:2] = 5.0
+    assert np.array_equal(t.numpy(), before) and t._array.version == version
+
+
+def test_setitem_works_in_place():
+    """A row of a big tensor costs the row: nothing as large as the tensor is made."""
+    t = seqcore.Tensor(np.zeros((4000, 4000), np.float32))
+    array = t._array
+    began = time.perf_counter()
+    for i in range(50):
+        t[i] = 1.0
+        t[i, 3:5] = [2.0, 3.0]
+    took = time.perf_counter() - began
+    assert t._array is array and took < 1, took
+    assert t.numpy()[49, :6].tolist() == [1.0, 1.0, 1.0, 2.0, 3.0, 1.0] and not t.numpy()[50:].any()
 
 
 SHAPES = {

@@ -9,8 +9,8 @@ from ..errors import ShapeError, message
 from ..tensor import Tensor, no_grad, padding_row
 from . import init
 from ._module import Module
-from ._options import flag, not_built, size, zeros
-from ._parameter import Parameter
+from ._options import flag, not_built, size
+from ._parameter import Parameter, zeros
 
 __all__ = ["Embedding"]
 
@@ -59,7 +59,7 @@ class Embedding(Module):
         self.padding_idx = padding_idx
         shape = (self.num_embeddings, self.embedding_dim)
         if _weight is None:
-            self.weight = Parameter(zeros("Embedding", shape), not flag("Embedding", "_freeze", _freeze), device, dtype)
+            self.weight = zeros("Embedding", shape, device, dtype, not flag("Embedding", "_freeze", _freeze))
             self.reset_parameters()
         else:
             self.weight = Parameter(_weight, not _freeze, device, dtype)

@@ -9,8 +9,8 @@ from .. import tensor as functions
 from ..tensor import Tensor
 from . import init
 from ._module import Module
-from ._options import size, zeros
-from ._parameter import Parameter
+from ._options import size
+from ._parameter import zeros
 
 __all__ = ["Identity", "Linear"]
 
@@ -39,8 +39,8 @@ class Linear(Module):
         self.in_features = size("Linear", "in_features", in_features, 0)
         self.out_features = size("Linear", "out_features", out_features, 0)
         shape = (self.out_features, self.in_features)
-        self.weight = Parameter(zeros("Linear", shape), device=device, dtype=dtype)
-        self.bias = Parameter(zeros("Linear", shape[:1]), device=device, dtype=dtype) if bias else None
+        self.weight = zeros("Linear", shape, device, dtype)
+        self.bias = zeros("Linear", shape[:1], device, dtype) if bias else None
         self.reset_parameters()
 
     def reset_parameters(self) -> None:

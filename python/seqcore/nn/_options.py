@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import math
 import operator
 from typing import Any
 
-import numpy as np
-
 from ..errors import message
 
-__all__ = ["flag", "not_built", "size", "zeros"]
+__all__ = ["flag", "not_built", "size"]
 
 
 def size(layer: str, name: str, value: Any, at_least: Any = 1) -> int:
@@ -34,10 +31,3 @@ def not_built(layer: str, name: str, value: Any, default: Any) -> None:
     """NotImplementedError for an option that PyTorch has and this version lacks."""
     if value is not default and value != default:
         raise NotImplementedError(message(layer, name, f"{default!r}, the rest is not built yet", repr(value)))
-
-
-def zeros(layer: str, shape: Any) -> np.ndarray:
-    """Zeros of float32, as a stand-in that takes no memory; MemoryError where no machine could hold them (S-17)."""
-    if math.prod(shape) >= 1 << 60:
-        raise MemoryError(message(layer, "parameters", "sizes that fit into memory", shape))
-    return np.broadcast_to(np.float32(0), shape)

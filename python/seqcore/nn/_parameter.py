@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
+from .. import _core, runtime
+from ..errors import message
 from ..tensor import FIXED, Tensor
 
-__all__ = ["Parameter"]
+__all__ = ["Parameter", "zeros"]
 
 
 class Parameter(Tensor):
@@ -28,3 +31,14 @@ class Parameter(Tensor):
         self._flags = FIXED
         if requires_grad:
             self.requires_grad_()
+
+
+def zeros(layer: str, shape: Any, device: Any, dtype: Any, requires_grad: bool = True) -> Parameter:
+    """A Parameter of zeros, by default of float32; MemoryError where no machine could hold them (S-17)."""
+    if math.prod(shape) >= 1 << 60:
+        raise MemoryError(message(layer, "parameters", "sizes that fit into memory", shape))
+    place = runtime.place(device)
+    name = runtime.dtype_name("float32" if dtype is None else dtype, place)
+    made = Parameter(0.0, False)
+    made._array = _core.zeros(shape, name, place)
+    return made.requires_grad_(requires_grad)

@@ -13,8 +13,8 @@ from ..errors import ShapeError, message
 from ..tensor import Tensor, check_probability
 from . import init
 from ._module import Module
-from ._options import flag, not_built, size, zeros
-from ._parameter import Parameter
+from ._options import flag, not_built, size
+from ._parameter import zeros
 
 __all__ = ["LSTM"]
 
@@ -86,7 +86,7 @@ class LSTM(Module):
             if self.bias:
                 shapes |= {"bias_ih": (rows,), "bias_hh": (rows,)}
             for name, shape in shapes.items():
-                setattr(self, f"{name}_l{k}", Parameter(zeros("LSTM", shape), device=device, dtype=dtype))
+                setattr(self, f"{name}_l{k}", zeros("LSTM", shape, device, dtype))
         self.reset_parameters()
 
     def reset_parameters(self) -> None:

@@ -11,11 +11,13 @@ from typing import Any
 
 import numpy as np
 
-from .. import runtime
+from .. import _core, runtime
 from ..errors import ShapeError, message
 from ..tensor import Tensor, overwrite
 
 __all__ = ["constant_", "normal_", "ones_", "uniform_", "zeros_"]
+
+_PART = 1 << 15  # numbers made at a time
 
 
 def uniform_(tensor: Any, a: Any = 0.0, b: Any = 1.0) -> Tensor:
@@ -27,7 +29,20 @@ def uniform_(tensor: Any, a: Any = 0.0, b: Any = 1.0) -> Tensor:
         True
     """
     size = _size(tensor)
-    return _fill(tensor, a + (b - a) * _unit(_bits(size)))
+    width = b - a
+    if not all(isinstance(v, (int, float)) for v in (a, b)):
+        return _fill(tensor, a + width * _unit(_bits(size)))  # a range for each element
+    source = _source()
+    # in parts that stay in cache, as float64, each rounded once
+    values = _core.zeros([size], tensor._array.dtype, "cpu")
+    view = values.numpy(True)
+    for start in range(0, size, _PART):
+        u = _unit(source.random_raw(min(_PART, size - start)))
+        u *= width
+        u += a
+        view[start : start + _PART] = u
+    _core.assign([(tensor._array, values)])
+    return tensor
 
 
 def normal_(tensor: Any, mean: float = 0.0, std: float = 1.0) -> Tensor:
@@ -61,9 +76,13 @@ def _size(tensor: Any) -> int:
     return math.prod(tensor.shape)
 
 
-def _bits(count: int) -> np.ndarray:
+def _source() -> np.random.Philox:
     seed, stream = runtime.draw()
-    return np.random.Philox(key=np.array([seed, stream], np.uint64)).random_raw(count)
+    return np.random.Philox(key=np.array([seed, stream], np.uint64))
+
+
+def _bits(count: int) -> np.ndarray:
+    return _source().random_raw(count)
 
 
 def _unit(bits: Any) -> np.ndarray:

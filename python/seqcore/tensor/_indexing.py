@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
 
 from .. import _core
-from ._shape import expand
+from . import _elementwise
+from ._shape import check_expands, contiguous_strides, expand
 from ._tape import is_recording
 from ._tensor import Tensor, record, wrap
 
@@ -21,12 +23,7 @@ def getitem(x: Any, index: Any) -> Tensor:
     shape = array.shape
     records = x._requires_grad and is_recording()
     if _is_basic(index):
-        # an array of bytes has strides that count elements; it is never read
-        stand_in = np.empty(shape, np.int8)
-        picked = stand_in[index if Ellipsis in index else (*index, Ellipsis)]
-        base = stand_in.__array_interface__["data"][0]
-        offset = picked.__array_interface__["data"][0] - base if picked.size else 0
-        part, strides = list(picked.shape), list(picked.strides)
+        part, strides, offset = _view(shape, index)
         y = _core.copy_strided(array, part, strides, offset)
         if not records:
             return wrap(y)
@@ -38,30 +35,85 @@ def getitem(x: Any, index: Any) -> Tensor:
     return record("getitem", y, (x,), lambda dy: (_core.put_add(dy, ids.ravel(), list(shape)),))
 
 
-def setitem(x: Any, index: Any, value: Any) -> Tensor | None:
-    """x with `value` in place of what `index` picks; None when it picks nothing."""
+def setitem(x: Any, index: Any, value: Any) -> Any:
+    """Writes `value` over what `index` picks, in place.
+
+    Gives None where nothing is to be recorded, else how `record` is to be called: inputs and backward.
+    """
     index = _plain(index)
-    shape = x._array.shape
-    source, chosen = np.zeros(shape, np.int64), np.zeros(shape, np.bool_)
-    part = chosen[index].shape
-    value = expand("setitem", _squeezed(value, len(part)), part)
-    count = int(np.prod(part))
+    if _is_basic(index):
+        return _set_view(x, index, value)
+    return _set_picked(x, index, value)
+
+
+def _set_view(x: Any, index: Any, value: Any) -> Any:
+    array = x._array
+    shape = array.shape
+    part, strides, offset = _view(shape, index)
+    value = _squeezed(value, len(part))
+    old = value._array.shape
+    check_expands("setitem", old, part)
+    if not math.prod(part):
+        return None
+    _core.assign_strided(array, value._array, part, strides, offset)
+    needs = x._requires_grad, value._requires_grad
+    if not (any(needs) and is_recording()):
+        return None
+
+    def run(dy: Any) -> Any:
+        dx = dv = None
+        if needs[0]:
+            dx = _core.copy_strided(dy, list(shape), contiguous_strides(shape), 0)
+            _core.assign_strided(dx, _core.zeros([], dy.dtype, dy.device), part, strides, offset)
+        if needs[1]:
+            dv = _elementwise.unbroadcast(_core.copy_strided(dy, part, strides, offset), old)
+        return dx, dv
+
+    return (x, value), run
+
+
+def _set_picked(x: Any, index: Any, value: Any) -> Any:
+    array = x._array
+    shape = array.shape
+    part = np.empty(shape, np.bool_)[index].shape
+    value = _squeezed(value, len(part))
+    check_expands("setitem", value._array.shape, part)
+    count = math.prod(part)
     if not count:
         return None
+    needs = x._requires_grad, value._requires_grad
+    recorded = any(needs) and is_recording()
+    if array.device == "cpu" and not recorded:
+        # NumPy writes to a copy, so that no call sees half of it
+        made = array.to("cpu")
+        made.numpy(True)[index] = value._array.numpy(False)
+        _core.assign([(array, made)])
+        return None
+    value = expand("setitem", value, part)
+    source, chosen = np.zeros(shape, np.int64), np.zeros(shape, np.bool_)
     chosen[index] = True
     source[index] = np.arange(count).reshape(part)
     ids = source.ravel()
-    y = _core.where(chosen, _core.take(value, ids, list(shape)), x)
-    if not ((x._requires_grad or value._requires_grad) and is_recording()):
-        return wrap(y)
-    needs = x._requires_grad, value._requires_grad
+    _core.assign([(x._array, _core.where(chosen, _core.take(value, ids, list(shape)), x))])
+    if not recorded:
+        return None
 
     def run(dy: Any) -> Any:
         zero = _core.zeros(shape, dy.dtype, dy.device)
         dx = _core.where(chosen, zero, dy) if needs[0] else None
         return dx, _core.put_add(_core.where(chosen, dy, zero), ids, list(part)) if needs[1] else None
 
-    return record("setitem", y, (x, value), run)
+    return (x, value), run
+
+
+def _view(shape: Any, index: Any) -> tuple[list[int], list[int], int]:
+    """Shape, strides and offset of what a basic index picks."""
+    # an array of bytes has strides that count elements; it is never read
+    stand_in = np.empty(shape, np.int8)
+    picked = stand_in[index if Ellipsis in index else (*index, Ellipsis)]
+    base = stand_in.__array_interface__["data"][0]
+    offset = picked.__array_interface__["data"][0] - base if picked.size else 0
+    return list(picked.shape), list(picked.strides), offset
 
 
 def _positions(shape: Any) -> np.ndarray:

@@ -82,14 +82,20 @@ def transpose(x: Any, dim0: int, dim1: int) -> Tensor:
     return permute(x, *dims)
 
 
+def check_expands(op: str, old: Any, shape: Any) -> None:
+    """ShapeError unless an array of shape `old` can be repeated to `shape`."""
+    lead = len(shape) - len(old)
+    if lead < 0 or any(n not in (1, shape[lead + i]) for i, n in enumerate(old)):
+        raise ShapeError(message(op, "tensor", f"a shape that broadcasts to {tuple(shape)}", old))
+
+
 def expand(op: str, x: Any, shape: Any) -> Tensor:
     """x repeated along axes of size 1 and in front, to `shape`."""
     old, shape = x._array.shape, tuple(shape)
     if old == shape:
         return x
+    check_expands(op, old, shape)
     lead = len(shape) - len(old)
-    if lead < 0 or any(n not in (1, shape[lead + i]) for i, n in enumerate(old)):
-        raise ShapeError(message(op, "tensor", f"a shape that broadcasts to {shape}", old))
     steps = contiguous_strides(old)
     strides = [0] * lead + [0 if n == 1 else steps[i] for i, n in enumerate(old)]
     y = _core.copy_strided(x._array, list(shape), strides, 0)

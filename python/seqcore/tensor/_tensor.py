@@ -333,9 +333,12 @@ class Tensor:
             self.copy_(value)
             return
         value = as_tensor("setitem", "value", value, self._array.device).to(self.device, self.dtype)
-        result = _indexing.setitem(self, index, value)
-        if result is not None:
-            self._write("setitem", result)
+        if value._requires_grad and is_recording():
+            self._owns_memory("setitem")
+        recorded = _indexing.setitem(self, index, value)
+        if recorded is not None:
+            made = record("setitem", self._array, *recorded)
+            self._edge, self._requires_grad = made._edge, True
 
     def _may_write(self, op: str) -> None:
         if self._requires_grad and is_recording():
@@ -343,20 +346,21 @@ class Tensor:
                 raise RuntimeError(
                     message(op, "tensor", "no leaf that requires grad", "one", "do it under seqcore.no_grad()")
                 )
-            if self._flags & SHARED:
-                raise RuntimeError(
-                    message(op, "tensor", "memory of its own", "memory shared by reshape", "use t = t + ...")
-                )
+            self._owns_memory(op)
+
+    def _owns_memory(self, op: str) -> None:
+        if self._flags & SHARED:
+            raise RuntimeError(
+                message(op, "tensor", "memory of its own", "memory shared by reshape", "use t = t + ...")
+            )
 
     def _write(self, op: str, result: Any) -> Self:
         if result.shape != self.shape:
             raise ShapeError(message(op, "tensor", f"{result.shape}, the result's shape", self.shape))
         result = result.to(dtype=self._array.dtype)
         recorded = result._requires_grad and is_recording()
-        if recorded and self._flags & SHARED:
-            raise RuntimeError(
-                message(op, "tensor", "memory of its own", "memory shared by reshape", "use t = t + ...")
-            )
+        if recorded:
+            self._owns_memory(op)
         _core.assign([(self._array, result._array)])
         if recorded:
             same = result if result._edge else record(op, result._array, (result,), lambda dy: (dy,))

@@ -1,10 +1,11 @@
 //! Moving elements on the CPU, by the workshop's strided copies.
 
 use super::{CatSpec, IdsSpec, Move, StridedSpec, reference};
+use crate::backend::{Backend, Buffer};
 use crate::cpu::map::PIECE;
 use crate::cpu::{Cpu, CpuBuffer, Fresh, put_add};
 use crate::error::{Error, Result};
-use crate::tensor::{DType, Element};
+use crate::tensor::{DType, Element, Layout, Shape};
 
 /// Runs a body with `T` bound to the element type of a dtype.
 macro_rules! of_type {
@@ -33,6 +34,21 @@ impl Move for Cpu<'_> {
 
     fn place_strided(&self, spec: &StridedSpec, values: &CpuBuffer) -> Result<CpuBuffer> {
         of_type!(spec.dtype, T => Ok(self.place(values.slice::<T>()?, &spec.view, spec.len)?.done()))
+    }
+
+    fn assign_strided(&self, spec: &StridedSpec, x: &CpuBuffer, values: &CpuBuffer, from: &Shape) -> Result<()> {
+        let mut values = values.clone();
+        if values.as_ptr() == x.as_ptr() {
+            values = self.upload(spec.dtype, values.bytes())?;
+        }
+        let from = Layout::contiguous(from).broadcast_to(&spec.view.shape);
+        self.poll()?;
+        // what has begun ends: nobody sees half of it
+        let whole = self.quietly();
+        // SAFETY: the caller of a mutating operation holds the only right to touch `x` (see `memory.rs`).
+        of_type!(spec.dtype, T => whole.scatter(unsafe { x.slice_mut::<T>() }?, &spec.view, values.slice()?, &from))?;
+        x.stamp().bump();
+        Ok(())
     }
 
     fn cat(&self, spec: &CatSpec, parts: &[CpuBuffer]) -> Result<CpuBuffer> {

@@ -5,7 +5,7 @@ use super::{CatSpec, IdsSpec, Move, StridedSpec};
 use crate::backend::{Backend, Buffer};
 use crate::error::{Error, Result};
 use crate::gpu::{Gpu, GpuBuffer, Grid, Kernel};
-use crate::tensor::{DType, Walk};
+use crate::tensor::{DType, Layout, Shape, Walk};
 
 /// `View` of move.wgsl
 #[repr(C)]
@@ -86,6 +86,19 @@ impl Move for Gpu<'_> {
             self.through_view("place_strided", [values, &x], &walk, spec.view.offset, 0)?;
         }
         Ok(x)
+    }
+
+    fn assign_strided(&self, spec: &StridedSpec, x: &GpuBuffer, values: &GpuBuffer, from: &Shape) -> Result<()> {
+        let walk = Walk::new(&spec.view.shape, [&spec.view.strides]);
+        if spec.elements() > 0 {
+            // a dense copy where values are fewer, and where they are the memory that is written
+            let from = Layout::contiguous(from).broadcast_to(&spec.view.shape);
+            let dense = StridedSpec { dtype: spec.dtype, len: values.len(), view: from };
+            let values = self.copy_strided(&dense, values)?;
+            self.through_view("place_strided", [&values, x], &walk, spec.view.offset, 0)?;
+        }
+        x.stamp().bump();
+        Ok(())
     }
 
     fn cat(&self, spec: &CatSpec, parts: &[GpuBuffer]) -> Result<GpuBuffer> {

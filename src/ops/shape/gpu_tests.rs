@@ -19,6 +19,12 @@ fn strided_copies_and_their_adjoint() {
         let values: Vec<f32> = counting(spec.elements()).iter().map(|v| v + 1.0).collect();
         let x = down(&gpu, &gpu.place_strided(&spec, &up(&gpu, &values)).unwrap());
         assert_eq!(x, reference::place_strided(&spec, &values), "{shape:?}");
+        for from in [shape, &shape[shape.len().min(1)..], &[]] {
+            let (x, values) = (up(&gpu, &counting(len)), counting(from.iter().product()));
+            gpu.assign_strided(&spec, &x, &up(&gpu, &values), &Shape::from(from)).unwrap();
+            let want = reference::assign_strided(&spec, &counting(len), &values, from);
+            assert_eq!(down(&gpu, &x), want, "{shape:?} {from:?}");
+        }
     }
 }
 

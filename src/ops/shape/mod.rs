@@ -4,6 +4,7 @@
 //! * `copy_strided`: y is a view of x in C order; y[i, j, …] = x[offset + i·s₀ + j·s₁ + …]
 //! * `place_strided`: zeros, and x[offset + i·s₀ + …] = v[i, j, …]: the adjoint of the former where no element of x
 //!   is seen twice (a view that sees one twice is refused)
+//! * `assign_strided`: the same over the elements that x has, in place
 //! * `cat`: parts one after the other along an axis
 //! * `take`: y[i] = x[ids[i]], x as one row; `put_add`: its adjoint, x[ids[i]] += v[i] from zeros, with i ascending, so
 //!   that every element is one chain of sums in a fixed order
@@ -46,18 +47,8 @@ impl StridedSpec {
     ) -> Result<StridedSpec> {
         let len = elements(full)?;
         let view = Layout::new("place_strided", shape, strides, offset, len)?;
-        if elements(shape)? > 0 {
-            // every axis steps over all that the finer ones reach: true of all transposed slices
-            let mut axes: Vec<(usize, usize)> =
-                shape.iter().zip(strides).filter(|&(&n, _)| n > 1).map(|(&n, s)| (s.unsigned_abs(), n)).collect();
-            axes.sort_unstable();
-            let mut reach = 0;
-            for (step, n) in axes {
-                if step <= reach {
-                    return Err(Error::internal("place_strided: a view that holds an element twice"));
-                }
-                reach += (n - 1) * step;
-            }
+        if !view.is_distinct() {
+            return Err(Error::internal("place_strided: a view that holds an element twice"));
         }
         Ok(StridedSpec { dtype, len, view })
     }
@@ -154,6 +145,9 @@ pub trait Move: Backend {
     fn copy_strided(&self, spec: &StridedSpec, x: &Self::Buffer) -> Result<Self::Buffer>;
     /// Zeros with `values` written through the view.
     fn place_strided(&self, spec: &StridedSpec, values: &Self::Buffer) -> Result<Self::Buffer>;
+    /// Writes `values`, broadcast to the view's shape (they are known to fit), through the view into `x`, in place,
+    /// and gives `x` a new version. All or nothing is written: `poll` is asked before alone. `values` may be `x`.
+    fn assign_strided(&self, spec: &StridedSpec, x: &Self::Buffer, values: &Self::Buffer, from: &Shape) -> Result<()>;
     /// The parts, joined.
     fn cat(&self, spec: &CatSpec, parts: &[Self::Buffer]) -> Result<Self::Buffer>;
     /// The elements at the ids.

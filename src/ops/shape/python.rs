@@ -42,6 +42,31 @@ fn place_strided(
     Ok(call.array(y, Shape(full_shape)))
 }
 
+/// Writes values, broadcast to shape, over what a view of into shows, in place: all of them or none. The view holds
+/// no element twice.
+#[pyfunction]
+fn assign_strided(
+    into: &Bound<'_, Array>,
+    values: &Bound<'_, Array>,
+    shape: Vec<usize>,
+    strides: Vec<isize>,
+    offset: usize,
+) -> PyResult<()> {
+    let mut call = Call::new(into.py(), "assign_strided");
+    let (into, values) = (call.any("into", into)?, call.any("values", values)?);
+    if !values.shape.broadcasts_to(&shape) {
+        let expected = format!("a shape that broadcasts to {}", Shape(shape));
+        return Err(Error::shape("assign_strided", "values", expected, &values.shape).into());
+    }
+    let spec = StridedSpec::place(into.dtype(), &[into.storage.len()], &shape, &strides, offset)?;
+    call.run(spec.elements() as u64, true, |poll| {
+        on_device!(into.storage.device(), poll, |engine| {
+            let (x, values_at) = (engine.get(&into.storage)?, engine.get(&values.storage)?);
+            engine.assign_strided(&spec, &x, &values_at, &values.shape)
+        })
+    })
+}
+
 /// The arrays one after the other along an axis.
 #[pyfunction]
 #[pyo3(signature = (arrays, axis=0))]
@@ -103,6 +128,7 @@ fn put_add(values: &Bound<'_, PyAny>, flat_ids: &Bound<'_, PyAny>, full_shape: V
 pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(copy_strided, module)?)?;
     module.add_function(wrap_pyfunction!(place_strided, module)?)?;
+    module.add_function(wrap_pyfunction!(assign_strided, module)?)?;
     module.add_function(wrap_pyfunction!(cat, module)?)?;
     module.add_function(wrap_pyfunction!(take, module)?)?;
     module.add_function(wrap_pyfunction!(put_add, module)?)

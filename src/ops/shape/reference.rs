@@ -1,7 +1,7 @@
 //! Moving elements in plain loops: what the kernels are tested against.
 
 use super::{CatSpec, IdsSpec, StridedSpec};
-use crate::tensor::{Element, Real, Walk};
+use crate::tensor::{Element, Layout, Real, Walk};
 
 /// The position in memory of each element of the view, in C order.
 pub fn positions(spec: &StridedSpec) -> Vec<usize> {
@@ -18,6 +18,15 @@ pub fn copy_strided<T: Element>(spec: &StridedSpec, x: &[T]) -> Vec<T> {
 pub fn place_strided<T: Element>(spec: &StridedSpec, values: &[T]) -> Vec<T> {
     let mut x = vec![T::default(); spec.len];
     positions(spec).into_iter().zip(values).for_each(|(at, &v)| x[at] = v);
+    x
+}
+
+/// x, with the values of shape `from` repeated over the view
+pub fn assign_strided<T: Element>(spec: &StridedSpec, x: &[T], values: &[T], from: &[usize]) -> Vec<T> {
+    let mut x = x.to_vec();
+    let from = Layout::contiguous(from).broadcast_to(&spec.view.shape);
+    let from = StridedSpec { dtype: spec.dtype, len: values.len(), view: from };
+    positions(spec).into_iter().zip(positions(&from)).for_each(|(at, i)| x[at] = values[i]);
     x
 }
 

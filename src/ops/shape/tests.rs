@@ -98,6 +98,33 @@ fn strided_copies_and_their_adjoint() {
 }
 
 #[test]
+fn assignment_in_place() {
+    for &(shape, strides, offset, len) in VIEWS {
+        let spec = StridedSpec::place(DType::F32, &[len], shape, strides, offset).unwrap();
+        // values of the view's shape, of its last axis, and a single one
+        for from in [shape, &shape[shape.len().min(1)..], &[]] {
+            let values: Vec<f32> = counting(from.iter().product()).iter().map(|v| -v - 1.0).collect();
+            let want = reference::assign_strided(&spec, &counting(len), &values, from);
+            for cpu in engines() {
+                let x = buffer(&counting(len));
+                cpu.assign_strided(&spec, &x, &buffer(&values), &Shape::from(from)).unwrap();
+                assert_eq!(x.slice::<f32>().unwrap(), want, "{shape:?} {from:?}");
+                assert_eq!(x.stamp().version(), 1);
+            }
+        }
+    }
+    // the memory over itself, backwards
+    let spec = StridedSpec::place(DType::F32, &[5], &[5], &[-1], 4).unwrap();
+    let x = buffer(&counting(5));
+    Cpu::quiet().assign_strided(&spec, &x, &x, &Shape::from([5])).unwrap();
+    assert_eq!(x.slice::<f32>().unwrap(), [4.0, 3.0, 2.0, 1.0, 0.0]);
+    // an interrupted call writes nothing
+    let stop: crate::cpu::Poll<'_> = &|| Err(Error::interrupted());
+    assert!(Cpu::new(stop).assign_strided(&spec, &x, &buffer(&[9f32]), &Shape::from([])).is_err());
+    assert_eq!((x.slice::<f32>().unwrap()[0], x.stamp().version()), (4.0, 1));
+}
+
+#[test]
 fn views_that_reach_too_far_or_repeat_are_refused() {
     assert!(StridedSpec::copy(DType::F32, 5, &[6], &[1], 0).is_err());
     assert!(StridedSpec::copy(DType::F32, 5, &[2], &[-1], 0).is_err());
