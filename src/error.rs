@@ -1,6 +1,7 @@
 //! The one error of the crate. Every variant of [`Kind`] names the Python exception that it becomes,
 //! and every message about an argument follows one template:
-//! `{op}: {argument}: expected {what}, got {what}. Hint: {one thing to do}.`
+//! `{op}: {argument}: expected {what}, got {what}. Hint: {one thing to do}.` Without a hint it ends after the first
+//! full stop, and what ends with `?` or `!` gets none.
 
 use std::fmt;
 
@@ -143,9 +144,10 @@ impl Error {
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.message)?;
+        let stop = |text: &str| if text.ends_with(['.', '?', '!']) { "" } else { "." };
+        write!(f, "{}{}", self.message, stop(&self.message))?;
         if !self.hint.is_empty() {
-            write!(f, ". Hint: {}.", self.hint)?;
+            write!(f, " Hint: {}{}", self.hint, stop(&self.hint))?;
         }
         Ok(())
     }
@@ -164,5 +166,7 @@ mod tests {
             e.to_string(),
             "lstm: x: expected (T, B, 128), got (50, 16, 64). Hint: the last axis is the feature axis."
         );
+        assert_eq!(Error::value("op", "n", "at least 1", 0).to_string(), "op: n: expected at least 1, got 0.");
+        assert_eq!(Error::internal("what?").hint("look.").to_string(), "what? Hint: look.");
     }
 }

@@ -69,10 +69,12 @@ def read(path: Any) -> File:
     # without O_NONBLOCK a FIFO would wait for somebody to write into it
     flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
     descriptor = os.open(path, flags)
+    status = os.fstat(descriptor)
+    if stat.S_ISDIR(status.st_mode):
+        # open() would name the descriptor in place of the path
+        os.close(descriptor)
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), os.fspath(path))
     with open(descriptor, "rb", buffering=0) as file:
-        status = os.fstat(descriptor)
-        if stat.S_ISDIR(status.st_mode):
-            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), os.fspath(path))
         if not stat.S_ISREG(status.st_mode):
             raise _wrong(path, "a regular file", "a pipe, socket or device")
         return _read(path, file, status.st_size)

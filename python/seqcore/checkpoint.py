@@ -93,7 +93,8 @@ def save(path: Any, module: Any, optimizer: Any = None, config: Any = None, *, s
         state: a mapping of name to array or Tensor that training will want back, such as carried states.
 
     Raises:
-        OSError: the file cannot be written (the old one is whole then); TypeError: config is not JSON's.
+        OSError: the file cannot be written (the old one is whole then); TypeError: config is not JSON's, or module
+            no Module.
 
     Example:
         >>> import os, seqcore, tempfile
@@ -105,6 +106,8 @@ def save(path: Any, module: Any, optimizer: Any = None, config: Any = None, *, s
         >>> loaded.config
         {'sizes': [2, 1]}
     """
+    if isinstance(module, type) or not hasattr(module, "state_dict"):
+        raise TypeError(message("save", "module", "a Module", f"a {type(module).__name__}"))
     metadata = {"format": "seqcore", "format_version": str(FORMAT_VERSION), "seqcore_version": runtime.VERSION}
     try:
         metadata["config"] = json.dumps(config)

@@ -20,9 +20,11 @@ __all__ = [
     "draw",
     "dtype_name",
     "get_random_state",
+    "is_device",
     "manual_seed",
     "num_threads",
     "place",
+    "quiet_drivers",
     "set_num_threads",
     "set_random_state",
 ]
@@ -56,7 +58,19 @@ def devices() -> list[dict[str, Any]]:
         >>> seqcore.devices()[0]["device"]
         'cpu'
     """
+    quiet_drivers()
     return _core.devices()
+
+
+def quiet_drivers() -> None:
+    """To be called before anything that may look for a GPU.
+
+    Mesa's device-select layer, which Vulkan loads unasked, looks for a display, and where nobody is logged in
+    complains of it on standard error. seqcore chooses its adapter itself, so the layer is switched off, unless
+    somebody uses it.
+    """
+    if "MESA_VK_DEVICE_SELECT" not in os.environ:
+        os.environ.setdefault("NODEVICE_SELECT", "1")
 
 
 def place(device: Any) -> str:
@@ -72,13 +86,27 @@ def place(device: Any) -> str:
     if not isinstance(device, str):
         raise TypeError(message("device", "device", "a string or None", type(device).__name__))
     if device == "auto":
-        return next((d["device"] for d in _core.devices() if d.get("hardware")), "cpu")
+        return next((d["device"] for d in devices() if d.get("hardware")), "cpu")
+    quiet_drivers()
     if device == "gpu":
         return "gpu:0"
     number = device.removeprefix("gpu:")
     if number == device or not (number.isascii() and number.isdigit()):
         raise ValueError(message("device", "device", '"cpu", "gpu", "gpu:N" or "auto"', repr(device)))
     return f"gpu:{int(number)}"
+
+
+def is_device(value: Any) -> bool:
+    """Whether an argument that may be a device or a dtype is meant as a device: a string that names no dtype."""
+    if not isinstance(value, str):
+        return False
+    if value in ("cpu", "auto") or value.startswith("gpu"):
+        return True
+    try:
+        np.dtype(value)
+    except (TypeError, ValueError, SyntaxError):
+        return True
+    return False
 
 
 def dtype_name(dtype: Any, device: Any = "cpu", op: str = "Tensor") -> str:
@@ -134,7 +162,10 @@ def manual_seed(seed: Any) -> None:
     """Restarts the random state: initial weights and dropout masks are functions of the seed and the calls since.
 
     Args:
-        seed: an integer; its lowest 64 bits count.
+        seed: an integer from 0 to 2^64 - 1.
+
+    Raises:
+        ValueError: any other integer; TypeError: seed is no integer.
 
     Example:
         >>> import seqcore
@@ -142,7 +173,9 @@ def manual_seed(seed: Any) -> None:
     """
     if isinstance(seed, bool):
         raise TypeError(message("manual_seed", "seed", "an integer", "bool"))
-    seed = operator.index(seed) & 0xFFFF_FFFF_FFFF_FFFF
+    seed = operator.index(seed)
+    if not 0 <= seed < 1 << 64:
+        raise ValueError(message("manual_seed", "seed", "an integer from 0 to 2^64 - 1", seed))
     with _random.lock:
         _random.seed, _random.calls = seed, 0
 

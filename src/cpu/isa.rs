@@ -55,7 +55,8 @@ impl Isa {
     }
 }
 
-/// The instruction set of this process: the best there is, or what `SEQCORE_ISA` says. A name that is unknown
+/// The instruction set of this process: the best there is, or what `SEQCORE_ISA` says; empty,
+/// it says nothing. A name that is unknown
 /// or that this processor lacks is an error at every call, never an illegal instruction.
 pub fn isa() -> Result<Isa> {
     static FOUND: OnceLock<Result<Isa>> = OnceLock::new();
@@ -71,8 +72,8 @@ fn forced(name: &str) -> Result<Isa> {
     let available = Isa::available();
     available.iter().copied().find(|isa| isa.name() == name).ok_or_else(|| {
         let names: Vec<_> = available.iter().map(|isa| isa.name()).collect();
-        let what = format!("one of {} on this processor", names.join(", "));
-        Error::argument(Kind::State, "seqcore", "SEQCORE_ISA", what, name).hint("unset the variable")
+        let what = format!("SEQCORE_ISA: expected one of {} on this processor, got {name}", names.join(", "));
+        Error::plain(Kind::State, what).hint("unset the variable")
     })
 }
 

@@ -243,10 +243,7 @@ fn view<'py>(array: &Bound<'py, Array>, writeable: bool) -> PyResult<Bound<'py, 
 fn array(value: &Bound<'_, PyAny>, device: &str, op: &str, name: &str) -> PyResult<Array> {
     let py = value.py();
     let device = runtime::parse_device(device)?;
-    let (storage, shape) = match normalize::float(op, name, value) {
-        Ok((storage, shape, _)) => (storage, shape),
-        Err(no_float) => normalize::ids(op, name, value).map_err(|_| no_float)?,
-    };
+    let (storage, shape, _) = normalize::any(op, name, value)?;
     let call = Call::new(py, "Tensor");
     let ns = storage.len() as u64;
     let storage = call.run(ns, false, move |poll| copy_to(device, &storage, poll))?;

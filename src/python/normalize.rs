@@ -4,12 +4,13 @@
 
 use crate::cpu::CpuBuffer;
 use crate::device::Storage;
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Kind};
 use crate::python::array::Array;
 use crate::tensor::{DType, Shape, elements};
 use numpy::npyffi::flags::{NPY_ARRAY_ALIGNED, NPY_ARRAY_C_CONTIGUOUS, NPY_ARRAY_WRITEABLE};
 use numpy::npyffi::{NPY_TYPES, PyArrayObject, PyDataType_ELSIZE};
 use numpy::{PyArrayDescrMethods, PyUntypedArray, PyUntypedArrayMethods};
+use pyo3::exceptions::{PyIndexError, PyValueError};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
@@ -29,7 +30,9 @@ fn numpy_attr<'py>(py: Python<'py>, name: &str) -> PyResult<Bound<'py, PyAny>> {
 pub fn float(op: &str, name: &str, value: &Bound<'_, PyAny>) -> PyResult<(Storage, Shape, bool)> {
     if let Some(array) = given_array(value)? {
         let (storage, shape) = (array.storage().clone(), array.shape_ref().clone());
-        check_float(op, name, storage.dtype().name(), matches!(storage.dtype(), DType::F32 | DType::F64))?;
+        if storage.dtype() == DType::I64 {
+            return Err(Error::dtype(op, name, FLOATS, "int64").hint(format!("{name}.float() converts it")).into());
+        }
         return Ok((storage, shape, true));
     }
     if let Ok(array) = value.cast_exact::<PyUntypedArray>()
@@ -39,12 +42,43 @@ pub fn float(op: &str, name: &str, value: &Bound<'_, PyAny>) -> PyResult<(Storag
         return Ok((storage, shape, false));
     }
     let (array, is_list) = plain(op, name, value)?;
+    let (storage, shape) = float_of(op, name, value, (&array, is_list), FLOATS)?;
+    Ok((storage, shape, false))
+}
+
+/// What `plain` gave, as floats; `expected` is for the message.
+fn float_of(
+    op: &str,
+    name: &str,
+    value: &Bound<'_, PyAny>,
+    (array, is_list): (&Bound<'_, PyUntypedArray>, bool),
+    expected: &str,
+) -> PyResult<(Storage, Shape)> {
     let kind = array.dtype().kind();
     let size = array.dtype().itemsize();
-    check_float(op, name, &dtype_name(&array)?, kind == b'f' && (size == 4 || size == 8))?;
+    if kind != b'f' || !(size == 4 || size == 8) {
+        let error = Error::dtype(op, name, expected, dtype_name(array)?);
+        return Err(match kind {
+            b'b' | b'i' | b'u' | b'f' => error.hint(conversion(name, value, "float32")?),
+            b'c' => error.hint(format!("take its real part: {name}.real")),
+            _ => error,
+        }
+        .into());
+    }
     let target = if size == 4 || is_list { "float32" } else { "float64" };
-    let (storage, shape) = copied(op, name, &array, target)?;
-    Ok((storage, shape, false))
+    copied(op, name, array, target)
+}
+
+/// How to convert a value of real numbers, in the words of what it is.
+fn conversion(name: &str, value: &Bound<'_, PyAny>, dtype: &str) -> PyResult<String> {
+    let py = value.py();
+    Ok(if value.hasattr(intern!(py, "astype"))? {
+        format!("{name}.astype(\"{dtype}\") converts it")
+    } else if dtype == "float32" && value.hasattr(intern!(py, "__dlpack__"))? && value.hasattr(intern!(py, "float"))? {
+        format!("{name}.float() converts it")
+    } else {
+        format!("numpy.asarray({name}, \"{dtype}\") converts it")
+    })
 }
 
 /// Integers of any type but bool, copied to our own memory as i64.
@@ -53,21 +87,34 @@ pub fn ids(op: &str, name: &str, value: &Bound<'_, PyAny>) -> PyResult<(Storage,
         if array.storage().dtype() == DType::I64 {
             return Ok((array.storage().clone(), array.shape_ref().clone()));
         }
-        return Err(not_ids(op, name, array.storage().dtype().name()).into());
+        return Err(not_ids(op, name, array.storage().dtype().name(), Some(format!("{name}.to(\"int64\")"))).into());
     }
     let (array, _) = plain(op, name, value)?;
     // an empty list is float64 to NumPy, and no ids at all to us
     let empty = array.is_empty() && array.dtype().kind() == b'f';
     if !(matches!(array.dtype().kind(), b'i' | b'u') || empty) {
-        return Err(not_ids(op, name, &dtype_name(&array)?).into());
+        let how = match array.dtype().kind() {
+            b'b' | b'f' => Some(if value.hasattr(intern!(value.py(), "astype"))? {
+                format!("{name}.astype(\"int64\")")
+            } else {
+                format!("numpy.asarray({name}, \"int64\")")
+            }),
+            _ => None,
+        };
+        return Err(not_ids(op, name, &dtype_name(&array)?, how).into());
     }
+    integers(op, name, &array)
+}
+
+/// What `plain` gave and is integers, as i64.
+fn integers(op: &str, name: &str, array: &Bound<'_, PyUntypedArray>) -> PyResult<(Storage, Shape)> {
     if array.dtype().kind() == b'u' && array.dtype().itemsize() == 8 && !array.is_empty() {
         let largest = array.call_method0(intern!(array.py(), "max"))?;
         if largest.gt(i64::MAX)? {
             return Err(Error::argument(Kind::Index, op, name, "ids below 2^63", largest.str()?).into());
         }
     }
-    copied(op, name, &array, "int64")
+    copied(op, name, array, "int64")
 }
 
 /// Floats or ids.
@@ -75,13 +122,21 @@ pub fn any(op: &str, name: &str, value: &Bound<'_, PyAny>) -> PyResult<(Storage,
     if let Some(array) = given_array(value)? {
         return Ok((array.storage().clone(), array.shape_ref().clone(), true));
     }
-    match float(op, name, value) {
-        Ok(found) => Ok(found),
-        Err(no_float) => {
-            let (storage, shape) = ids(op, name, value).map_err(|_| no_float)?;
-            Ok((storage, shape, false))
-        }
+    if let Ok(array) = value.cast_exact::<PyUntypedArray>()
+        && let Some((storage, shape)) = borrow(array)?
+        && storage.dtype() != DType::I64
+    {
+        return Ok((storage, shape, false));
     }
+    let (array, is_list) = plain(op, name, value)?;
+    let (storage, shape) = match array.dtype().kind() {
+        b'i' | b'u' => integers(op, name, &array).map_err(|e| match e.is_instance_of::<PyIndexError>(value.py()) {
+            true => Error::dtype(op, name, "float32, float64 or integers below 2^63", "uint64 beyond").into(),
+            false => e,
+        })?,
+        _ => float_of(op, name, value, (&array, is_list), "float32, float64 or integers")?,
+    };
+    Ok((storage, shape, false))
 }
 
 /// Truth values, copied.
@@ -102,15 +157,14 @@ pub fn bools(op: &str, name: &str, value: &Bound<'_, PyAny>) -> PyResult<(Vec<bo
     Ok((bytes.iter().map(|&b| b != 0).collect(), shape))
 }
 
-fn not_ids(op: &str, name: &str, got: &str) -> Error {
-    Error::dtype(op, name, "integers", got).hint("ids are counted, not measured: convert them with .astype(\"int64\")")
-}
+const FLOATS: &str = "float32 or float64";
 
-fn check_float(op: &str, name: &str, got: &str, right: bool) -> Result<()> {
-    if right {
-        return Ok(());
+fn not_ids(op: &str, name: &str, got: &str, how: Option<String>) -> Error {
+    let error = Error::dtype(op, name, "integers", got);
+    match how {
+        Some(how) => error.hint(format!("ids are counted, not measured: convert them with {how}")),
+        None => error,
     }
-    Err(Error::dtype(op, name, "float32 or float64", got).hint(format!("{name}.astype(\"float32\") converts it")))
 }
 
 /// The `Array` that the value is, or (a `Tensor`) has.
@@ -138,20 +192,30 @@ fn plain<'py>(op: &str, name: &str, value: &Bound<'py, PyAny>) -> PyResult<(Boun
     let array = if let Ok(array) = value.cast::<PyUntypedArray>() {
         array.clone()
     } else {
-        let made = if value.hasattr(intern!(py, "__dlpack__"))? {
+        let is_foreign = value.hasattr(intern!(py, "__dlpack__"))?;
+        let made = if is_foreign {
             numpy_attr(py, "from_dlpack")?.call1((value,))
         } else {
             is_list = !value.hasattr(intern!(py, "__array__"))?;
             numpy_attr(py, "asarray")?.call1((value,))
         };
+        // what a foreign array says of itself is the best that can be said, but for an element type that NumPy lacks
         let made = made.map_err(|e| {
-            let kind = value.get_type().name().map_or_else(|_| "object".into(), |n| n.to_string());
-            Error::shape(
-                op,
-                name,
-                "an array, or nested lists of equal lengths",
-                format_args!("a {kind} ({})", e.value(py)),
-            )
+            let text = e.value(py).to_string();
+            let kind = || value.get_type().name().map_or_else(|_| "object".into(), |n| n.to_string());
+            if is_list && e.is_instance_of::<PyValueError>(py) {
+                let expected = "an array, or nested lists of equal lengths";
+                Error::shape(op, name, expected, format_args!("a {} ({})", kind(), text.trim_end_matches('.'))).into()
+            } else if is_foreign && text.to_ascii_lowercase().contains("dtype") {
+                let got = value.getattr(intern!(py, "dtype")).map_or_else(|_| kind(), |dtype| dtype.to_string());
+                let error = Error::dtype(op, name, "float32, float64 or integers", got);
+                match conversion(name, value, "float32") {
+                    Ok(how) if !how.starts_with("numpy") => error.hint(how).into(),
+                    _ => error.into(),
+                }
+            } else {
+                e
+            }
         })?;
         made.cast_into::<PyUntypedArray>().map_err(PyErr::from)?
     };

@@ -6,7 +6,6 @@ one line; with SEQCORE_TRACEBACK=1 it is Python's traceback. What reads the outp
 
 import os
 import sys
-import tempfile
 from collections.abc import Sequence
 
 from .. import __version__
@@ -23,8 +22,6 @@ seqcore lm generate model.safetensors --prompt "To be" --temperature 0.8
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command with `arguments` (those of the process, by default) and returns its exit status."""
-    # where nobody is logged in, Vulkan drivers complain of its absence on standard error, twice
-    os.environ.setdefault("XDG_RUNTIME_DIR", tempfile.gettempdir())
     parser = Parser("seqcore", _EXAMPLE, "Recurrent and convolutional sequence models on the CPU and on any GPU.")
     parser.add_argument("--version", action="version", version=f"seqcore {__version__}")
     commands = parser.add_commands()
@@ -62,8 +59,9 @@ def _failed(error: Exception, status: int) -> int:
         )
     elif isinstance(error, MemoryError):
         text = f"not enough memory: {text}" if text else "not enough memory"
-    elif not isinstance(error, SeqcoreError | UsageError | OSError | FloatingPointError):
-        text = f"{type(error).__name__}: {text}. Hint: SEQCORE_TRACEBACK=1 shows where; please report it"
+    elif not (isinstance(error, SeqcoreError | UsageError | OSError | FloatingPointError) or "SEQCORE_ISA" in text):
+        what = f"{type(error).__name__}: {text}".rstrip(". ")
+        text = f"{what}. Hint: SEQCORE_TRACEBACK=1 shows where; please report it."
     line = " ".join(text.split())
     try:
         print(f"seqcore: {line}", file=sys.stderr, flush=True)

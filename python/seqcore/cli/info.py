@@ -41,15 +41,28 @@ def facts() -> dict:
     }
 
 
+def _why_no_gpu() -> str:
+    """What a tensor on "gpu" would say: there may be a driver that is taken only when asked for."""
+    from .. import Tensor
+    from ..errors import DeviceError
+
+    try:
+        Tensor([0.0], device="gpu")
+    except DeviceError as error:
+        return str(error).removeprefix("gpu:0: ")
+    return "found just now"
+
+
 def _run(options: argparse.Namespace) -> int:
     found = facts()
     if options.json:
         print(json.dumps(found))
         return 0
+    known = found["cpu_features"]
     rows = [
         ("version", f"seqcore {found['version']}, Python {found['python']}, NumPy {found['numpy']}"),
         ("platform", found["platform"]),
-        ("instruction set", f"{found['isa']} (of {' '.join(found['cpu_features']) or 'no features'})"),
+        ("instruction set", found["isa"] + (f" (of {' '.join(known)})" if found["isa"] in known else "")),
         ("threads", str(found["threads"])),
     ]
     for gpu in found["gpus"]:
@@ -57,7 +70,7 @@ def _run(options: argparse.Namespace) -> int:
         details = ", ".join(str(gpu[key]) for key in ("name", "backend", "driver") if gpu.get(key))
         rows.append((gpu["device"], f"{details} ({kind})"))
     if not found["gpus"]:
-        rows.append(("gpu", "no adapter found"))
+        rows.append(("gpu", _why_no_gpu()))
     width = max(len(name) for name, _ in rows)
     sys.stdout.writelines(f"{name:<{width}}  {value}\n" for name, value in rows)
     return 0

@@ -115,6 +115,7 @@ def _generate(options: argparse.Namespace) -> int:
     from ..models import LanguageModel
     from ..runtime import place, set_num_threads
 
+    _check_processor()
     if options.threads:
         set_num_threads(options.threads)
     model = LanguageModel.load(options.model, device=place(options.device))
@@ -146,6 +147,7 @@ def _train(options: argparse.Namespace) -> int:
     from ..train import Interrupted
     from .progress import Display, LossLog
 
+    _check_processor()
     if options.threads:
         runtime.set_num_threads(options.threads)
     out = _where_to_write(options)
@@ -189,6 +191,15 @@ def _train(options: argparse.Namespace) -> int:
         raise
     _summarise(trainer, display, out, options.json)
     return 0
+
+
+def _check_processor() -> None:
+    """Stops before anything is read or written where SEQCORE_ISA asks for what is not there."""
+    from ..debug import cpu_info
+
+    found = cpu_info()
+    if found["isa"] not in found["features"]:
+        raise RuntimeError(found["isa"])
 
 
 def _where_to_write(options: argparse.Namespace) -> Path:
@@ -284,7 +295,7 @@ def _resumed(options: argparse.Namespace, place: str, display: "Display") -> "Tr
             raise UsageError(f"--{name} {getattr(options, name)}: the run began with {value}, which cannot change")
     for name in ("init", "seed"):
         if getattr(options, name) is not None:
-            raise UsageError(f"--{name} begins a run: it goes not with --resume")
+            raise UsageError(f"--{name} only starts a run; leave it out with --resume")
     model = LanguageModel.from_checkpoint(checkpoint, options.resume, place)
     ids, vocabulary = _text(options, display)
     if vocabulary != model.vocabulary:

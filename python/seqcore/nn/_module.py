@@ -38,7 +38,7 @@ class Module:
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """What the module computes."""
-        raise NotImplementedError(f"{type(self).__name__}: forward is not defined")
+        raise NotImplementedError(f"{type(self).__name__}: forward is not defined.")
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         return self.forward(*args, **kwargs)
@@ -211,7 +211,8 @@ class Module:
                 except (MemoryError, RecursionError):  # no fault of the value
                     raise
                 except Exception as error:  # a foreign array may raise anything when it is read
-                    trouble.append(f"{_shown(name)}: {str(error).splitlines()[0] if str(error) else error!r}")
+                    said = str(error).splitlines()[0] if str(error) else repr(error)
+                    trouble.append(f"{_shown(name)}: {said.rstrip('.')}")
         if trouble:
             raise RuntimeError(f"load_state_dict: {type(self).__name__}: nothing was loaded: {'; '.join(trouble)}.")
         overwrite(pairs)
@@ -256,7 +257,7 @@ class Module:
         Raises:
             DeviceError: no such device; DTypeError: float64 on a GPU.
         """
-        if dtype is None and device is not None and not (isinstance(device, str) and not _is_dtype(device)):
+        if dtype is None and device is not None and not runtime.is_device(device):
             device, dtype = None, device
         place = None if device is None else runtime.place(device)
         name = None if dtype is None else runtime.dtype_name(dtype, place or "cpu", "to")
@@ -309,10 +310,6 @@ def _shown(name: str) -> str:
     """A name from outside, on one line and of bounded length."""
     text = name if name.isprintable() and name else ascii(name)
     return text if len(text) <= 200 else f"{text[:200]}..."
-
-
-def _is_dtype(text: Any) -> bool:
-    return not (text in ("cpu", "auto") or text.startswith("gpu"))
 
 
 def _moves(module: Any, value: Any) -> bool:

@@ -99,14 +99,23 @@ class LSTM(Module):
         super().__setattr__(name, value)
         self.__dict__.pop("_layers", None)
 
+    def __delattr__(self, name: str) -> None:
+        super().__delattr__(name)
+        self.__dict__.pop("_layers", None)
+
     def __getstate__(self) -> dict[str, Any]:
         return {name: value for name, value in self.__dict__.items() if name != "_layers"}
 
     def _weights(self) -> functions.LstmWeights:
         """Per layer the four parameters, as the operation takes them; remembered, as a step is short."""
-        names = ("weight_ih_l", "weight_hh_l", "bias_ih_l", "bias_hh_l")
         own = self.__dict__
-        layers = [tuple([own.get(f"{name}{k}") for name in names]) for k in range(self.num_layers)]
+        names = ("weight_ih_l", "weight_hh_l", *(("bias_ih_l", "bias_hh_l") if self.bias else ()))
+        none = (None,) * (4 - len(names))
+        # getattr for what was deleted: its error names the parameter
+        layers = [
+            tuple([own[n] if (n := f"{name}{k}") in own else getattr(self, n) for name in names]) + none
+            for k in range(self.num_layers)
+        ]
         own["_layers"] = weights = functions.LstmWeights(layers)
         return weights
 

@@ -50,9 +50,13 @@ def lstm(
     names = list(weights) if hasattr(weights, "keys") else None
     if names is None:
         raise TypeError(message("lstm", "weights", "a mapping", type(weights).__name__))
-    wrong = sorted(str(n) for n in names if n not in _NAMES) + [n for n in _NAMES[:2] if n not in names]
-    if wrong:
-        raise ValueError(message("lstm", "weights", f"the names {', '.join(_NAMES)}", f"trouble with {wrong}"))
+    unknown = sorted(str(n) for n in names if n not in _NAMES)
+    missing = [n for n in _NAMES[:2] if n not in names]
+    if unknown or missing:
+        wrong = [f"unknown {', '.join(unknown)}"] if unknown else []
+        wrong += [f"no {' and no '.join(missing)}"] if missing else []
+        expected = "weight_ih and weight_hh, and both or neither of bias_ih and bias_hh"
+        raise ValueError(message("lstm", "weights", expected, "; ".join(wrong)))
     arrays_only("lstm", x=x, h0=h0, c0=c0, **weights)
     given = tuple(weights.get(name) for name in _NAMES)
     h0, c0 = (None if s is None else _layered(name, s) for name, s in (("h0", h0), ("c0", c0)))
@@ -76,8 +80,8 @@ def lstm_backward(saved: Any, dy: Any = None, dh_n: Any = None, dc_n: Any = None
     """
     with take(saved, "lstm") as (core, names, shape, dtype):
         arrays_only("lstm_backward", dy=dy, dh_n=dh_n, dc_n=dc_n)
-        dh_n = None if dh_n is None else _layered("dh_n", dh_n, "lstm_backward")
-        dc_n = None if dc_n is None else _layered("dc_n", dc_n, "lstm_backward")
+        dh_n = None if dh_n is None else _layered("dh_n", dh_n, "lstm_backward", shape)
+        dc_n = None if dc_n is None else _layered("dc_n", dc_n, "lstm_backward", shape)
         if dy is None and dh_n is None and dc_n is None:
             dh_n = np.zeros((1, *shape), dtype)
         found: Any = _core.lstm_backward(core, dy, dh_n, dc_n, True, True, True)
@@ -93,7 +97,7 @@ def lstm_backward(saved: Any, dy: Any = None, dh_n: Any = None, dc_n: Any = None
         return grads
 
 
-def _layered(name: str, state: Any, op: str = "lstm") -> Any:
+def _layered(name: str, state: Any, op: str = "lstm", shape: Any = None) -> Any:
     """A state (B, H) as the stack of one layer that it is."""
     if isinstance(state, np.ndarray):
         array: Any = np.asarray(state) if isinstance(state, np.matrix) else state
@@ -102,4 +106,6 @@ def _layered(name: str, state: Any, op: str = "lstm") -> Any:
         array = _core.array(state, "cpu", op, name) if array is None else array
     if len(array.shape) != 2:
         raise ShapeError(message(op, name, "(B, hidden_size)", tuple(array.shape)))
+    if shape is not None and tuple(array.shape) != tuple(shape):
+        raise ShapeError(message(op, name, f"{tuple(shape)} = (B, hidden_size)", tuple(array.shape)))
     return array[None] if isinstance(array, np.ndarray) else array.reshape([1, *array.shape])

@@ -154,7 +154,7 @@ class Optimizer:
         try:
             overwrite([(tensor, values_for(p, value))])
         except ValueError as error:
-            raise ShapeError(f"load_state_dict: {name}: {error}.") from error
+            raise ShapeError(f"load_state_dict: {name}: {str(error).rstrip('.')}.") from error
         return tensor
 
     def __repr__(self) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from .. import _core
-from ..errors import ShapeError, message
+from ..errors import message
 from ._tape import is_recording
 from ._tensor import Tensor, record, wrap
 
@@ -42,5 +42,5 @@ def embedding(ids: Any, weight: Any, padding_idx: Any = None) -> Tensor:
 def padding_row(padding_idx: Any, rows: Any) -> int:
     """padding_idx counted from 0."""
     if not -rows <= padding_idx < rows:
-        raise ShapeError(message("embedding", "padding_idx", f"a row from {-rows} to {rows - 1}", padding_idx))
+        raise ValueError(message("embedding", "padding_idx", f"a row from {-rows} to {rows - 1}", padding_idx))
     return padding_idx % rows

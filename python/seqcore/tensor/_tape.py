@@ -36,7 +36,7 @@ class _Recording:
 
     def __init__(self, function: Any = None) -> None:
         if function is not None:
-            raise TypeError(f"{type(self).__name__}: write @{type(self).__name__}() with parentheses")
+            raise TypeError(f"{type(self).__name__}: write @{type(self).__name__}() with parentheses.")
 
     def __enter__(self) -> None:
         _mode.set((self._flag, _mode.get()))

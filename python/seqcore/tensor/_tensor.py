@@ -133,7 +133,7 @@ class Tensor:
 
     def __len__(self) -> int:
         if not self._array.shape:
-            raise TypeError("len() of a 0-d Tensor")
+            raise TypeError("len() of a 0-d Tensor.")
         return self._array.shape[0]
 
     def __repr__(self) -> str:
@@ -292,9 +292,9 @@ class Tensor:
         """The Tensor on `device` and of `dtype`: itself when nothing changes, else a copy, recorded.
 
         Raises:
-            DTypeError: float64 on a GPU; DeviceError: no such device.
+            DTypeError: float64 on a GPU; DeviceError: no such device; ValueError: a name of neither.
         """
-        if dtype is None and device is not None and not _is_device(device):
+        if dtype is None and device is not None and not runtime.is_device(device):
             device, dtype = None, device
         here, was = self._array.device, self._array.dtype
         place = here if device is None else runtime.place(device)
@@ -585,10 +585,6 @@ def _new_array(data: Any, device: Any, dtype: Any) -> Any:
     if name != array.dtype or place != array.device:
         array = array.to(place, name)
     return array
-
-
-def _is_device(value: Any) -> bool:
-    return isinstance(value, str) and (value in ("cpu", "auto") or value.startswith("gpu"))
 
 
 def _rebuild(cls: Any, array: Any, requires_grad: Any, flags: Any) -> Any:

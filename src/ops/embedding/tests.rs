@@ -76,7 +76,7 @@ fn bad_ids_and_sizes() {
     assert_eq!(EmbeddingSpec::forward(DType::F32, &[65, 8], &[-1], &[1]).unwrap_err().kind, Kind::Index);
     assert_eq!(EmbeddingSpec::forward(DType::F32, &[65], &[0], &[1]).unwrap_err().kind, Kind::Shape);
     let e = EmbeddingSpec::backward(DType::F32, &[2, 8], &[0, 1], &[2], 5, Some(5)).unwrap_err();
-    assert_eq!(e.to_string(), "embedding_backward: padding_idx: expected 0 <= padding_idx < 5, got 5");
+    assert_eq!(e.to_string(), "embedding_backward: padding_idx: expected 0 <= padding_idx < 5, got 5.");
     assert_eq!(EmbeddingSpec::backward(DType::F32, &[3, 8], &[0, 1], &[2], 5, None).unwrap_err().kind, Kind::Shape);
     let e = EmbeddingSpec::backward(DType::F32, &[1, 1 << 40], &[0], &[1], 1 << 40, None).unwrap_err();
     assert_eq!(e.kind, Kind::Memory);

@@ -180,8 +180,8 @@ fn bad_targets_and_sizes() {
         (Kind::Index, "cross_entropy: target: expected 0 <= id < 3, got 3 at (1,)")
     );
     assert_eq!(new(&[2, 3], &[-1, 0], &[2]).kind, Kind::Index);
-    assert_eq!(new(&[2, 3], &[0, 1, 2], &[3]).to_string(), "cross_entropy: target: expected (2,), got (3,)");
-    assert_eq!(new(&[2], &[0, 1], &[2]).to_string(), "cross_entropy: input: expected (N, C), got (2,)");
+    assert_eq!(new(&[2, 3], &[0, 1, 2], &[3]).to_string(), "cross_entropy: target: expected (2,), got (3,).");
+    assert_eq!(new(&[2], &[0, 1], &[2]).to_string(), "cross_entropy: input: expected (N, C), got (2,).");
     assert!(Reduction::parse("cross_entropy", "max").is_err());
 }
 

@@ -207,7 +207,8 @@ impl RecurrentLayers {
             let hidden = match *hh.0 {
                 [rows, h] if h > 0 && Some(rows) == h.checked_mul(gates) => h,
                 _ => {
-                    let what = format!("({gates} * hidden_size, hidden_size)");
+                    let least = if hh.0.last() == Some(&0) { " with a hidden_size of at least 1" } else { "" };
+                    let what = format!("({gates} * hidden_size, hidden_size){least}");
                     return Err(Error::shape(op, &name(names[1]), what, hh).into());
                 }
             };
@@ -303,7 +304,14 @@ pub fn forward<'py>(
     let mut states = Vec::with_capacity(initial.len());
     for ((name, _), &value) in cell.states().iter().zip(initial) {
         let arg = call.optional(name, value)?;
-        arg.iter().try_for_each(|arg| expect(op, name, arg, "(num_layers, B, hidden_size)", &sizes.states()))?;
+        arg.iter().try_for_each(|arg| match own {
+            true if arg.shape != sizes.states() => {
+                // the caller's own state has no axis of layers
+                let (wanted, got) = (Shape::from([batch, bottom.hidden]), Shape::from(&arg.shape.0[1..]));
+                Err(Error::shape(op, name, format_args!("{wanted} = (B, hidden_size)"), got))
+            }
+            _ => expect(op, name, arg, "(num_layers, B, hidden_size)", &sizes.states()),
+        })?;
         states.push(arg);
     }
     let device = call.device();

@@ -174,7 +174,7 @@ fn joining() {
     let (a, b) = (Shape::from([2, 3]), Shape::from([3, 3]));
     let e = CatSpec::new(DType::F32, &[&a, &b], 1).unwrap_err();
     assert_eq!(e.kind, Kind::Shape);
-    assert_eq!(e.to_string(), "cat: arrays[1]: expected (2, 3) but for axis 1, as arrays[0], got (3, 3)");
+    assert_eq!(e.to_string(), "cat: arrays[1]: expected (2, 3) but for axis 1, as arrays[0], got (3, 3).");
     assert_eq!(CatSpec::new(DType::F32, &[&a], 2).unwrap_err().kind, Kind::Value);
     assert_eq!(CatSpec::new(DType::F32, &[&a], -3).unwrap_err().kind, Kind::Value);
     assert_eq!(CatSpec::new(DType::F32, &[], 0).unwrap_err().kind, Kind::Value);
@@ -208,7 +208,7 @@ fn ids() {
 fn the_first_wrong_id_is_named() {
     let e = IdsSpec::new("take", DType::F32, 4, &[0, 3, 9, -1]).unwrap_err();
     assert_eq!(e.kind, Kind::Index);
-    assert_eq!(e.to_string(), "take: flat_ids: expected 0 <= id < 4, got 9 at position 2");
+    assert_eq!(e.to_string(), "take: flat_ids: expected 0 <= id < 4, got 9 at position 2.");
     // negative ids never wrap (S-15)
     assert!(IdsSpec::new("take", DType::F32, 4, &[-1]).is_err());
     assert!(IdsSpec::new("take", DType::F32, 0, &[0]).is_err());

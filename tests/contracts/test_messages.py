@@ -1,0 +1,155 @@
+"""What a user reads when something is wrong: the class, one sentence form, and hints that can be followed."""
+
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+import seqcore
+from command import run
+from seqcore import nn, ops
+from seqcore.errors import message
+
+
+def test_one_form_with_and_without_hint():
+    assert message("op", "x", "a", "b") == "op: x: expected a, got b."
+    assert message("op", "x", "a", "b", "do c") == "op: x: expected a, got b. Hint: do c."
+    assert message("op", "x", "a", "b?", "do c.") == "op: x: expected a, got b? Hint: do c."
+    with pytest.raises(seqcore.ShapeError, match=r"^linear: weight: expected [^.]*, got [^.]*\.$"):
+        ops.linear(np.zeros(3, np.float32), np.zeros(3, np.float32))
+
+
+@pytest.mark.parametrize(
+    ("value", "hint"),
+    [
+        (np.zeros(2, np.int32), 'x.astype("float32") converts it'),
+        (np.zeros(2, bool), 'x.astype("float32") converts it'),
+        (np.zeros(2, np.float16), 'x.astype("float32") converts it'),
+        ([1, 2], 'numpy.asarray(x, "float32") converts it'),
+        (seqcore.Tensor([1, 2]), "x.float() converts it"),
+        (np.zeros(2, complex), "take its real part: x.real"),
+        (None, None),
+        ("text", None),
+        (np.zeros(2, object), None),
+        (np.zeros(2, "M8[s]"), None),
+        (np.zeros(2, [("a", "f4")]), None),
+    ],
+)
+def test_hints_of_wrong_types_work(value, hint):
+    with pytest.raises(seqcore.DTypeError) as raised:
+        nn.functional.linear(value, np.zeros((1, 2), np.float32))
+    text = str(raised.value)
+    assert text.endswith(f" Hint: {hint}." if hint else ".") and ("Hint" in text) == (hint is not None), text
+
+
+def test_a_tensor_says_all_types_that_it_takes():
+    with pytest.raises(seqcore.DTypeError, match="expected float32, float64 or integers, got bool"):
+        seqcore.Tensor(np.zeros(2, bool))
+
+
+def test_what_a_foreign_array_says_comes_through():
+    class Broken:
+        def __array__(self, dtype=None, copy=None):
+            raise LookupError("no data")
+
+    with pytest.raises(LookupError, match="no data"):
+        seqcore.Tensor(Broken())
+    torch = pytest.importorskip("torch")
+    with pytest.raises(BufferError, match="grad"):
+        seqcore.Tensor(torch.zeros(2, requires_grad=True))
+    with pytest.raises(seqcore.DTypeError, match=r"got torch.bfloat16. Hint: data.float\(\) converts it\.$"):
+        seqcore.Tensor(torch.zeros(2, dtype=torch.bfloat16))
+
+
+def test_values_without_a_meaning():
+    for call in (
+        lambda: nn.Embedding(5, 3, padding_idx=7),
+        lambda: seqcore.manual_seed(-1),
+        lambda: seqcore.manual_seed(1 << 64),
+        lambda: seqcore.Tensor([1.0]).to("cuda"),
+        lambda: nn.Linear(1, 1).to("cuda"),
+    ):
+        with pytest.raises(ValueError) as raised:
+            call()
+        assert type(raised.value) is ValueError
+    with pytest.raises(ValueError, match='"cpu", "gpu", "gpu:N" or "auto"'):
+        seqcore.Tensor([1.0]).to("cuda")
+    seqcore.manual_seed((1 << 64) - 1)
+    seqcore.manual_seed(0)
+
+
+def test_a_deleted_parameter_is_named():
+    lstm = nn.LSTM(3, 4)
+    x = np.zeros((2, 1, 3), np.float32)
+    lstm(x)
+    del lstm.weight_ih_l0
+    with pytest.raises(AttributeError, match="weight_ih_l0"):
+        lstm(x)
+
+
+def test_paths_and_modules_of_checkpoints(tmp_path):
+    with pytest.raises(IsADirectoryError) as raised:
+        seqcore.load_file(tmp_path)
+    assert raised.value.filename == str(tmp_path)
+    with pytest.raises(TypeError, match=r"^save: module: expected a Module, got a dict\.$"):
+        seqcore.save(tmp_path / "x", {})
+
+
+def test_load_state_dict_lists_what_is_wrong_plainly():
+    with pytest.raises(RuntimeError, match=r"loaded: weight: expected \(1, 2\), got \(1, 3\)\.$"):
+        nn.Linear(2, 1).load_state_dict({"weight": [[1, 2, 3]], "bias": [1.0]})
+
+
+def test_the_operation_speaks_of_its_own_axes():
+    x, ih, hh = (np.zeros(shape, np.float32) for shape in ((2, 3, 4), (20, 4), (20, 5)))
+    weights = {"weight_ih": ih, "weight_hh": hh}
+    wrong, right = np.zeros((2, 5), np.float32), np.zeros((3, 5), np.float32)
+    with pytest.raises(seqcore.ShapeError, match=r"h0: expected \(3, 5\) = \(B, hidden_size\), got \(2, 5\)\."):
+        ops.lstm(x, wrong, right, weights)
+    *_, saved = ops.lstm(x, None, None, weights)
+    with pytest.raises(seqcore.ShapeError, match=r"dh_n: expected \(3, 5\) = \(B, hidden_size\), got \(2, 5\)\."):
+        ops.lstm_backward(saved, None, wrong)
+    with pytest.raises(seqcore.ShapeError, match=r"hidden_size of at least 1, got \(0, 0\)\."):
+        ops.lstm(x, None, None, {"weight_ih": np.zeros((0, 4), "f4"), "weight_hh": np.zeros((0, 0), "f4")})
+    with pytest.raises(ValueError, match=r"got unknown bias, w_ih; no weight_ih\.$"):
+        ops.lstm(x, None, None, {"w_ih": ih, "weight_hh": hh, "bias": hh})
+
+
+def test_a_wrong_instruction_set_is_one_clean_line(tmp_path):
+    text = tmp_path / "text"
+    text.write_text("text " * 100)
+    wrong = {**os.environ, "SEQCORE_ISA": "foo"}
+    said = run("lm", "train", text, "--device", "cpu", "--out", tmp_path / "m", check=1, env=wrong).stderr
+    assert not (tmp_path / "m").exists() and said.startswith("seqcore: SEQCORE_ISA: expected one of portable")
+    assert said.endswith(", got foo. Hint: unset the variable.\n") and said.count("Hint") == 1
+    shown = run("info", env=wrong).stdout
+    assert "got foo. Hint: unset the variable.\n" in shown
+    assert "expected" not in run("info", env={**os.environ, "SEQCORE_ISA": ""}).stdout
+
+
+def test_drivers_are_quiet_where_nobody_is_logged_in():
+    gone = ("XDG_RUNTIME_DIR", "NODEVICE_SELECT", "SEQCORE_GPU")
+    env = {name: value for name, value in os.environ.items() if name not in gone}
+    for script in ("seqcore.devices()", "seqcore.runtime.place('auto')"):
+        done = subprocess.run(
+            [sys.executable, "-c", f"import seqcore; {script}"], env=env, capture_output=True, text=True
+        )
+        assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_info_says_why_there_is_no_gpu():
+    env = {name: value for name, value in os.environ.items() if name != "SEQCORE_GPU"}
+    row = run("info", env=env).stdout.splitlines()[-1]
+    if row.startswith("gpu "):
+        assert "SEQCORE_GPU=software" in row or "install a driver" in row or "no GPU engine" in row
+
+
+def test_a_loss_that_is_not_finite_ends_training(tmp_path):
+    text, out = tmp_path / "text", tmp_path / "m"
+    text.write_text("some text of several words " * 100)
+    small = ["--hidden", 8, "--layers", 1, "--batch", 2, "--bptt", 8, "--device", "cpu", "--clip", 0]
+    done = run("lm", "train", text, *small, "--lr", "1e38", "--quiet", "--out", out, check=1)
+    assert done.stderr.startswith("seqcore: step ") and done.stderr.count("Hint") == 1
+    assert seqcore.load_file(out).model
