@@ -70,7 +70,7 @@ fn bad_ids_and_sizes() {
     let e = EmbeddingSpec::forward(DType::F32, &[65, 8], &ids, &[4, 5]).unwrap_err();
     assert_eq!(
         (e.kind, e.to_string().as_str()),
-        (Kind::Index, "embedding: ids: expected 0 <= id < 65, got 70 at (3, 0)")
+        (Kind::Index, "embedding: ids: expected 0 <= id < 65, got 70 at (3, 0).")
     );
     // negatives do not wrap (S-15)
     assert_eq!(EmbeddingSpec::forward(DType::F32, &[65, 8], &[-1], &[1]).unwrap_err().kind, Kind::Index);

@@ -223,11 +223,11 @@ fn wrong_sizes_are_named() {
     let e = LinearSpec::new("linear", DType::F32, &[4, 3], &[5, 2], None).unwrap_err().to_string();
     assert!(e.starts_with("linear: x: expected (..., 2), got (4, 3)"), "{e}");
     let e = LinearSpec::new("linear", DType::F32, &[4, 2], &[5, 2], Some(&[2])).unwrap_err().to_string();
-    assert_eq!(e, "linear: bias: expected (5,), got (2,)");
+    assert_eq!(e, "linear: bias: expected (5,), got (2,).");
     assert!(LinearSpec::new("linear", DType::F32, &[], &[5, 2], None).is_err());
     assert!(LinearSpec::new("linear", DType::F32, &[1 << 40, 0], &[1 << 40, 0], None).is_err());
     let e = MatmulSpec::new(DType::F32, &[2, 4, 3], &[2, 4, 5], false, false).unwrap_err().to_string();
-    assert!(e.starts_with("matmul: b: expected (2, 3, 5)") && e.ends_with("got (2, 4, 5)"), "{e}");
+    assert!(e.starts_with("matmul: b: expected (2, 3, 5)") && e.ends_with("got (2, 4, 5)."), "{e}");
     assert!(MatmulSpec::new(DType::F32, &[3], &[3, 5], false, false).is_err());
     assert!(MatmulSpec::new(DType::F32, &[2, 3, 4], &[3, 4, 5], false, false).is_err());
     // S-138: a 1-D input gives a 1-D output

@@ -177,7 +177,7 @@ fn bad_targets_and_sizes() {
     let e = new(&[2, 3], &[1, 3], &[2]);
     assert_eq!(
         (e.kind, e.to_string().as_str()),
-        (Kind::Index, "cross_entropy: target: expected 0 <= id < 3, got 3 at (1,)")
+        (Kind::Index, "cross_entropy: target: expected 0 <= id < 3, got 3 at (1,).")
     );
     assert_eq!(new(&[2, 3], &[-1, 0], &[2]).kind, Kind::Index);
     assert_eq!(new(&[2, 3], &[0, 1, 2], &[3]).to_string(), "cross_entropy: target: expected (2,), got (3,).");

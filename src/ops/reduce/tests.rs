@@ -155,5 +155,5 @@ fn refusals() {
     assert_eq!(new(DType::F32, &[1, -1]).unwrap_err().kind, Kind::Value);
     assert_eq!(new(DType::I64, &[0]).unwrap_err().kind, Kind::DType);
     let e = new(DType::F32, &[-3]).unwrap_err().to_string();
-    assert_eq!(e, "sum: axes: expected an axis from -2 to 1, got -3");
+    assert_eq!(e, "sum: axes: expected an axis from -2 to 1, got -3.");
 }
