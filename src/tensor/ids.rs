@@ -99,10 +99,10 @@ mod tests {
         let e = Ids::new("embedding", "ids", &ids, &[3, 2], 65, None).unwrap_err();
         assert_eq!(
             (e.kind, e.message.as_str()),
-            (Kind::Index, "embedding: ids: expected 0 <= id < 65, got 70 at (1, 1).")
+            (Kind::Index, "embedding: ids: expected 0 <= id < 65, got 70 at (1, 1)")
         );
         let e = Ids::new("embedding", "ids", &[-1], &[], 65, None).unwrap_err();
-        assert!(e.message.ends_with("got -1 at ()."), "{e}");
+        assert!(e.message.ends_with("got -1 at ()"), "{e}");
         assert_eq!(Ids::new("t", "ids", &[i64::MIN], &[1], 2, None).unwrap_err().kind, Kind::Index);
     }
 
