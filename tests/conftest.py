@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import platform
 import re
+import signal
 import sys
 from functools import cache
 from pathlib import Path
@@ -23,6 +24,10 @@ NO_GPU = "no GPU adapter"
 # without this the tests would take whichever adapter the machine has (SEQCORE_GPU=hardware asks for that)
 os.environ.setdefault("SEQCORE_GPU", "software")
 os.environ.setdefault("NODEVICE_SELECT", "1")
+
+# a shell starts what runs in the background with Ctrl-C ignored, and a program's children inherit that
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
