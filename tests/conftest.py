@@ -77,6 +77,19 @@ def device(request: pytest.FixtureRequest) -> str:
     return request.param
 
 
+ENGINES = {
+    "cpu-float32": {"device": "cpu", "dtype": "float32"},
+    "cpu-float64": {"device": "cpu", "dtype": "float64"},
+    "gpu-float32": {"device": "gpu", "dtype": "float32"},
+}
+
+
+@pytest.fixture(params=[pytest.param(name, marks=[pytest.mark.gpu] * name.startswith("gpu")) for name in ENGINES])
+def engine(request: pytest.FixtureRequest) -> dict[str, str]:
+    """Each device with each dtype that it computes in, as `compare(..., **engine)` takes them."""
+    return ENGINES[request.param]
+
+
 _skipped: dict[str, str] = {}
 
 

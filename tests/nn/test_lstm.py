@@ -55,20 +55,17 @@ def run(module):
     return call
 
 
-@pytest.mark.parametrize(
-    ("device", "dtype"),
-    [("cpu", "float32"), ("cpu", "float64"), pytest.param("gpu", "float32", marks=pytest.mark.gpu)],
-)
 @pytest.mark.parametrize("case", GRID, ids=lambda c: "-".join(map(str, c.values())).replace(" ", ""))
-def test_grid(case, device, dtype):
+def test_grid(case, engine):
     sizes, layers = case["sizes"], case["layers"]
-    if dtype == "float64" and case["steps"] == 37 and sizes == (31, 33):
+    exact = engine["dtype"] == "float64"
+    if exact and case["steps"] == 37 and sizes == (31, 33):
         layers = 1  # the reference in plain loops is slow
-    ours, theirs = both(*sizes, layers, bias=case["bias"], device=device, dtype=dtype)
+    ours, theirs = both(*sizes, layers, bias=case["bias"], **engine)
     given = inputs(case["steps"], case["batch"], sizes, layers)
     # each layer adds its own rounding to that of the layer below
-    limit = None if dtype == "float64" else FORWARD * layers
-    compare(run(ours), run(theirs), given, dtype, [(ours, theirs)], limit=limit, device=device)
+    limit = None if exact else FORWARD * layers
+    compare(run(ours), run(theirs), given, modules=[(ours, theirs)], limit=limit, **engine)
 
 
 @pytest.mark.parametrize("outputs", subsets(3), ids=str)
