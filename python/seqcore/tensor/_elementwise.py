@@ -149,7 +149,13 @@ def log(x: Any) -> Tensor:
 
 
 def sqrt(x: Any) -> Tensor:
-    """The square root, for a Tensor or an array; its slope at 0 is inf."""
+    """The square root, for a Tensor or an array; its slope at 0 is inf.
+
+    Example:
+        >>> import seqcore
+        >>> seqcore.Tensor([4.0]).sqrt().item()
+        2.0
+    """
     x = as_tensor("sqrt", "x", x)
     y = _core.unary("sqrt", x)
     if not _records(x):
