@@ -24,7 +24,7 @@ MATURIN = RUSTFLAGS="$${RUSTFLAGS:-} $(REMAP)" SOURCE_DATE_EPOCH=$${SOURCE_DATE_
 SOURCES := $(shell find src python build.rs Cargo.toml Cargo.lock pyproject.toml README.md LICENSE THIRD_PARTY.md \
 	-type f ! -name '*.pyc' ! -name '*.so')
 
-# tests meet the GPU as Mesa's software adapter; SEQCORE_GPU=hardware (or anything else) keeps the machine's own
+# tests meet the GPU as Mesa's software adapter; SEQCORE_GPU= (nothing) keeps the machine's own
 LAVAPIPE := $(firstword $(wildcard /usr/share/vulkan/icd.d/lvp_icd*.json /etc/vulkan/icd.d/lvp_icd*.json \
 	/usr/local/share/vulkan/icd.d/lvp_icd*.json))
 SEQCORE_GPU ?= software
