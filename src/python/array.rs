@@ -2,11 +2,12 @@
 //! ndarrays and Tensors only.
 
 use crate::backend::Backend;
-use crate::cpu::{CpuBuffer, Poll};
+use crate::cpu::Poll;
 use crate::device::{Device, Engine, Storage};
 use crate::error::{Error, Kind, Result};
 use crate::on_device;
-use crate::python::call::{Call, copy_to};
+use crate::python::call::Call;
+use crate::python::transfer::{copy_as, copy_to, on_cpu};
 use crate::python::{normalize, runtime};
 use crate::tensor::{DType, Shape, elements};
 use numpy::PyUntypedArray;
@@ -120,14 +121,7 @@ impl Array {
         let dtype = dtype.map(runtime::parse_dtype).transpose()?.unwrap_or(self.storage.dtype());
         let (from, call) = (self.storage.clone(), Call::new(py, "to"));
         let ns = from.len() as u64;
-        let storage = call.run(ns, false, move |poll| {
-            if dtype == from.dtype() {
-                return copy_to(device, &from, poll);
-            }
-            let host = if from.device() == Device::Cpu { from } else { copy_to(Device::Cpu, &from, poll)? };
-            let cast = cast(&host, dtype, poll)?;
-            if device == Device::Cpu { Ok(cast) } else { copy_to(device, &cast, poll) }
-        })?;
+        let storage = call.run(ns, false, move |poll| copy_as(device, dtype, &from, poll))?;
         Ok(Array::new(storage, self.shape.clone()))
     }
 
@@ -163,42 +157,6 @@ fn assign_all(py: Python<'_>, pairs: Vec<(Storage, Storage)>) -> PyResult<()> {
         }
         Ok(())
     })
-}
-
-fn cast(host: &Storage, dtype: DType, poll: Poll<'_>) -> Result<Storage> {
-    use crate::cpu::map::PIECE;
-    use crate::cpu::{Cpu, Fresh};
-    let host = on_cpu(host)?;
-    macro_rules! convert {
-        ($from:ty, $to:ty) => {{
-            let from = host.slice::<$from>()?;
-            let mut to = Fresh::<$to>::new(from.len())?;
-            Cpu::new(poll).pieces(&mut to, PIECE, |start, to| {
-                to.iter_mut().zip(&from[start..]).for_each(|(t, &f)| *t = f as $to);
-                Ok(())
-            })?;
-            to.done()
-        }};
-    }
-    use crate::backend::Buffer;
-    Ok(Storage::Cpu(match (host.dtype(), dtype) {
-        (DType::F32, DType::F64) => convert!(f32, f64),
-        (DType::F64, DType::F32) => convert!(f64, f32),
-        (DType::F32, DType::I64) => convert!(f32, i64),
-        (DType::F64, DType::I64) => convert!(f64, i64),
-        (DType::I64, DType::F32) => convert!(i64, f32),
-        (DType::I64, DType::F64) => convert!(i64, f64),
-        _ => host.clone(),
-    }))
-}
-
-/// The buffer of memory that is known to lie on the CPU.
-pub fn on_cpu(storage: &Storage) -> Result<&CpuBuffer> {
-    match storage {
-        Storage::Cpu(buffer) => Ok(buffer),
-        #[cfg(feature = "gpu")]
-        Storage::Gpu(_) => Err(Error::internal("CPU memory was expected")),
-    }
 }
 
 /// An ndarray over the memory of `array`, which lies on the CPU and which the ndarray keeps alive.

@@ -5,9 +5,9 @@
 use crate::cpu::CpuBuffer;
 use crate::device::{Device, Storage};
 use crate::error::{Error, Kind, Result};
-use crate::on_device;
-use crate::python::array::{Array, Saved, on_cpu};
+use crate::python::array::{Array, Saved};
 use crate::python::gate::{self, Pass};
+use crate::python::transfer::{copy_to, on_cpu};
 use crate::python::{normalize, runtime};
 use crate::tensor::{DType, Shape};
 use pyo3::prelude::*;
@@ -105,7 +105,7 @@ impl<'py> Call<'py> {
         {
             self.saved.push(saved);
         }
-        self.checked(name, Arg { storage, shape }, placed)
+        self.checked(name, value, Arg { storage, shape }, placed)
     }
 
     /// As `float`, where None stands for an absent argument.
@@ -117,7 +117,7 @@ impl<'py> Call<'py> {
     /// the type of the others.
     pub fn any(&mut self, name: &str, value: &Bound<'py, PyAny>) -> PyResult<Arg> {
         let (storage, shape, placed) = normalize::any(self.op, name, value)?;
-        self.checked(name, Arg { storage, shape }, placed)
+        self.checked(name, value, Arg { storage, shape }, placed)
     }
 
     /// Truth values, copied to memory of our own.
@@ -140,12 +140,13 @@ impl<'py> Call<'py> {
     }
 
     /// Of one dtype and on one device with the arguments before it.
-    fn checked(&mut self, name: &str, arg: Arg, placed: bool) -> PyResult<Arg> {
+    fn checked(&mut self, name: &str, value: &Bound<'py, PyAny>, arg: Arg, placed: bool) -> PyResult<Arg> {
         match &self.dtype {
             None => self.dtype = Some((arg.dtype(), name.into())),
             Some((dtype, first)) if *dtype != arg.dtype() => {
+                let how = normalize::conversion(name, value, dtype.name())?;
                 return Err(Error::dtype(self.op, name, format_args!("{dtype}, as {first}"), arg.dtype())
-                    .hint(format!("convert one of them, for example {name}.astype(\"{dtype}\")"))
+                    .hint(format!("convert one of them, for example {how}"))
                     .into());
             }
             Some(_) => {}
@@ -263,44 +264,4 @@ impl<'py> Call<'py> {
     pub fn array(&self, storage: Storage, shape: Shape) -> Array {
         Array::new(storage, shape)
     }
-}
-
-/// A copy on another device, through this machine's memory where it must be.
-pub fn copy_to(device: Device, storage: &Storage, poll: crate::cpu::Poll<'_>) -> Result<Storage> {
-    use crate::backend::{Backend, Buffer};
-    use crate::cpu::{Cpu, CpuBuffer};
-    use crate::device::Engine;
-    let host = match storage {
-        Storage::Cpu(buffer) => buffer.clone(),
-        #[cfg(feature = "gpu")]
-        Storage::Gpu(buffer) => {
-            let engine = crate::gpu::Gpu::on(buffer.context().clone(), poll);
-            let host = CpuBuffer::allocate(storage.dtype(), storage.len())?;
-            // SAFETY: nobody else has a handle on the new memory.
-            engine.download(buffer, unsafe { host.bytes_mut() })?;
-            host
-        }
-    };
-    let was_here = matches!(storage, Storage::Cpu(_));
-    if device == Device::Cpu && !was_here {
-        return Ok(Cpu::new(poll).put(host));
-    }
-    let host: CpuBuffer = host;
-    if device != Device::Cpu && host.dtype() == DType::I64 {
-        ids_fit(host.slice::<i64>()?)?;
-    }
-    on_device!(device, poll, |engine| Ok(engine.put(engine.upload(host_dtype(&host), host.bytes())?)))
-}
-
-/// Integers have 32 bits on a GPU.
-fn ids_fit(ids: &[i64]) -> Result<()> {
-    match ids.iter().find(|&&id| i32::try_from(id).is_err()) {
-        Some(id) => Err(Error::value("to", "data", "integers from -2^31 to 2^31 - 1, on a GPU", id)),
-        None => Ok(()),
-    }
-}
-
-fn host_dtype(host: &crate::cpu::CpuBuffer) -> DType {
-    use crate::backend::Buffer;
-    host.dtype()
 }

@@ -12,6 +12,7 @@ pub mod normalize;
 mod runtime;
 #[cfg(feature = "testing")]
 mod testing;
+mod transfer;
 
 pub use array::{Array, Saved, owned};
 pub use call::{Arg, Call};

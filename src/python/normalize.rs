@@ -31,7 +31,8 @@ pub fn float(op: &str, name: &str, value: &Bound<'_, PyAny>) -> PyResult<(Storag
     if let Some(array) = given_array(value)? {
         let (storage, shape) = (array.storage().clone(), array.shape_ref().clone());
         if storage.dtype() == DType::I64 {
-            return Err(Error::dtype(op, name, FLOATS, "int64").hint(format!("{name}.float() converts it")).into());
+            let how = conversion(name, value, "float32")?;
+            return Err(Error::dtype(op, name, FLOATS, "int64").hint(format!("{how} converts it")).into());
         }
         return Ok((storage, shape, true));
     }
@@ -59,7 +60,7 @@ fn float_of(
     if kind != b'f' || !(size == 4 || size == 8) {
         let error = Error::dtype(op, name, expected, dtype_name(array)?);
         return Err(match kind {
-            b'b' | b'i' | b'u' | b'f' => error.hint(conversion(name, value, "float32")?),
+            b'b' | b'i' | b'u' | b'f' => error.hint(format!("{} converts it", conversion(name, value, "float32")?)),
             b'c' => error.hint(format!("take its real part: {name}.real")),
             _ => error,
         }
@@ -69,15 +70,22 @@ fn float_of(
     copied(op, name, array, target)
 }
 
-/// How to convert a value of real numbers, in the words of what it is.
-fn conversion(name: &str, value: &Bound<'_, PyAny>, dtype: &str) -> PyResult<String> {
+/// What converts a value of real numbers, in the words of what it is: of ours, a NumPy array, another library's.
+pub fn conversion(name: &str, value: &Bound<'_, PyAny>, dtype: &str) -> PyResult<String> {
     let py = value.py();
-    Ok(if value.hasattr(intern!(py, "astype"))? {
-        format!("{name}.astype(\"{dtype}\") converts it")
-    } else if dtype == "float32" && value.hasattr(intern!(py, "__dlpack__"))? && value.hasattr(intern!(py, "float"))? {
-        format!("{name}.float() converts it")
+    let method = match dtype {
+        "float32" => "float",
+        "float64" => "double",
+        _ => "long",
+    };
+    Ok(if given_array(value)?.is_some() {
+        format!("{name}.to(dtype=\"{dtype}\")")
+    } else if value.hasattr(intern!(py, "astype"))? {
+        format!("{name}.astype(\"{dtype}\")")
+    } else if value.hasattr(intern!(py, "__dlpack__"))? && value.hasattr(method)? {
+        format!("{name}.{method}()")
     } else {
-        format!("numpy.asarray({name}, \"{dtype}\") converts it")
+        format!("numpy.asarray({name}, \"{dtype}\")")
     })
 }
 
@@ -87,18 +95,15 @@ pub fn ids(op: &str, name: &str, value: &Bound<'_, PyAny>) -> PyResult<(Storage,
         if array.storage().dtype() == DType::I64 {
             return Ok((array.storage().clone(), array.shape_ref().clone()));
         }
-        return Err(not_ids(op, name, array.storage().dtype().name(), Some(format!("{name}.to(\"int64\")"))).into());
+        let how = conversion(name, value, "int64")?;
+        return Err(not_ids(op, name, array.storage().dtype().name(), Some(how)).into());
     }
     let (array, _) = plain(op, name, value)?;
     // an empty list is float64 to NumPy, and no ids at all to us
     let empty = array.is_empty() && array.dtype().kind() == b'f';
     if !(matches!(array.dtype().kind(), b'i' | b'u') || empty) {
         let how = match array.dtype().kind() {
-            b'b' | b'f' => Some(if value.hasattr(intern!(value.py(), "astype"))? {
-                format!("{name}.astype(\"int64\")")
-            } else {
-                format!("numpy.asarray({name}, \"int64\")")
-            }),
+            b'b' | b'f' => Some(conversion(name, value, "int64")?),
             _ => None,
         };
         return Err(not_ids(op, name, &dtype_name(&array)?, how).into());
@@ -210,7 +215,7 @@ fn plain<'py>(op: &str, name: &str, value: &Bound<'py, PyAny>) -> PyResult<(Boun
                 let got = value.getattr(intern!(py, "dtype")).map_or_else(|_| kind(), |dtype| dtype.to_string());
                 let error = Error::dtype(op, name, "float32, float64 or integers", got);
                 match conversion(name, value, "float32") {
-                    Ok(how) if !how.starts_with("numpy") => error.hint(how).into(),
+                    Ok(how) if !how.starts_with("numpy") => error.hint(format!("{how} converts it")).into(),
                     _ => error.into(),
                 }
             } else {

@@ -42,7 +42,8 @@ def cross_entropy(input: Any, target: Any, ignore_index: int = -100, reduction: 
         raise ShapeError(message("cross_entropy", "target", expected if shape else "an input (N, C)", given, hint))
     kind = str(getattr(target, "dtype", "int"))
     if kind.startswith("float"):
-        raise DTypeError(message("cross_entropy", "target", "ids", kind, 'convert them with .astype("int64")'))
+        how = 'target.to(dtype="int64")' if isinstance(target, Tensor) else 'target.astype("int64")'
+        raise DTypeError(message("cross_entropy", "target", "ids", kind, f"convert them with {how}"))
     if len(shape) == 1:
         x = x.reshape(1, shape[0])
     elif len(shape) > 2:
