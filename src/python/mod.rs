@@ -8,7 +8,8 @@ mod array;
 mod call;
 mod errors;
 mod gate;
-pub mod normalize;
+mod normalize;
+mod out;
 mod runtime;
 #[cfg(feature = "testing")]
 mod testing;
@@ -16,6 +17,7 @@ mod transfer;
 
 pub use array::{Array, Saved, owned};
 pub use call::{Arg, Call};
+pub use out::Out;
 pub use runtime::{parse_device, parse_dtype};
 
 use pyo3::prelude::*;

@@ -2,12 +2,13 @@
 //! masks, subclasses and foreign producers (`semantics.md` 1). The common case, a plain C-ordered native array, is
 //! borrowed; everything else goes through one cold path that asks NumPy for a plain copy.
 
+use crate::backend::Buffer;
 use crate::cpu::CpuBuffer;
 use crate::device::Storage;
 use crate::error::{Error, Kind};
 use crate::python::array::Array;
 use crate::tensor::{DType, Shape, elements};
-use numpy::npyffi::flags::{NPY_ARRAY_ALIGNED, NPY_ARRAY_C_CONTIGUOUS, NPY_ARRAY_WRITEABLE};
+use numpy::npyffi::flags::{NPY_ARRAY_ALIGNED, NPY_ARRAY_C_CONTIGUOUS};
 use numpy::npyffi::{NPY_TYPES, PyArrayObject, PyDataType_ELSIZE};
 use numpy::{PyArrayDescrMethods, PyUntypedArray, PyUntypedArrayMethods};
 use pyo3::exceptions::{PyIndexError, PyValueError};
@@ -37,10 +38,10 @@ pub fn float(op: &str, name: &str, value: &Bound<'_, PyAny>) -> PyResult<(Storag
         return Ok((storage, shape, true));
     }
     if let Ok(array) = value.cast_exact::<PyUntypedArray>()
-        && let Some((storage, shape)) = borrow(array)?
-        && storage.dtype() != DType::I64
+        && let Some((buffer, shape)) = borrow(array)?
+        && buffer.dtype() != DType::I64
     {
-        return Ok((storage, shape, false));
+        return Ok((Storage::Cpu(buffer), shape, false));
     }
     let (array, is_list) = plain(op, name, value)?;
     let (storage, shape) = float_of(op, name, value, (&array, is_list), FLOATS)?;
@@ -128,10 +129,10 @@ pub fn any(op: &str, name: &str, value: &Bound<'_, PyAny>) -> PyResult<(Storage,
         return Ok((array.storage().clone(), array.shape_ref().clone(), true));
     }
     if let Ok(array) = value.cast_exact::<PyUntypedArray>()
-        && let Some((storage, shape)) = borrow(array)?
-        && storage.dtype() != DType::I64
+        && let Some((buffer, shape)) = borrow(array)?
+        && buffer.dtype() != DType::I64
     {
-        return Ok((storage, shape, false));
+        return Ok((Storage::Cpu(buffer), shape, false));
     }
     let (array, is_list) = plain(op, name, value)?;
     let (storage, shape) = match array.dtype().kind() {
@@ -186,7 +187,8 @@ fn given_array<'py>(value: &Bound<'py, PyAny>) -> PyResult<Option<PyRef<'py, Arr
     }
 }
 
-fn dtype_name(array: &Bound<'_, PyUntypedArray>) -> PyResult<String> {
+/// NumPy's name of the element type.
+pub fn dtype_name(array: &Bound<'_, PyUntypedArray>) -> PyResult<String> {
     Ok(array.dtype().str()?.to_string())
 }
 
@@ -252,37 +254,13 @@ fn copied(op: &str, name: &str, array: &Bound<'_, PyUntypedArray>, dtype: &str) 
     kwargs.set_item(intern!(py, "copy"), true)?;
     let made = numpy_attr(py, "array")?.call((array,), Some(&kwargs))?;
     let made = made.cast_into_exact::<PyUntypedArray>().map_err(PyErr::from)?;
-    let (storage, shape) =
+    let (buffer, shape) =
         borrow(&made)?.ok_or_else(|| Error::internal(format!("{op}: {name}: NumPy did not give a plain copy")))?;
-    Ok((storage, shape))
-}
-
-/// Memory that the caller gave for a result: a plain ndarray of exactly this dtype and shape, writeable, in C order.
-pub fn out(op: &str, value: &Bound<'_, PyAny>, dtype: DType, shape: &Shape) -> PyResult<NonNull<u8>> {
-    let wrong = |got: String| {
-        let what = format!("a writeable, C-ordered {dtype} ndarray of shape {shape}");
-        PyErr::from(Error::value(op, "out", what, got).hint(format!("numpy.empty({shape}, \"{dtype}\") makes one")))
-    };
-    let array = value
-        .cast_exact::<PyUntypedArray>()
-        .map_err(|_| wrong(value.get_type().name().map_or_else(|_| "object".into(), |n| n.to_string())))?;
-    // SAFETY: a live array object, read under the interpreter lock.
-    let (flags, data) = unsafe { ((*array.as_array_ptr()).fields.flags, (*array.as_array_ptr()).fields.data) };
-    match borrow(array)? {
-        Some((storage, given)) if storage.dtype() == dtype && given == *shape && flags & NPY_ARRAY_WRITEABLE != 0 => {
-            NonNull::new(data.cast::<u8>()).ok_or_else(|| wrong("no memory".into()))
-        }
-        _ => Err(wrong(format!(
-            "a {}{} one of shape {}",
-            if flags & NPY_ARRAY_WRITEABLE == 0 { "read-only " } else { "" },
-            dtype_name(array)?,
-            Shape::from(array.shape())
-        ))),
-    }
+    Ok((Storage::Cpu(buffer), shape))
 }
 
 /// The array's own memory, where it is of a dtype of ours, native, aligned and in C order.
-fn borrow(array: &Bound<'_, PyUntypedArray>) -> PyResult<Option<(Storage, Shape)>> {
+pub fn borrow(array: &Bound<'_, PyUntypedArray>) -> PyResult<Option<(CpuBuffer, Shape)>> {
     let pointer: *mut PyArrayObject = array.as_array_ptr();
     // SAFETY: a live array object, read under the interpreter lock.
     let fields = unsafe { &(*pointer).fields };
@@ -311,5 +289,5 @@ fn borrow(array: &Bound<'_, PyUntypedArray>) -> PyResult<Option<(Storage, Shape)
     let keep: Box<Py<PyUntypedArray>> = Box::new(array.clone().unbind());
     // SAFETY: aligned and C-contiguous by its flags; the array keeps its memory and is kept.
     let buffer = unsafe { CpuBuffer::borrowed(start, dtype, len, keep) };
-    Ok(Some((Storage::Cpu(buffer), shape)))
+    Ok(Some((buffer, shape)))
 }

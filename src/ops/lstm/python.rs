@@ -2,7 +2,7 @@
 
 use super::cpu::LstmStep as Step;
 use super::{Lstm, LstmInputs, LstmOutputGrads, LstmSaved, LstmSpec, LstmWants, LstmWeights};
-use crate::cpu::{CpuBuffer, Poll};
+use crate::cpu::Poll;
 use crate::device::{Device, Engine, Storage};
 use crate::error::{Error, Kind, Result};
 use crate::on_device;
@@ -11,7 +11,7 @@ use crate::ops::recurrent::python::{
     expect,
 };
 use crate::ops::recurrent::{Above, Between, Kept, Layer, LayerGrads, Run, Wants};
-use crate::python::{Array, Call, normalize};
+use crate::python::{Array, Call, Out};
 use crate::tensor::{DType, Shape};
 use pyo3::prelude::*;
 use std::sync::{Arc, Mutex, MutexGuard, TryLockError};
@@ -268,31 +268,13 @@ impl LstmStep {
         let x = call.float("x", x)?;
         expect(OP, "x", &x, "(B, input_size)", &[this.batch, this.input])?;
         let x = crate::cpu::Cpu::quiet().get(&x.storage)?;
-        let shape = this.states();
-        let (result, start) = match out {
-            Some(given) => {
-                let start = normalize::out(OP, &given, DType::F32, &shape)?;
-                (given, start.as_ptr())
-            }
-            None => {
-                let made = CpuBuffer::allocate(DType::F32, this.batch * this.hidden)?;
-                let start = made.as_ptr();
-                (Array::new(Storage::Cpu(made), shape).into_ndarray(py)?, start)
-            }
-        };
-        let bytes = this.batch * this.hidden * 4;
-        let (from, to) = (x.as_ptr() as usize, start as usize);
-        if from < to + bytes && to < from + x.bytes().len() {
-            return Err(Error::value(OP, "out", "memory apart from x", "memory that overlaps it").into());
-        }
+        let mut out = Out::new(py, OP, out, DType::F32, &this.states())?;
+        let y = out.apart_from::<f32>(OP, &x, "x")?;
         let mut inner = this.lock()?;
-        // SAFETY: writeable, of this size, apart from x, kept alive by `result`.
-        let out = unsafe { std::slice::from_raw_parts_mut(start.cast::<f32>(), this.batch * this.hidden) };
         let flops = (8 * this.batch * this.hidden * (this.input + this.hidden)) as u64;
-        let x = x.slice::<f32>()?;
-        let inner = &mut *inner;
-        call.run(flops / 30, false, |_| inner.step(x, out))?;
-        Ok(result)
+        let (inner, x) = (&mut *inner, x.slice::<f32>()?);
+        call.run(flops / 30, false, |_| inner.step(x, y))?;
+        Ok(out.done())
     }
 
     /// h and c (B, H), copies.
