@@ -37,6 +37,7 @@ __all__ = [
     "error_kinds",
     "fill",
     "gpu_counters",
+    "gradient",
     "interpreter_ends",
     "linear",
     "linear_backward",
@@ -172,8 +173,10 @@ def adam_step(params: Sequence[Any], grads: Sequence[Any], m: Sequence[Any], v: 
     counts this step.
     """
 
-def array(value: Any, device: str = "cpu", op: str = "Tensor", name: str = "data") -> Array:
-    """An `Array` of its own memory from anything that is an array; errors call it `name` of `op`."""
+def array(value: Any, device: str = "cpu", op: str = "Tensor", name: str = "data", beside: Sequence[int] | None = None) -> Array:
+    """An `Array` of its own memory from anything that is an array; errors call it `name` of `op`. One that does not
+    broadcast with the shape `beside` is refused before it is copied.
+    """
 
 def assign(pairs: Sequence[tuple[Array, Array]]) -> None:
     """Writes every second array over its first: all or none, and no other call sees some of them written."""
@@ -232,6 +235,9 @@ def fill(shape: Sequence[int], value: float, dtype: str, device: str) -> Array:
 
 def gpu_counters() -> dict[str, Any]:
     """What was sent to all GPUs since the last call."""
+
+def gradient(value: Any, dtype: str, shape: Sequence[int], op: str, name: str) -> Array:
+    """The gradient of a result of this dtype and shape: an `Array` as it is, anything else in memory of its own."""
 
 def interpreter_ends() -> None:
     """Called as the interpreter ends (by `atexit`): calls of other threads may still be running."""

@@ -24,13 +24,13 @@ impl<'py> Out<'py> {
         op: &str,
         given: Option<Bound<'py, PyAny>>,
         dtype: DType,
-        shape: &Shape,
+        shape: Shape,
     ) -> PyResult<Out<'py>> {
         match given {
-            Some(array) => Ok(Out { memory: writeable(op, &array, dtype, shape)?, array }),
+            Some(array) => Ok(Out { memory: writeable(op, &array, dtype, &shape)?, array }),
             None => {
-                let memory = CpuBuffer::allocate(dtype, elements(shape)?)?;
-                let array = Array::new(Storage::Cpu(memory.clone()), shape.clone()).into_ndarray(py)?;
+                let memory = CpuBuffer::allocate(dtype, elements(&shape)?)?;
+                let array = Array::new(Storage::Cpu(memory.clone()), shape).into_ndarray(py)?;
                 Ok(Out { array, memory })
             }
         }
