@@ -1,12 +1,13 @@
 //! One call from Python: its arguments, the device they lie on, and how the work is run: with the interpreter
-//! lock released where it is long, beside other calls unless it mutates, interruptible, and with no panic that
-//! crosses into Python.
+//! lock released where it is long, beside other calls unless it mutates, interruptible, and with a panic of the work
+//! caught before the lock and the gate are given back (those of the rest of a call: `errors.rs`).
 
 use crate::cpu::CpuBuffer;
 use crate::device::{Device, Storage};
 use crate::error::{Error, Kind, Result};
 use crate::python::arg::{Arg, Bools};
 use crate::python::array::{Array, Saved};
+use crate::python::errors::panicked;
 use crate::python::gate::{self, Pass};
 use crate::python::transfer::{copy_to, on_cpu};
 use crate::python::{normalize, runtime};
@@ -62,7 +63,7 @@ fn caught<R>(work: impl FnOnce() -> Result<R>) -> Result<R> {
             .map(|s| (*s).to_string())
             .or_else(|| payload.downcast_ref::<String>().cloned())
             .unwrap_or_else(|| "no message".into());
-        Err(Error::internal(format!("a panic was caught: {text}")))
+        Err(panicked(&text))
     })
 }
 
