@@ -281,8 +281,8 @@ def put_add(values: Any, flat_ids: Any, full_shape: Sequence[int]) -> Array:
 def remember_main_thread() -> None:
     """Notes which thread is the main one: at import, and in the child after a fork, where nobody is inside a call."""
 
-def set_num_threads(n: int) -> None:
-    """Says how many threads a call may use, at least 1."""
+def set_num_threads(n: Any) -> None:
+    """Says how many threads a call may use."""
 
 def sgd_step(params: Sequence[Any], grads: Sequence[Any], buffers: Sequence[Any | None], lr: float, momentum: float, dampening: float, weight_decay: float, nesterov: bool, maximize: bool, first: Sequence[bool]) -> None:
     """One step of SGD on all params, in place on them and on their momentum buffers; `first` says which buffers have no
