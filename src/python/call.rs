@@ -177,12 +177,14 @@ impl<'py> Call<'py> {
 
     /// The argument's memory on the device of the call, once the spec has checked its sizes: another layout is copied
     /// to C order only now. Ids stay on the device where they are.
+    #[inline]
     pub fn here(&self, arg: Arg<'_>) -> PyResult<Storage> {
         let (storage, _) = arg.memory(self.op)?;
         self.moved(storage)
     }
 
     /// As `here`, for what is memory already.
+    #[inline]
     pub fn moved(&self, storage: Storage) -> PyResult<Storage> {
         let device = self.device();
         if storage.device() == device || storage.dtype() == DType::I64 {

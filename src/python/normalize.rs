@@ -44,6 +44,7 @@ pub fn float<'py>(op: &str, name: &str, value: &Bound<'py, PyAny>) -> PyResult<A
 }
 
 /// The common case.
+#[inline]
 fn plain_floats<'py>(value: &Bound<'py, PyAny>) -> PyResult<Option<Arg<'py>>> {
     if let Ok(array) = value.cast_exact::<PyUntypedArray>()
         && let Some((memory, shape)) = borrow(array)?

@@ -19,6 +19,7 @@ pub struct Out<'py> {
 
 impl<'py> Out<'py> {
     /// What is given must be a plain ndarray of exactly this dtype and shape, writeable, in C order.
+    #[inline]
     pub fn new(
         py: Python<'py>,
         op: &str,
@@ -37,6 +38,7 @@ impl<'py> Out<'py> {
     }
 
     /// All elements, to write, while `x`, the argument `name`, is read.
+    #[inline]
     pub fn apart_from<T: Element>(&mut self, op: &str, x: &CpuBuffer, name: &str) -> Result<&mut [T]> {
         let (own, other) = (self.memory.bytes().as_ptr_range(), x.bytes().as_ptr_range());
         if own.start < other.end && other.start < own.end {
