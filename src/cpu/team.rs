@@ -35,8 +35,8 @@ mod sync {
 
 /// How often the caller's `poll` is asked.
 const POLL: Duration = Duration::from_millis(5);
-/// More threads than this are never made.
-const MOST: usize = 256;
+/// More threads than this are never made: beyond the largest machines, so whoever asks for more has made a mistake.
+const MOST: usize = 1024;
 
 /// What a thread is to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,7 +53,8 @@ type Work<'a> = &'a (dyn Fn(At) + Sync + 'a);
 
 static WANTED: atomic::AtomicUsize = atomic::AtomicUsize::new(0);
 
-/// How many threads calls use: what was set, else `OMP_NUM_THREADS`, else what affinity and quota allow.
+/// How many threads calls use: what was set, else `OMP_NUM_THREADS`, else what affinity and quota allow. The last two
+/// are not the caller's own words, and are cut to what is possible.
 pub fn num_threads() -> usize {
     match WANTED.load(Ordering::Relaxed) {
         0 => {
@@ -75,11 +76,16 @@ pub fn num_threads() -> usize {
 
 /// Says how many threads calls may use from now on.
 pub fn set_num_threads(n: usize) -> Result<()> {
-    if n == 0 {
-        return Err(Error::value("set_num_threads", "n", "at least 1", n));
+    if !(1..=MOST).contains(&n) {
+        return Err(wrong_num_threads(n));
     }
-    WANTED.store(n.min(MOST), Ordering::Relaxed);
+    WANTED.store(n, Ordering::Relaxed);
     Ok(())
+}
+
+/// The error of a number of threads that cannot be.
+pub fn wrong_num_threads(n: impl std::fmt::Display) -> Error {
+    Error::value("set_num_threads", "n", format_args!("at least 1 and at most {MOST}"), n)
 }
 
 /// Does all units of all phases with up to `threads` threads. `Err` is what `poll` said (units not begun are

@@ -85,7 +85,9 @@ fn nested_and_concurrent_callers_get_their_results() {
 
 #[test]
 fn zero_threads_is_an_error() {
-    assert_eq!(set_num_threads(0).unwrap_err().kind, Kind::Value);
+    for n in [0, MOST + 1, usize::MAX] {
+        assert_eq!(set_num_threads(n).unwrap_err().kind, Kind::Value);
+    }
     assert!(num_threads() >= 1);
 }
 

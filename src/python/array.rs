@@ -2,13 +2,15 @@
 //! ndarrays and Tensors only.
 
 use crate::backend::Backend;
-use crate::cpu::{CpuBuffer, Poll};
+use crate::cpu::Poll;
 use crate::device::{Device, Engine, Storage};
 use crate::error::{Error, Kind, Result};
 use crate::on_device;
-use crate::python::call::{Call, copy_to};
+use crate::python::arg::Arg;
+use crate::python::call::Call;
+use crate::python::transfer::{copy_as, copy_to, on_cpu};
 use crate::python::{normalize, runtime};
-use crate::tensor::{DType, Shape, elements};
+use crate::tensor::{DType, Shape, broadcast, elements};
 use numpy::PyUntypedArray;
 use numpy::npyffi::flags::{NPY_ARRAY_CARRAY, NPY_ARRAY_CARRAY_RO};
 use numpy::npyffi::{NPY_TYPES, PY_ARRAY_API, npy_intp};
@@ -120,14 +122,7 @@ impl Array {
         let dtype = dtype.map(runtime::parse_dtype).transpose()?.unwrap_or(self.storage.dtype());
         let (from, call) = (self.storage.clone(), Call::new(py, "to"));
         let ns = from.len() as u64;
-        let storage = call.run(ns, false, move |poll| {
-            if dtype == from.dtype() {
-                return copy_to(device, &from, poll);
-            }
-            let host = if from.device() == Device::Cpu { from } else { copy_to(Device::Cpu, &from, poll)? };
-            let cast = cast(&host, dtype, poll)?;
-            if device == Device::Cpu { Ok(cast) } else { copy_to(device, &cast, poll) }
-        })?;
+        let storage = call.run(ns, false, move |poll| copy_as(device, dtype, &from, poll))?;
         Ok(Array::new(storage, self.shape.clone()))
     }
 
@@ -163,42 +158,6 @@ fn assign_all(py: Python<'_>, pairs: Vec<(Storage, Storage)>) -> PyResult<()> {
         }
         Ok(())
     })
-}
-
-fn cast(host: &Storage, dtype: DType, poll: Poll<'_>) -> Result<Storage> {
-    use crate::cpu::map::PIECE;
-    use crate::cpu::{Cpu, Fresh};
-    let host = on_cpu(host)?;
-    macro_rules! convert {
-        ($from:ty, $to:ty) => {{
-            let from = host.slice::<$from>()?;
-            let mut to = Fresh::<$to>::new(from.len())?;
-            Cpu::new(poll).pieces(&mut to, PIECE, |start, to| {
-                to.iter_mut().zip(&from[start..]).for_each(|(t, &f)| *t = f as $to);
-                Ok(())
-            })?;
-            to.done()
-        }};
-    }
-    use crate::backend::Buffer;
-    Ok(Storage::Cpu(match (host.dtype(), dtype) {
-        (DType::F32, DType::F64) => convert!(f32, f64),
-        (DType::F64, DType::F32) => convert!(f64, f32),
-        (DType::F32, DType::I64) => convert!(f32, i64),
-        (DType::F64, DType::I64) => convert!(f64, i64),
-        (DType::I64, DType::F32) => convert!(i64, f32),
-        (DType::I64, DType::F64) => convert!(i64, f64),
-        _ => host.clone(),
-    }))
-}
-
-/// The buffer of memory that is known to lie on the CPU.
-pub fn on_cpu(storage: &Storage) -> Result<&CpuBuffer> {
-    match storage {
-        Storage::Cpu(buffer) => Ok(buffer),
-        #[cfg(feature = "gpu")]
-        Storage::Gpu(_) => Err(Error::internal("CPU memory was expected")),
-    }
 }
 
 /// An ndarray over the memory of `array`, which lies on the CPU and which the ndarray keeps alive.
@@ -237,16 +196,42 @@ fn view<'py>(array: &Bound<'py, Array>, writeable: bool) -> PyResult<Bound<'py, 
     }
 }
 
-/// An `Array` of its own memory from anything that is an array; errors call it `name` of `op`.
+/// An `Array` of its own memory from anything that is an array; errors call it `name` of `op`. One that does not
+/// broadcast with the shape `beside` is refused before it is copied.
 #[pyfunction]
-#[pyo3(signature = (value, device="cpu", op="Tensor", name="data"))]
-fn array(value: &Bound<'_, PyAny>, device: &str, op: &str, name: &str) -> PyResult<Array> {
-    let py = value.py();
+#[pyo3(signature = (value, device="cpu", op="Tensor", name="data", beside=None))]
+fn array(value: &Bound<'_, PyAny>, device: &str, op: &str, name: &str, beside: Option<Vec<usize>>) -> PyResult<Array> {
     let device = runtime::parse_device(device)?;
-    let (storage, shape, _) = normalize::any(op, name, value)?;
-    let call = Call::new(py, "Tensor");
+    let arg = normalize::any(op, name, value)?;
+    if let Some(beside) = beside {
+        broadcast(op, &beside, &arg.shape)?;
+    }
+    own(value.py(), device, op, arg)
+}
+
+/// The gradient of a result of this dtype and shape: an `Array` as it is, anything else in memory of its own.
+#[pyfunction]
+fn gradient(value: &Bound<'_, PyAny>, dtype: &str, shape: Vec<usize>, op: &str, name: &str) -> PyResult<Array> {
+    let arg = normalize::any(op, name, value)?;
+    if arg.dtype().name() != dtype {
+        let how = normalize::conversion(name, value, dtype)?;
+        let error = Error::dtype(op, name, format_args!("{dtype}, as the result"), arg.dtype());
+        return Err(error.hint(format!("{how} converts it")).into());
+    }
+    if *arg.shape != *shape {
+        return Err(Error::shape(op, name, Shape(shape), &arg.shape).into());
+    }
+    match arg.device() {
+        Some(_) => Ok(Array::new(arg.memory(op)?.0, Shape(shape))),
+        None => own(value.py(), Device::Cpu, op, arg),
+    }
+}
+
+fn own(py: Python<'_>, device: Device, op: &str, arg: Arg<'_>) -> PyResult<Array> {
+    let shape = arg.shape.clone();
+    let (storage, _) = arg.memory(op)?;
     let ns = storage.len() as u64;
-    let storage = call.run(ns, false, move |poll| copy_to(device, &storage, poll))?;
+    let storage = Call::new(py, "Tensor").run(ns, false, move |poll| copy_to(device, &storage, poll))?;
     Ok(Array::new(storage, shape))
 }
 
@@ -334,6 +319,7 @@ pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<Array>()?;
     module.add_class::<Saved>()?;
     module.add_function(wrap_pyfunction!(array, module)?)?;
+    module.add_function(wrap_pyfunction!(gradient, module)?)?;
     module.add_function(wrap_pyfunction!(zeros, module)?)?;
     module.add_function(wrap_pyfunction!(assign, module)?)
 }

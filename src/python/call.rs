@@ -1,13 +1,15 @@
 //! One call from Python: its arguments, the device they lie on, and how the work is run: with the interpreter
-//! lock released where it is long, beside other calls unless it mutates, interruptible, and with no panic that
-//! crosses into Python.
+//! lock released where it is long, beside other calls unless it mutates, interruptible, and with a panic of the work
+//! caught before the lock and the gate are given back (those of the rest of a call: `errors.rs`).
 
 use crate::cpu::CpuBuffer;
 use crate::device::{Device, Storage};
 use crate::error::{Error, Kind, Result};
-use crate::on_device;
-use crate::python::array::{Array, Saved, on_cpu};
+use crate::python::arg::{Arg, Bools};
+use crate::python::array::{Array, Saved};
+use crate::python::errors::panicked;
 use crate::python::gate::{self, Pass};
+use crate::python::transfer::{copy_to, on_cpu};
 use crate::python::{normalize, runtime};
 use crate::tensor::{DType, Shape};
 use pyo3::prelude::*;
@@ -61,23 +63,8 @@ fn caught<R>(work: impl FnOnce() -> Result<R>) -> Result<R> {
             .map(|s| (*s).to_string())
             .or_else(|| payload.downcast_ref::<String>().cloned())
             .unwrap_or_else(|| "no message".into());
-        Err(Error::internal(format!("a panic was caught: {text}")))
+        Err(panicked(&text))
     })
-}
-
-/// A checked argument: memory and shape.
-pub struct Arg {
-    /// the memory; on the CPU it may be the caller's own
-    pub storage: Storage,
-    /// sizes of the axes
-    pub shape: Shape,
-}
-
-impl Arg {
-    /// element type
-    pub fn dtype(&self) -> DType {
-        self.storage.dtype()
-    }
 }
 
 /// A call while its arguments are gathered.
@@ -98,60 +85,52 @@ impl<'py> Call<'py> {
 
     /// A float argument: an `Array`, a `Tensor`, an ndarray or anything that NumPy takes. All float arguments of a
     /// call have one dtype (S-12), and all that have a device have the same.
-    pub fn float(&mut self, name: &str, value: &Bound<'py, PyAny>) -> PyResult<Arg> {
-        let (storage, shape, placed) = normalize::float(self.op, name, value)?;
+    pub fn float(&mut self, name: &str, value: &Bound<'py, PyAny>) -> PyResult<Arg<'py>> {
+        let arg = normalize::float(self.op, name, value)?;
         if let Ok(array) = value.cast_exact::<Array>()
             && let Some(saved) = array.get().as_of()
         {
             self.saved.push(saved);
         }
-        self.checked(name, Arg { storage, shape }, placed)
+        self.checked(name, value, arg)
     }
 
     /// As `float`, where None stands for an absent argument.
-    pub fn optional(&mut self, name: &str, value: Option<&Bound<'py, PyAny>>) -> PyResult<Option<Arg>> {
+    pub fn optional(&mut self, name: &str, value: Option<&Bound<'py, PyAny>>) -> PyResult<Option<Arg<'py>>> {
         value.filter(|v| !v.is_none()).map(|v| self.float(name, v)).transpose()
     }
 
     /// Numbers of any type of ours, floats or ids, for what only moves them. A first float or ids argument decides
     /// the type of the others.
-    pub fn any(&mut self, name: &str, value: &Bound<'py, PyAny>) -> PyResult<Arg> {
-        let (storage, shape, placed) = normalize::any(self.op, name, value)?;
-        self.checked(name, Arg { storage, shape }, placed)
+    pub fn any(&mut self, name: &str, value: &Bound<'py, PyAny>) -> PyResult<Arg<'py>> {
+        let arg = normalize::any(self.op, name, value)?;
+        self.checked(name, value, arg)
     }
 
-    /// Truth values, copied to memory of our own.
-    pub fn bools(&self, name: &str, value: &Bound<'py, PyAny>) -> PyResult<(Vec<bool>, Shape)> {
+    /// Truth values.
+    pub fn bools(&self, name: &str, value: &Bound<'py, PyAny>) -> PyResult<Bools<'py>> {
         normalize::bools(self.op, name, value)
     }
 
-    /// Ids: integers of any type but bool, as i64 in CPU memory of our own (S-10, S-15), whatever the device; those
-    /// that came from a GPU (sampling) are few and are read back.
-    pub fn ids(&self, name: &str, value: &Bound<'py, PyAny>) -> PyResult<(CpuBuffer, Shape)> {
-        let (storage, shape) = normalize::ids(self.op, name, value)?;
-        // what was borrowed is a copy that NumPy made for us alone; an `Array` may be written to by others
-        let alone = matches!(&storage, Storage::Cpu(buffer) if buffer.is_borrowed());
-        let storage = if alone {
-            storage
-        } else {
-            self.run(storage.len() as u64, false, |poll| copy_to(Device::Cpu, &storage, poll))?
-        };
-        Ok((on_cpu(&storage)?.clone(), shape))
+    /// Ids: integers of any type but bool (S-15), of any device.
+    pub fn ids(&self, name: &str, value: &Bound<'py, PyAny>) -> PyResult<Arg<'py>> {
+        normalize::ids(self.op, name, value)
     }
 
     /// Of one dtype and on one device with the arguments before it.
-    fn checked(&mut self, name: &str, arg: Arg, placed: bool) -> PyResult<Arg> {
+    fn checked(&mut self, name: &str, value: &Bound<'py, PyAny>, arg: Arg<'py>) -> PyResult<Arg<'py>> {
         match &self.dtype {
             None => self.dtype = Some((arg.dtype(), name.into())),
             Some((dtype, first)) if *dtype != arg.dtype() => {
+                let how = normalize::conversion(name, value, dtype.name())?;
                 return Err(Error::dtype(self.op, name, format_args!("{dtype}, as {first}"), arg.dtype())
-                    .hint(format!("convert one of them, for example {name}.astype(\"{dtype}\")"))
+                    .hint(format!("convert one of them, for example {how}"))
                     .into());
             }
             Some(_) => {}
         }
-        if placed {
-            self.place(name, arg.storage.device())?;
+        if let Some(device) = arg.device() {
+            self.place(name, device)?;
         }
         Ok(arg)
     }
@@ -196,14 +175,34 @@ impl<'py> Call<'py> {
         self
     }
 
-    /// Takes an array that came without a device to the device of the call. Ids stay where they are.
-    pub fn here(&self, arg: Arg) -> PyResult<Storage> {
+    /// The argument's memory on the device of the call, once the spec has checked its sizes: another layout is copied
+    /// to C order only now. Ids stay on the device where they are.
+    #[inline]
+    pub fn here(&self, arg: Arg<'_>) -> PyResult<Storage> {
+        let (storage, _) = arg.memory(self.op)?;
+        self.moved(storage)
+    }
+
+    /// As `here`, for what is memory already.
+    #[inline]
+    pub fn moved(&self, storage: Storage) -> PyResult<Storage> {
         let device = self.device();
-        if arg.storage.device() == device || arg.dtype() == DType::I64 {
-            return Ok(arg.storage);
+        if storage.device() == device || storage.dtype() == DType::I64 {
+            return Ok(storage);
         }
-        let storage = arg.storage;
         self.run(storage.len() as u64, false, move |poll| copy_to(device, &storage, poll))
+    }
+
+    /// The ids in CPU memory that nobody else can write to (S-10), whatever the device; those that came from a GPU
+    /// (sampling) are few and are read back.
+    pub fn own_ids(&self, ids: Arg<'_>) -> PyResult<CpuBuffer> {
+        let (storage, alone) = ids.memory(self.op)?;
+        let storage = if alone {
+            storage
+        } else {
+            self.run(storage.len() as u64, false, |poll| copy_to(Device::Cpu, &storage, poll))?
+        };
+        Ok(on_cpu(&storage)?.clone())
     }
 
     /// Runs `work`, estimated at `ns` nanoseconds of one thread. With `mutates` it runs alone.
@@ -263,44 +262,4 @@ impl<'py> Call<'py> {
     pub fn array(&self, storage: Storage, shape: Shape) -> Array {
         Array::new(storage, shape)
     }
-}
-
-/// A copy on another device, through this machine's memory where it must be.
-pub fn copy_to(device: Device, storage: &Storage, poll: crate::cpu::Poll<'_>) -> Result<Storage> {
-    use crate::backend::{Backend, Buffer};
-    use crate::cpu::{Cpu, CpuBuffer};
-    use crate::device::Engine;
-    let host = match storage {
-        Storage::Cpu(buffer) => buffer.clone(),
-        #[cfg(feature = "gpu")]
-        Storage::Gpu(buffer) => {
-            let engine = crate::gpu::Gpu::on(buffer.context().clone(), poll);
-            let host = CpuBuffer::allocate(storage.dtype(), storage.len())?;
-            // SAFETY: nobody else has a handle on the new memory.
-            engine.download(buffer, unsafe { host.bytes_mut() })?;
-            host
-        }
-    };
-    let was_here = matches!(storage, Storage::Cpu(_));
-    if device == Device::Cpu && !was_here {
-        return Ok(Cpu::new(poll).put(host));
-    }
-    let host: CpuBuffer = host;
-    if device != Device::Cpu && host.dtype() == DType::I64 {
-        ids_fit(host.slice::<i64>()?)?;
-    }
-    on_device!(device, poll, |engine| Ok(engine.put(engine.upload(host_dtype(&host), host.bytes())?)))
-}
-
-/// Integers have 32 bits on a GPU.
-fn ids_fit(ids: &[i64]) -> Result<()> {
-    match ids.iter().find(|&&id| i32::try_from(id).is_err()) {
-        Some(id) => Err(Error::value("to", "data", "integers from -2^31 to 2^31 - 1, on a GPU", id)),
-        None => Ok(()),
-    }
-}
-
-fn host_dtype(host: &crate::cpu::CpuBuffer) -> DType {
-    use crate::backend::Buffer;
-    host.dtype()
 }

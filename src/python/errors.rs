@@ -6,9 +6,10 @@ use pyo3::exceptions::{
     PyException, PyIndexError, PyKeyboardInterrupt, PyMemoryError, PyNotImplementedError, PyRuntimeError, PyTypeError,
     PyValueError,
 };
+use pyo3::panic::PanicException;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
-use pyo3::types::{PyDict, PyTuple, PyType};
+use pyo3::types::{PyCFunction, PyDict, PyTuple, PyType};
 
 struct Classes {
     base: Py<PyType>,
@@ -87,6 +88,23 @@ impl From<Error> for PyErr {
     }
 }
 
+/// A panic, as an error.
+pub fn panicked(text: &str) -> Error {
+    Error::internal(format!("a panic was caught: {text}"))
+}
+
+/// Makes an `InternalError` of every panic that reaches pyo3, wherever it began: in a function, a method, or while an
+/// argument is read. pyo3 would raise its PanicException, which `except Exception` does not catch; but it is Python
+/// that makes the exception, by calling the class, and the class may answer with another one. So no entry has to guard
+/// itself, and none can forget to.
+fn guard_every_entry(py: Python<'_>) -> PyResult<()> {
+    let make = |args: &Bound<'_, PyTuple>, _: Option<&Bound<'_, PyDict>>| -> PyResult<Py<PyAny>> {
+        let text = args.get_item(1).map_or_else(|_| "no message".into(), |text| text.to_string());
+        Ok(PyErr::from(panicked(&text)).into_value(args.py()).into_any())
+    };
+    py.get_type::<PanicException>().setattr("__new__", PyCFunction::new_closure(py, Some(c"__new__"), None, make)?)
+}
+
 /// The kinds and the Python class of each, for the test that raises every one.
 #[pyfunction]
 fn error_kinds() -> Vec<(String, &'static str)> {
@@ -96,6 +114,7 @@ fn error_kinds() -> Vec<(String, &'static str)> {
 pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     let py = module.py();
     let c = classes(py)?;
+    guard_every_entry(py)?;
     for class in [&c.base, &c.shape, &c.dtype, &c.device, &c.device_lost, &c.checkpoint, &c.internal] {
         module.add(class.bind(py).name()?, class.bind(py))?;
     }

@@ -1,160 +1,147 @@
 //! What counts as an array, and as which: the only place that decides about dtype, strides, alignment, byte order,
 //! masks, subclasses and foreign producers (`semantics.md` 1). The common case, a plain C-ordered native array, is
-//! borrowed; everything else goes through one cold path that asks NumPy for a plain copy.
+//! borrowed; of everything else NumPy will be asked for a plain copy, once the sizes of the call are known to be good.
 
+use crate::backend::Buffer;
 use crate::cpu::CpuBuffer;
-use crate::device::Storage;
 use crate::error::{Error, Kind};
+use crate::python::arg::{Arg, Bools};
 use crate::python::array::Array;
 use crate::tensor::{DType, Shape, elements};
-use numpy::npyffi::flags::{NPY_ARRAY_ALIGNED, NPY_ARRAY_C_CONTIGUOUS, NPY_ARRAY_WRITEABLE};
+use numpy::npyffi::flags::{NPY_ARRAY_ALIGNED, NPY_ARRAY_C_CONTIGUOUS};
 use numpy::npyffi::{NPY_TYPES, PyArrayObject, PyDataType_ELSIZE};
 use numpy::{PyArrayDescrMethods, PyUntypedArray, PyUntypedArrayMethods};
-use pyo3::exceptions::{PyIndexError, PyValueError};
+use pyo3::exceptions::PyValueError;
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
-use pyo3::types::PyBytes;
 use std::ptr::NonNull;
 
 /// NumPy's own limit is 64, the numpy crate's is 32; no operation takes more than a handful.
 const MAX_RANK: usize = 32;
 
-fn numpy_attr<'py>(py: Python<'py>, name: &str) -> PyResult<Bound<'py, PyAny>> {
+/// What NumPy calls by this name.
+pub fn numpy_attr<'py>(py: Python<'py>, name: &str) -> PyResult<Bound<'py, PyAny>> {
     static NUMPY: PyOnceLock<Py<PyModule>> = PyOnceLock::new();
     let module = NUMPY.get_or_try_init(py, || PyModule::import(py, "numpy").map(Bound::unbind))?;
     module.bind(py).getattr(name)
 }
 
-/// A float argument: memory, shape, and whether it came with a device of its own.
-pub fn float(op: &str, name: &str, value: &Bound<'_, PyAny>) -> PyResult<(Storage, Shape, bool)> {
+/// A float argument.
+pub fn float<'py>(op: &str, name: &str, value: &Bound<'py, PyAny>) -> PyResult<Arg<'py>> {
     if let Some(array) = given_array(value)? {
-        let (storage, shape) = (array.storage().clone(), array.shape_ref().clone());
-        if storage.dtype() == DType::I64 {
-            return Err(Error::dtype(op, name, FLOATS, "int64").hint(format!("{name}.float() converts it")).into());
+        if array.storage().dtype() == DType::I64 {
+            let how = conversion(name, value, "float32")?;
+            return Err(Error::dtype(op, name, FLOATS, "int64").hint(format!("{how} converts it")).into());
         }
-        return Ok((storage, shape, true));
+        return Ok(Arg::ours(&array));
     }
-    if let Ok(array) = value.cast_exact::<PyUntypedArray>()
-        && let Some((storage, shape)) = borrow(array)?
-        && storage.dtype() != DType::I64
-    {
-        return Ok((storage, shape, false));
+    if let Some(arg) = plain_floats(value)? {
+        return Ok(arg);
     }
     let (array, is_list) = plain(op, name, value)?;
-    let (storage, shape) = float_of(op, name, value, (&array, is_list), FLOATS)?;
-    Ok((storage, shape, false))
+    float_of(op, name, value, (array, is_list), FLOATS)
+}
+
+/// The common case.
+#[inline]
+fn plain_floats<'py>(value: &Bound<'py, PyAny>) -> PyResult<Option<Arg<'py>>> {
+    if let Ok(array) = value.cast_exact::<PyUntypedArray>()
+        && let Some((memory, shape)) = borrow(array)?
+        && memory.dtype() != DType::I64
+    {
+        return Ok(Some(Arg::borrowed(memory, shape)));
+    }
+    Ok(None)
 }
 
 /// What `plain` gave, as floats; `expected` is for the message.
-fn float_of(
+fn float_of<'py>(
     op: &str,
     name: &str,
-    value: &Bound<'_, PyAny>,
-    (array, is_list): (&Bound<'_, PyUntypedArray>, bool),
+    value: &Bound<'py, PyAny>,
+    (array, is_list): (Bound<'py, PyUntypedArray>, bool),
     expected: &str,
-) -> PyResult<(Storage, Shape)> {
+) -> PyResult<Arg<'py>> {
     let kind = array.dtype().kind();
     let size = array.dtype().itemsize();
     if kind != b'f' || !(size == 4 || size == 8) {
-        let error = Error::dtype(op, name, expected, dtype_name(array)?);
+        let error = Error::dtype(op, name, expected, dtype_name(&array)?);
         return Err(match kind {
-            b'b' | b'i' | b'u' | b'f' => error.hint(conversion(name, value, "float32")?),
+            b'b' | b'i' | b'u' | b'f' => error.hint(format!("{} converts it", conversion(name, value, "float32")?)),
             b'c' => error.hint(format!("take its real part: {name}.real")),
             _ => error,
         }
         .into());
     }
-    let target = if size == 4 || is_list { "float32" } else { "float64" };
-    copied(op, name, array, target)
+    Arg::floats(name, array, if size == 4 || is_list { DType::F32 } else { DType::F64 })
 }
 
-/// How to convert a value of real numbers, in the words of what it is.
-fn conversion(name: &str, value: &Bound<'_, PyAny>, dtype: &str) -> PyResult<String> {
+/// What converts a value of real numbers, in the words of what it is: of ours, a NumPy array, another library's.
+pub fn conversion(name: &str, value: &Bound<'_, PyAny>, dtype: &str) -> PyResult<String> {
     let py = value.py();
-    Ok(if value.hasattr(intern!(py, "astype"))? {
-        format!("{name}.astype(\"{dtype}\") converts it")
-    } else if dtype == "float32" && value.hasattr(intern!(py, "__dlpack__"))? && value.hasattr(intern!(py, "float"))? {
-        format!("{name}.float() converts it")
+    let method = match dtype {
+        "float32" => "float",
+        "float64" => "double",
+        _ => "long",
+    };
+    Ok(if given_array(value)?.is_some() {
+        format!("{name}.to(dtype=\"{dtype}\")")
+    } else if value.hasattr(intern!(py, "astype"))? {
+        format!("{name}.astype(\"{dtype}\")")
+    } else if value.hasattr(intern!(py, "__dlpack__"))? && value.hasattr(method)? {
+        format!("{name}.{method}()")
     } else {
-        format!("numpy.asarray({name}, \"{dtype}\") converts it")
+        format!("numpy.asarray({name}, \"{dtype}\")")
     })
 }
 
-/// Integers of any type but bool, copied to our own memory as i64.
-pub fn ids(op: &str, name: &str, value: &Bound<'_, PyAny>) -> PyResult<(Storage, Shape)> {
+/// Integers of any type but bool, as i64.
+pub fn ids<'py>(op: &str, name: &str, value: &Bound<'py, PyAny>) -> PyResult<Arg<'py>> {
     if let Some(array) = given_array(value)? {
         if array.storage().dtype() == DType::I64 {
-            return Ok((array.storage().clone(), array.shape_ref().clone()));
+            return Ok(Arg::ours(&array));
         }
-        return Err(not_ids(op, name, array.storage().dtype().name(), Some(format!("{name}.to(\"int64\")"))).into());
+        let how = conversion(name, value, "int64")?;
+        return Err(not_ids(op, name, array.storage().dtype().name(), Some(how)).into());
     }
     let (array, _) = plain(op, name, value)?;
     // an empty list is float64 to NumPy, and no ids at all to us
     let empty = array.is_empty() && array.dtype().kind() == b'f';
     if !(matches!(array.dtype().kind(), b'i' | b'u') || empty) {
         let how = match array.dtype().kind() {
-            b'b' | b'f' => Some(if value.hasattr(intern!(value.py(), "astype"))? {
-                format!("{name}.astype(\"int64\")")
-            } else {
-                format!("numpy.asarray({name}, \"int64\")")
-            }),
+            b'b' | b'f' => Some(conversion(name, value, "int64")?),
             _ => None,
         };
         return Err(not_ids(op, name, &dtype_name(&array)?, how).into());
     }
-    integers(op, name, &array)
-}
-
-/// What `plain` gave and is integers, as i64.
-fn integers(op: &str, name: &str, array: &Bound<'_, PyUntypedArray>) -> PyResult<(Storage, Shape)> {
-    if array.dtype().kind() == b'u' && array.dtype().itemsize() == 8 && !array.is_empty() {
-        let largest = array.call_method0(intern!(array.py(), "max"))?;
-        if largest.gt(i64::MAX)? {
-            return Err(Error::argument(Kind::Index, op, name, "ids below 2^63", largest.str()?).into());
-        }
-    }
-    copied(op, name, array, "int64")
+    Arg::integers(name, array, Kind::Index)
 }
 
 /// Floats or ids.
-pub fn any(op: &str, name: &str, value: &Bound<'_, PyAny>) -> PyResult<(Storage, Shape, bool)> {
+pub fn any<'py>(op: &str, name: &str, value: &Bound<'py, PyAny>) -> PyResult<Arg<'py>> {
     if let Some(array) = given_array(value)? {
-        return Ok((array.storage().clone(), array.shape_ref().clone(), true));
+        return Ok(Arg::ours(&array));
     }
-    if let Ok(array) = value.cast_exact::<PyUntypedArray>()
-        && let Some((storage, shape)) = borrow(array)?
-        && storage.dtype() != DType::I64
-    {
-        return Ok((storage, shape, false));
+    if let Some(arg) = plain_floats(value)? {
+        return Ok(arg);
     }
     let (array, is_list) = plain(op, name, value)?;
-    let (storage, shape) = match array.dtype().kind() {
-        b'i' | b'u' => integers(op, name, &array).map_err(|e| match e.is_instance_of::<PyIndexError>(value.py()) {
-            true => Error::dtype(op, name, "float32, float64 or integers below 2^63", "uint64 beyond").into(),
-            false => e,
-        })?,
-        _ => float_of(op, name, value, (&array, is_list), "float32, float64 or integers")?,
-    };
-    Ok((storage, shape, false))
+    match array.dtype().kind() {
+        b'i' | b'u' => Arg::integers(name, array, Kind::DType),
+        _ => float_of(op, name, value, (array, is_list), "float32, float64 or integers"),
+    }
 }
 
-/// Truth values, copied.
-pub fn bools(op: &str, name: &str, value: &Bound<'_, PyAny>) -> PyResult<(Vec<bool>, Shape)> {
+/// Truth values.
+pub fn bools<'py>(op: &str, name: &str, value: &Bound<'py, PyAny>) -> PyResult<Bools<'py>> {
     let (array, _) = plain(op, name, value)?;
     if array.dtype().kind() != b'b' {
         return Err(Error::dtype(op, name, "bool", dtype_name(&array)?)
             .hint("compare with something, for example x > 0, to get truth values")
             .into());
     }
-    let shape = Shape::from(array.shape());
-    // `tobytes` is C order whatever the strides, and a copy
-    let bytes = array.call_method0(intern!(array.py(), "tobytes"))?;
-    let bytes = bytes.cast::<PyBytes>().map_err(PyErr::from)?.as_bytes();
-    if bytes.len() != elements(&shape)? {
-        return Err(Error::internal(format!("{op}: {name}: NumPy gave {} bytes for {shape}", bytes.len())).into());
-    }
-    Ok((bytes.iter().map(|&b| b != 0).collect(), shape))
+    Ok(Bools::new(array))
 }
 
 const FLOATS: &str = "float32 or float64";
@@ -181,7 +168,8 @@ fn given_array<'py>(value: &Bound<'py, PyAny>) -> PyResult<Option<PyRef<'py, Arr
     }
 }
 
-fn dtype_name(array: &Bound<'_, PyUntypedArray>) -> PyResult<String> {
+/// NumPy's name of the element type.
+pub fn dtype_name(array: &Bound<'_, PyUntypedArray>) -> PyResult<String> {
     Ok(array.dtype().str()?.to_string())
 }
 
@@ -210,7 +198,7 @@ fn plain<'py>(op: &str, name: &str, value: &Bound<'py, PyAny>) -> PyResult<(Boun
                 let got = value.getattr(intern!(py, "dtype")).map_or_else(|_| kind(), |dtype| dtype.to_string());
                 let error = Error::dtype(op, name, "float32, float64 or integers", got);
                 match conversion(name, value, "float32") {
-                    Ok(how) if !how.starts_with("numpy") => error.hint(how).into(),
+                    Ok(how) if !how.starts_with("numpy") => error.hint(format!("{how} converts it")).into(),
                     _ => error.into(),
                 }
             } else {
@@ -235,49 +223,8 @@ fn plain<'py>(op: &str, name: &str, value: &Bound<'py, PyAny>) -> PyResult<(Boun
     Ok((array, is_list))
 }
 
-/// A plain, native, C-ordered copy in `dtype`, owned by nobody else.
-fn copied(op: &str, name: &str, array: &Bound<'_, PyUntypedArray>, dtype: &str) -> PyResult<(Storage, Shape)> {
-    let py = array.py();
-    let shape = array.shape();
-    elements(shape)?;
-    let kwargs = pyo3::types::PyDict::new(py);
-    kwargs.set_item(intern!(py, "dtype"), dtype)?;
-    kwargs.set_item(intern!(py, "order"), "C")?;
-    kwargs.set_item(intern!(py, "subok"), false)?;
-    kwargs.set_item(intern!(py, "copy"), true)?;
-    let made = numpy_attr(py, "array")?.call((array,), Some(&kwargs))?;
-    let made = made.cast_into_exact::<PyUntypedArray>().map_err(PyErr::from)?;
-    let (storage, shape) =
-        borrow(&made)?.ok_or_else(|| Error::internal(format!("{op}: {name}: NumPy did not give a plain copy")))?;
-    Ok((storage, shape))
-}
-
-/// Memory that the caller gave for a result: a plain ndarray of exactly this dtype and shape, writeable, in C order.
-pub fn out(op: &str, value: &Bound<'_, PyAny>, dtype: DType, shape: &Shape) -> PyResult<NonNull<u8>> {
-    let wrong = |got: String| {
-        let what = format!("a writeable, C-ordered {dtype} ndarray of shape {shape}");
-        PyErr::from(Error::value(op, "out", what, got).hint(format!("numpy.empty({shape}, \"{dtype}\") makes one")))
-    };
-    let array = value
-        .cast_exact::<PyUntypedArray>()
-        .map_err(|_| wrong(value.get_type().name().map_or_else(|_| "object".into(), |n| n.to_string())))?;
-    // SAFETY: a live array object, read under the interpreter lock.
-    let (flags, data) = unsafe { ((*array.as_array_ptr()).fields.flags, (*array.as_array_ptr()).fields.data) };
-    match borrow(array)? {
-        Some((storage, given)) if storage.dtype() == dtype && given == *shape && flags & NPY_ARRAY_WRITEABLE != 0 => {
-            NonNull::new(data.cast::<u8>()).ok_or_else(|| wrong("no memory".into()))
-        }
-        _ => Err(wrong(format!(
-            "a {}{} one of shape {}",
-            if flags & NPY_ARRAY_WRITEABLE == 0 { "read-only " } else { "" },
-            dtype_name(array)?,
-            Shape::from(array.shape())
-        ))),
-    }
-}
-
 /// The array's own memory, where it is of a dtype of ours, native, aligned and in C order.
-fn borrow(array: &Bound<'_, PyUntypedArray>) -> PyResult<Option<(Storage, Shape)>> {
+pub fn borrow(array: &Bound<'_, PyUntypedArray>) -> PyResult<Option<(CpuBuffer, Shape)>> {
     let pointer: *mut PyArrayObject = array.as_array_ptr();
     // SAFETY: a live array object, read under the interpreter lock.
     let fields = unsafe { &(*pointer).fields };
@@ -306,5 +253,5 @@ fn borrow(array: &Bound<'_, PyUntypedArray>) -> PyResult<Option<(Storage, Shape)
     let keep: Box<Py<PyUntypedArray>> = Box::new(array.clone().unbind());
     // SAFETY: aligned and C-contiguous by its flags; the array keeps its memory and is kept.
     let buffer = unsafe { CpuBuffer::borrowed(start, dtype, len, keep) };
-    Ok(Some((Storage::Cpu(buffer), shape)))
+    Ok(Some((buffer, shape)))
 }

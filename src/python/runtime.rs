@@ -106,10 +106,11 @@ fn num_threads() -> usize {
     cpu::num_threads()
 }
 
-/// Says how many threads a call may use, at least 1.
+/// Says how many threads a call may use.
 #[pyfunction]
-fn set_num_threads(n: i64) -> PyResult<()> {
-    let n = usize::try_from(n).map_err(|_| Error::value("set_num_threads", "n", "at least 1", n))?;
+fn set_num_threads(n: &Bound<'_, PyAny>) -> PyResult<()> {
+    // Python's integers have no end
+    let n = n.extract().map_err(|_| cpu::wrong_num_threads(n))?;
     Ok(cpu::set_num_threads(n)?)
 }
 

@@ -37,6 +37,57 @@ fn panic_in_phase(py: Python<'_>, phase: usize) -> PyResult<()> {
     })
 }
 
+/// A panic outside of the work of a call.
+#[pyfunction]
+fn panic_in_function() {
+    panic!("to order")
+}
+
+/// Panics when it is read.
+struct Panics;
+
+impl FromPyObject<'_, '_> for Panics {
+    type Error = PyErr;
+
+    fn extract(_: Borrowed<'_, '_, PyAny>) -> PyResult<Panics> {
+        panic!("to order")
+    }
+}
+
+/// A panic while an argument is read.
+#[pyfunction]
+fn panic_in_argument(_value: Panics) {}
+
+/// A panic in every kind of method.
+#[pyclass(frozen)]
+struct Panicking;
+
+#[pymethods]
+impl Panicking {
+    #[new]
+    fn new(panics: bool) -> Panicking {
+        assert!(!panics, "to order");
+        Panicking
+    }
+
+    fn method(&self) {
+        panic!("to order")
+    }
+
+    #[getter]
+    fn getter(&self) -> usize {
+        panic!("to order")
+    }
+
+    fn __len__(&self) -> usize {
+        panic!("to order")
+    }
+
+    fn __iter__(&self) -> usize {
+        panic!("to order")
+    }
+}
+
 /// An allocation that no machine has the memory for.
 #[pyfunction]
 fn failing_allocation(py: Python<'_>) -> PyResult<()> {
@@ -54,5 +105,8 @@ pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     testing.add_function(wrap_pyfunction!(panic_in_worker, &testing)?)?;
     testing.add_function(wrap_pyfunction!(panic_in_phase, &testing)?)?;
     testing.add_function(wrap_pyfunction!(failing_allocation, &testing)?)?;
+    testing.add_function(wrap_pyfunction!(panic_in_function, &testing)?)?;
+    testing.add_function(wrap_pyfunction!(panic_in_argument, &testing)?)?;
+    testing.add_class::<Panicking>()?;
     module.add_submodule(&testing)
 }

@@ -46,7 +46,7 @@ def test_one_core_is_one_thread(want):
 
 
 @pytest.mark.parametrize(
-    ("text", "threads"), [("1", 1), ("3", 3), ("2,1", 2), ("0", None), ("-1", None), ("x", None), ("1000000", 256)]
+    ("text", "threads"), [("1", 1), ("3", 3), ("2,1", 2), ("0", None), ("-1", None), ("x", None), ("1000000", 1024)]
 )
 def test_omp_num_threads(text, threads, want):
     """fault 21: a number of threads; what is none is ignored with one warning; too many are cut."""
@@ -60,17 +60,18 @@ def test_omp_num_threads(text, threads, want):
 
 
 def test_set_num_threads():
-    """fault 21: 0 and negative ones are refused, a bool or a float is no number of threads."""
+    """fault 21: what is out of range is refused, not cut; a bool or a float is no number of threads."""
     before = seqcore.num_threads()
-    for n in (0, -1, -(2**70)):
-        with pytest.raises(ValueError, match="at least 1"):
+    for n in (0, -1, -(2**70), 1025, 10**6, 2**70):
+        with pytest.raises(ValueError, match=f"expected at least 1 and at most 1024, got {n}"):
             seqcore.set_num_threads(n)
+    assert seqcore.num_threads() == before
     for n in (True, 1.5, "2", None):
         with pytest.raises(TypeError):
             seqcore.set_num_threads(n)
-    for n in (10**6, 2**70):
+    for n in (1, 257, 1024):
         seqcore.set_num_threads(n)
-        assert 1 <= seqcore.num_threads() <= 256
+        assert seqcore.num_threads() == n
     seqcore.set_num_threads(before)
     assert seqcore.num_threads() == before
 

@@ -59,6 +59,72 @@ def test_sizes_that_cannot_be(name):
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 64 << 10
 
 
+TALL = huge(2**30, 4)
+IDS = huge(2**30, 4, dtype=np.uint64)
+SMALL = np.zeros((3, 5), np.float32)
+CELL = {"weight_ih": np.zeros((8, 3), np.float32), "weight_hh": np.zeros((8, 2), np.float32)}
+
+
+def _backward(name, *given, dy=TALL):
+    """A backward call with the gradient of some other result."""
+    *_, saved = getattr(ops, name)(*given)
+    return getattr(ops, f"{name}_backward")(saved, dy)
+
+
+MISFITS = {
+    "linear": lambda: ops.linear(TALL, SMALL),
+    "linear weight": lambda: ops.linear(SMALL, TALL),
+    "linear bias": lambda: ops.linear(SMALL, SMALL, TALL),
+    "linear dy": lambda: _backward("linear", SMALL, SMALL),
+    "F.linear": lambda: nn.functional.linear(TALL, seqcore.Tensor(SMALL, requires_grad=True)),
+    "matmul": lambda: seqcore.matmul(TALL, SMALL),
+    "matmul second": lambda: seqcore.Tensor(SMALL) @ TALL,
+    "core matmul": lambda: _core.matmul(TALL, SMALL),
+    "lstm": lambda: ops.lstm(TALL[None], None, None, CELL),
+    "lstm h0": lambda: ops.lstm(huge(5, 2, 3), TALL, None, CELL),
+    "lstm weight": lambda: ops.lstm(huge(5, 2, 3), None, None, {**CELL, "weight_ih": TALL}),
+    "lstm of another x": lambda: ops.lstm(
+        huge(5, 2, 3), None, None, {"weight_ih": huge(4, 2**31), "weight_hh": huge(4, 1)}
+    ),
+    "lstm dy": lambda: _backward("lstm", huge(5, 2, 3), None, None, CELL),
+    "nn.LSTM": lambda: nn.LSTM(3, 2)(TALL),
+    "step": lambda: _core.LstmStep(**CELL).step(TALL),
+    "step weight": lambda: _core.LstmStep(TALL, CELL["weight_hh"]),
+    "add": lambda: seqcore.Tensor(SMALL) + TALL,
+    "mul": lambda: TALL * seqcore.Tensor(SMALL),
+    "where": lambda: seqcore.where(np.ones((3, 5), bool), SMALL, TALL),
+    "where condition": lambda: seqcore.where(huge(2**30, 4, dtype=np.bool_), SMALL, SMALL),
+    "core binary": lambda: _core.binary("pow", TALL, SMALL),
+    "sigmoid dy": lambda: _backward("sigmoid", SMALL),
+    "dropout dy": lambda: _backward("dropout", SMALL),
+    "cross-entropy": lambda: ops.cross_entropy(TALL, np.zeros(5, np.int64)),
+    "cross-entropy target": lambda: ops.cross_entropy(SMALL, IDS),
+    "cross-entropy dloss": lambda: _backward("cross_entropy", SMALL, [0, 1, 2]),
+    "F.cross_entropy": lambda: nn.functional.cross_entropy(TALL, np.zeros(5, np.int64)),
+    "embedding": lambda: ops.embedding(IDS, np.zeros(4, np.float32)),
+    "embedding weight": lambda: ops.embedding([1], TALL[None]),
+    "embedding dy": lambda: _backward("embedding", [1], SMALL),
+    "core embedding ids": lambda: _core.embedding_backward(SMALL, IDS, 4),
+    "take": lambda: _core.take(TALL, IDS, [3]),
+    "put_add": lambda: _core.put_add(TALL, np.zeros(3, np.int64), [5]),
+    "cat": lambda: _core.cat([TALL, SMALL]),
+}
+
+
+@pytest.mark.parametrize("order", ["native", "swapped"])
+@pytest.mark.parametrize("name", MISFITS)
+def test_sizes_are_checked_before_anything_is_copied(name, order, monkeypatch):
+    """Views that NumPy would need 16 GiB to make contiguous, beside operands that they do not fit."""
+    if order == "swapped":
+        for view in ("TALL", "IDS"):
+            array = globals()[view]
+            monkeypatch.setitem(globals(), view, array.view(array.dtype.newbyteorder()))
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(seqcore.ShapeError):
+        MISFITS[name]()
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 16 << 10
+
+
 @pytest.mark.parametrize("n", [2**31, 2**62, 2**63 - 1, 2**63, 2**64 - 1, 2**64, 2**100, -(2**63)])
 def test_sizes_of_modules(n):
     """fault 8, S-29: any integer as a size is a module or a documented exception."""

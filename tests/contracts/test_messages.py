@@ -28,7 +28,7 @@ def test_one_form_with_and_without_hint():
         (np.zeros(2, bool), 'x.astype("float32") converts it'),
         (np.zeros(2, np.float16), 'x.astype("float32") converts it'),
         ([1, 2], 'numpy.asarray(x, "float32") converts it'),
-        (seqcore.Tensor([1, 2]), "x.float() converts it"),
+        (seqcore.Tensor([1, 2]), 'x.to(dtype="float32") converts it'),
         (np.zeros(2, complex), "take its real part: x.real"),
         (None, None),
         ("text", None),
@@ -42,6 +42,32 @@ def test_hints_of_wrong_types_work(value, hint):
         nn.functional.linear(value, np.zeros((1, 2), np.float32))
     text = str(raised.value)
     assert text.endswith(f" Hint: {hint}." if hint else ".") and ("Hint" in text) == (hint is not None), text
+
+
+def _converted(hint, **names):
+    """What the hint `convert one of them, for example EXPRESSION` makes."""
+    expression = hint.partition("for example ")[2].removesuffix(".")
+    return eval(expression, {"numpy": np, **names})
+
+
+@pytest.mark.parametrize(
+    ("kind", "dtype"),
+    [("list", "float64"), *((k, f"float{n}") for k in ("tensor", "array", "torch") for n in (32, 64))],
+)
+def test_the_hint_of_a_dtype_clash_works(kind, dtype):
+    """In the words of what the argument is: a Tensor has no `astype`."""
+    values, other = np.ones((1, 2)), {"float32": np.float64, "float64": np.float32}[dtype]
+    weight = {
+        "tensor": lambda: seqcore.Tensor(values.astype(other)),
+        "array": lambda: values.astype(other),
+        "list": values.tolist,
+        "torch": lambda: pytest.importorskip("torch").from_numpy(values.astype(other)),
+    }[kind]()
+    x = np.ones((1, 2), dtype)
+    with pytest.raises(seqcore.DTypeError, match=f"expected {dtype}, as x") as raised:
+        nn.functional.linear(x, weight)
+    made = _converted(str(raised.value), weight=weight)
+    assert nn.functional.linear(x, made).numpy().dtype == dtype
 
 
 def test_a_tensor_says_all_types_that_it_takes():

@@ -18,6 +18,30 @@ PANICS = {
     "last phase": lambda t: t.panic_in_phase(7),
 }
 
+# what does not run inside a call: the bodies of functions and methods, and reading their arguments
+OUTSIDE = {
+    "function": lambda t: t.panic_in_function(),
+    "argument": lambda t: t.panic_in_argument(1),
+    "new": lambda t: t.Panicking(True),
+    "method": lambda t: t.Panicking(False).method(),
+    "getter": lambda t: t.Panicking(False).getter,
+    "len": lambda t: len(t.Panicking(False)),
+    "iter": lambda t: iter(t.Panicking(False)),
+    "inside another entry": lambda t: seqcore.Tensor(Reads(t.panic_in_function)),
+    "inside the reading of a layer": lambda t: nn.LSTM(24, 64)(Reads(t.panic_in_function)),
+}
+
+
+class Reads:
+    """An array whose reading calls something."""
+
+    def __init__(self, call):
+        self.call = call
+
+    def __array__(self, dtype=None, copy=None):
+        self.call()
+        return np.zeros((1, 1, 24), np.float32)
+
 
 def good(module):
     x = seqcore.Tensor(numbers(1, 20, 16, 24), requires_grad=True)
@@ -44,6 +68,18 @@ def test_a_panic_is_an_exception(name, threads, capfd):
             assert good(module) == want
     finally:
         seqcore.set_num_threads(before)
+    capfd.readouterr()
+
+
+@pytest.mark.parametrize("name", OUTSIDE)
+def test_a_panic_anywhere_else_is_the_same_exception(name, capfd):
+    """fault 1: wherever it began; and the gate is free again."""
+    for _ in range(3):
+        with pytest.raises(Exception, match="to order") as caught:
+            OUTSIDE[name](_core.testing)
+        assert caught.type is seqcore.InternalError
+    module = nn.LSTM(24, 64)
+    assert good(module) == good(module)
     capfd.readouterr()
 
 

@@ -16,6 +16,7 @@ import pytest
 
 import seqcore
 import seqcore._core as core
+from programs import program
 
 ROOT = Path(__file__).resolve().parents[2]
 WHEEL = importlib.metadata.distribution("seqcore")
@@ -53,6 +54,23 @@ def test_no_path_of_the_build_machine() -> None:
         if name.startswith("seqcore/") and path.suffix in (".so", ".pyd"):
             data = path.read_bytes()
             assert str(ROOT).encode() not in data and f"{Path.home()}/.cargo".encode() not in data
+
+
+def test_no_panic_leaves_as_one() -> None:
+    """fault 1: what pyo3 raises for a panic in any function or method, present or future, is an InternalError.
+
+    `test_panics.py` makes panics of every kind; here the class itself is asked, as Python asks it.
+    """
+    program("""
+    import seqcore
+    (panic,) = [c for c in BaseException.__subclasses__() if c.__name__ == "PanicException"]
+    error = panic("to order")
+    assert type(error) is seqcore.InternalError and "to order" in str(error), error
+    try:
+        raise panic
+    except seqcore.InternalError:
+        pass
+    """)
 
 
 def test_feature_testing_is_absent() -> None:

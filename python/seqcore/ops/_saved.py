@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from .. import _core
-from ..errors import DeviceError, DTypeError, ShapeError, message
+from ..errors import DeviceError, message
 
 __all__ = ["Saved", "arrays_only", "gradient", "keep", "out", "take"]
 
@@ -62,13 +62,7 @@ def arrays_only(op: str, **arguments: Any) -> None:
 def gradient(op: str, name: str, value: Any, shape: Any, dtype: str) -> Any:
     """The array of a gradient, checked against the result that it belongs to."""
     arrays_only(op, **{name: value})
-    array = getattr(value, "_array", None)
-    array = _core.array(value, "cpu", op, name) if array is None else array
-    if array.dtype != dtype:
-        raise DTypeError(message(op, name, f"{dtype}, as the result", array.dtype, f'{name}.astype("{dtype}")'))
-    if tuple(array.shape) != tuple(shape):
-        raise ShapeError(message(op, name, tuple(shape), tuple(array.shape)))
-    return array
+    return _core.gradient(value, dtype, shape, op, name)
 
 
 def out(array: Any) -> Any:

@@ -178,8 +178,8 @@ def where(condition: Any, a: Any, b: Any) -> Tensor:
     condition = np.asarray(condition)
     if condition.dtype != np.bool_:
         raise DTypeError(message("where", "condition", "bool", condition.dtype, "compare, for example x > 0"))
-    a, b = _both("where", a, b)
     shape = condition.shape
+    a, b = _both("where", a, b, shape)
     y = _core.where(condition, a, b)
     if not _records(a, b):
         return wrap(y)
@@ -251,19 +251,19 @@ def _operand(op: str, a: Any, value: Any) -> Any:
         hasattr(value, "__dlpack__") or hasattr(value, "__array__")
     ):
         return NotImplemented
-    return as_tensor(op, "other", value, a._array.device)
+    return as_tensor(op, "other", value, a._array.device, a._array.shape)
 
 
-def _both(op: str, a: Any, b: Any) -> tuple[Tensor, Tensor]:
-    """Two operands of which either may be no Tensor, as Tensors of one dtype."""
+def _both(op: str, a: Any, b: Any, beside: Any = None) -> tuple[Tensor, Tensor]:
+    """Two operands of which either may be no Tensor, as Tensors of one dtype; `beside` as `as_tensor` has it."""
     device = next((t._array.device for t in (a, b) if isinstance(t, Tensor)), "cpu")
     numbers = _number(a), _number(b)
     if None not in numbers:
         return as_tensor(op, "a", numbers[0]), as_tensor(op, "b", numbers[1])
     if numbers[0] is None:
-        a = as_tensor(op, "a", a, device)
+        a = as_tensor(op, "a", a, device, beside)
     if numbers[1] is None:
-        b = as_tensor(op, "b", b, device)
+        b = as_tensor(op, "b", b, device, beside)
     if numbers[0] is not None:
         a = wrap(_core.fill((), numbers[0], b._array.dtype, device))
     if numbers[1] is not None:

@@ -60,13 +60,14 @@ def matmul(a: Any, b: Any) -> Tensor:
         >>> seqcore.matmul([[1.0, 2.0]], [3.0, 4.0]).item()
         11.0
     """
+    # arrays are copied when they are known to fit; what has no shape yet is small
+    known = hasattr(a, "shape") and hasattr(b, "shape")
+    if known:
+        _check_inner(tuple(a.shape), tuple(b.shape))
     a, b = _both("matmul", a, b)
-    if not a.ndim or not b.ndim:
-        raise ShapeError(message("matmul", "a" if not a.ndim else "b", "at least one axis", "shape ()"))
+    if not known:
+        _check_inner(a.shape, b.shape)
     row, column = a.ndim == 1, b.ndim == 1
-    if a.shape[-1] != b.shape[0 if column else -2]:
-        expected = f"{a.shape[-1]} rows to match a of shape {a.shape}"
-        raise ShapeError(message("matmul", "b", expected, b.shape))
     if row:
         a = a.reshape(1, a.shape[0])
     if column:
@@ -81,6 +82,13 @@ def matmul(a: Any, b: Any) -> Tensor:
     if row:
         y = y.reshape(*y.shape[:-2], y.shape[-1])
     return y.reshape(*y.shape[:-1]) if column else y
+
+
+def _check_inner(a: tuple[int, ...], b: tuple[int, ...]) -> None:
+    if not a or not b:
+        raise ShapeError(message("matmul", "b" if a else "a", "at least one axis", "shape ()"))
+    if a[-1] != b[0 if len(b) == 1 else -2]:
+        raise ShapeError(message("matmul", "b", f"{a[-1]} rows to match a of shape {a}", b))
 
 
 def _product(a: Any, b: Any) -> Tensor:

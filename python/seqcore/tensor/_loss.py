@@ -34,15 +34,18 @@ def cross_entropy(input: Any, target: Any, ignore_index: int = -100, reduction: 
     """
     if reduction not in ("mean", "sum", "none"):
         raise ValueError(message("cross_entropy", "reduction", '"mean", "sum" or "none"', repr(reduction)))
-    x = as_tensor("cross_entropy", "input", input)
-    shape, given = x.shape, target.shape if hasattr(target, "shape") else np.shape(target)
+    # an array is copied when the target is known to fit
+    x = input if hasattr(input, "shape") else as_tensor("cross_entropy", "input", input)
+    shape, given = tuple(x.shape), target.shape if hasattr(target, "shape") else np.shape(target)
     expected = shape[:-1] if len(shape) <= 1 else shape[:1] + shape[2:]
     if not shape or tuple(given) != expected:
         hint = f"the class axis of input {shape} is axis 1; reshape logits to (N, C) and targets to (N,)"
         raise ShapeError(message("cross_entropy", "target", expected if shape else "an input (N, C)", given, hint))
     kind = str(getattr(target, "dtype", "int"))
     if kind.startswith("float"):
-        raise DTypeError(message("cross_entropy", "target", "ids", kind, 'convert them with .astype("int64")'))
+        how = 'target.to(dtype="int64")' if isinstance(target, Tensor) else 'target.astype("int64")'
+        raise DTypeError(message("cross_entropy", "target", "ids", kind, f"convert them with {how}"))
+    x = as_tensor("cross_entropy", "input", x)
     if len(shape) == 1:
         x = x.reshape(1, shape[0])
     elif len(shape) > 2:

@@ -460,9 +460,9 @@ def record_many(op: str, arrays: Any, inputs: Any, run: Any) -> list[Tensor]:
     return made
 
 
-def as_tensor(op: str, name: str, value: Any, device: Any = "cpu") -> Tensor:
-    """The value if it is a Tensor, else a copy of it on `device`; errors call it `name` of `op`."""
-    return value if isinstance(value, Tensor) else wrap(_core.array(value, device, op, name))
+def as_tensor(op: str, name: str, value: Any, device: Any = "cpu", beside: Any = None) -> Tensor:
+    """The value if it is a Tensor, else a copy on `device`, if it broadcasts with `beside`; errors: `name` of `op`."""
+    return value if isinstance(value, Tensor) else wrap(_core.array(value, device, op, name, beside))
 
 
 def keep(value: Any, device: Any = "cpu") -> Any:

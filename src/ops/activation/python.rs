@@ -24,7 +24,7 @@ fn activation(function: &str, x: &Bound<'_, PyAny>) -> PyResult<Array> {
     let (function, name, _) = named(function)?;
     let mut call = Call::new(x.py(), name);
     let x = call.float("x", x)?;
-    let spec = ActivationSpec::new(function, x.dtype(), x.storage.len())?;
+    let spec = ActivationSpec::new(function, x.dtype(), x.len())?;
     let (device, shape) = (call.device(), x.shape.clone());
     let x = call.here(x)?;
     let y = call.run(spec.len as u64, false, |poll| {
@@ -42,7 +42,7 @@ fn activation_backward(function: &str, y: &Bound<'_, PyAny>, dy: &Bound<'_, PyAn
     if y.shape != dy.shape {
         return Err(Error::shape(name, "dy", &y.shape, &dy.shape).into());
     }
-    let spec = ActivationSpec::new(function, y.dtype(), y.storage.len())?;
+    let spec = ActivationSpec::new(function, y.dtype(), y.len())?;
     let (device, shape) = (call.device(), y.shape.clone());
     let (y, dy) = (call.here(y)?, call.here(dy)?);
     let dx = call.run(spec.len as u64, false, |poll| {

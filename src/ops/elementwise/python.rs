@@ -22,7 +22,7 @@ fn unary(function: &str, x: &Bound<'_, PyAny>) -> PyResult<Array> {
     let mut call = Call::new(x.py(), "unary");
     let kind = Unary::parse(function)?;
     let x = call.float("x", x)?;
-    let spec = UnarySpec::new(kind, x.dtype(), x.storage.len())?;
+    let spec = UnarySpec::new(kind, x.dtype(), x.len())?;
     let (device, shape) = (call.device(), x.shape.clone());
     let x = call.here(x)?;
     let y = call.run(cost(function, spec.len), false, |poll| {
@@ -53,7 +53,7 @@ fn binary_scalar(function: &str, a: &Bound<'_, PyAny>, value: f64, reversed: boo
     let mut call = Call::new(a.py(), "binary_scalar");
     let kind = Binary::parse(function)?;
     let a = call.float("a", a)?;
-    let spec = ScalarSpec::new(kind, a.dtype(), a.storage.len(), value, reversed)?;
+    let spec = ScalarSpec::new(kind, a.dtype(), a.len(), value, reversed)?;
     let (device, shape) = (call.device(), a.shape.clone());
     let a = call.here(a)?;
     let y = call.run(cost(function, spec.len), false, |poll| {
@@ -66,11 +66,11 @@ fn binary_scalar(function: &str, a: &Bound<'_, PyAny>, value: f64, reversed: boo
 #[pyfunction(name = "where")]
 fn select(condition: &Bound<'_, PyAny>, a: &Bound<'_, PyAny>, b: &Bound<'_, PyAny>) -> PyResult<Array> {
     let mut call = Call::new(a.py(), "where");
-    let (condition, c_shape) = call.bools("condition", condition)?;
+    let condition = call.bools("condition", condition)?;
     let (a, b) = (call.float("a", a)?, call.float("b", b)?);
-    let spec = WhereSpec::new(a.dtype(), &c_shape, &a.shape, &b.shape)?;
+    let spec = WhereSpec::new(a.dtype(), &condition.shape, &a.shape, &b.shape)?;
     let device = call.device();
-    let (a, b) = (call.here(a)?, call.here(b)?);
+    let (condition, a, b) = (condition.read()?, call.here(a)?, call.here(b)?);
     let y = call.run(spec.len() as u64, false, |poll| {
         on_device!(device, poll, |engine| {
             Ok(engine.put(engine.select(&spec, &condition, &engine.get(&a)?, &engine.get(&b)?)?))

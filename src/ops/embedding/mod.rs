@@ -14,7 +14,7 @@ pub mod reference;
 
 use crate::backend::Backend;
 use crate::error::{Error, Result};
-use crate::tensor::{DType, Ids, Shape, bytes};
+use crate::tensor::{DType, Ids, Shape, bytes, elements};
 
 /// One call: the sizes, and ids that are in range.
 #[derive(Clone, Debug)]
@@ -29,47 +29,61 @@ pub struct EmbeddingSpec {
     pub ids: Ids,
 }
 
-impl EmbeddingSpec {
-    /// Checks weight (vocabulary, features) and the ids, of shape `ids_shape`.
-    pub fn forward(dtype: DType, weight: &[usize], ids: &[i64], ids_shape: &[usize]) -> Result<EmbeddingSpec> {
+/// The sizes of a call, checked before its ids are read.
+#[derive(Clone, Debug)]
+pub struct EmbeddingSizes {
+    op: &'static str,
+    dtype: DType,
+    vocabulary: usize,
+    features: usize,
+    ids: Shape,
+    skip: Option<i64>,
+}
+
+impl EmbeddingSizes {
+    /// Checks weight (vocabulary, features), for ids of shape `ids`.
+    pub fn forward(dtype: DType, weight: &[usize], ids: &[usize]) -> Result<EmbeddingSizes> {
+        let op = "embedding";
         let &[vocabulary, features] = weight else {
-            return Err(Error::shape("embedding", "weight", "(vocabulary, features)", Shape::from(weight)));
+            return Err(Error::shape(op, "weight", "(vocabulary, features)", Shape::from(weight)));
         };
-        let ids = Ids::new("embedding", "ids", ids, ids_shape, vocabulary, None)?;
-        EmbeddingSpec::new("embedding", dtype, vocabulary, features, ids)
+        EmbeddingSizes { op, dtype, vocabulary, features, ids: Shape::from(ids), skip: None }.checked()
     }
 
-    /// Checks dy, of the shape of the ids and the features, and the ids.
+    /// Checks dy, of the shape of the ids and the features.
     pub fn backward(
         dtype: DType,
         dy: &[usize],
-        ids: &[i64],
-        ids_shape: &[usize],
+        ids: &[usize],
         vocabulary: usize,
         padding: Option<usize>,
-    ) -> Result<EmbeddingSpec> {
+    ) -> Result<EmbeddingSizes> {
         let op = "embedding_backward";
+        let ids = Shape::from(ids);
         let features = match dy.split_last() {
-            Some((&features, lead)) if lead == ids_shape => features,
-            _ => {
-                let lead = Shape::from(ids_shape);
-                return Err(Error::shape(op, "dy", format_args!("ids' shape {lead} and features"), Shape::from(dy)));
-            }
+            Some((&features, lead)) if *lead == *ids => features,
+            _ => return Err(Error::shape(op, "dy", format_args!("ids' shape {ids} and features"), Shape::from(dy))),
         };
         if let Some(padding) = padding.filter(|&p| p >= vocabulary) {
             return Err(Error::value(op, "padding_idx", format_args!("0 <= padding_idx < {vocabulary}"), padding));
         }
         let skip = padding.and_then(|p| i64::try_from(p).ok());
-        let ids = Ids::new(op, "ids", ids, ids_shape, vocabulary, skip)?;
-        EmbeddingSpec::new(op, dtype, vocabulary, features, ids)
+        EmbeddingSizes { op, dtype, vocabulary, features, ids, skip }.checked()
     }
 
-    fn new(op: &str, dtype: DType, vocabulary: usize, features: usize, ids: Ids) -> Result<EmbeddingSpec> {
-        if dtype == DType::I64 {
-            return Err(Error::dtype(op, "weight", "float32 or float64", dtype));
+    fn checked(self) -> Result<EmbeddingSizes> {
+        if self.dtype == DType::I64 {
+            return Err(Error::dtype(self.op, "weight", "float32 or float64", self.dtype));
         }
-        bytes(&[vocabulary, features], dtype)?;
-        bytes(&[ids.len(), features], dtype)?;
+        bytes(&[self.vocabulary, self.features], self.dtype)?;
+        bytes(&[elements(&self.ids)?, self.features], self.dtype)?;
+        Ok(self)
+    }
+
+    /// Checks the ids.
+    pub fn with(self, ids: &[i64]) -> Result<EmbeddingSpec> {
+        let EmbeddingSizes { op, dtype, vocabulary, features, ids: shape, skip } = self;
+        let ids = Ids::new(op, "ids", ids, &shape, vocabulary, skip)?;
         Ok(EmbeddingSpec { dtype, vocabulary, features, ids })
     }
 }

@@ -1,6 +1,6 @@
 //! The border of embedding.
 
-use super::{Embedding, EmbeddingSpec};
+use super::{Embedding, EmbeddingSizes};
 use crate::device::Engine;
 use crate::on_device;
 use crate::python::{Array, Call};
@@ -11,11 +11,12 @@ use pyo3::prelude::*;
 #[pyfunction]
 fn embedding(weight: &Bound<'_, PyAny>, ids: &Bound<'_, PyAny>) -> PyResult<Array> {
     let mut call = Call::new(weight.py(), "embedding");
-    let (weight, (ids, ids_shape)) = (call.float("weight", weight)?, call.ids("ids", ids)?);
-    let spec = EmbeddingSpec::forward(weight.dtype(), &weight.shape, ids.slice()?, &ids_shape)?;
-    let mut shape = ids_shape.clone();
+    let (weight, ids) = (call.float("weight", weight)?, call.ids("ids", ids)?);
+    let sizes = EmbeddingSizes::forward(weight.dtype(), &weight.shape, &ids.shape)?;
+    let (device, mut shape) = (call.device(), ids.shape.clone());
+    let (weight, ids) = (call.here(weight)?, call.own_ids(ids)?);
+    let spec = sizes.with(ids.slice()?)?;
     shape.0.push(spec.features);
-    let (device, weight) = (call.device(), call.here(weight)?);
     let ns = (spec.ids.len() as u64).saturating_mul(5 + spec.features as u64 / 8);
     let y = call.run(ns, false, |poll| {
         on_device!(device, poll, |engine| Ok(engine.put(engine.embedding(&spec, &engine.get(&weight)?)?)))
@@ -34,10 +35,11 @@ fn embedding_backward(
     padding_idx: Option<usize>,
 ) -> PyResult<Array> {
     let mut call = Call::new(dy.py(), "embedding_backward");
-    let (dy, (ids, ids_shape)) = (call.float("dy", dy)?, call.ids("ids", ids)?);
-    let spec = EmbeddingSpec::backward(dy.dtype(), &dy.shape, ids.slice()?, &ids_shape, num_embeddings, padding_idx)?;
+    let (dy, ids) = (call.float("dy", dy)?, call.ids("ids", ids)?);
+    let sizes = EmbeddingSizes::backward(dy.dtype(), &dy.shape, &ids.shape, num_embeddings, padding_idx)?;
+    let (device, dy, ids) = (call.device(), call.here(dy)?, call.own_ids(ids)?);
+    let spec = sizes.with(ids.slice()?)?;
     let shape = Shape::from([spec.vocabulary, spec.features]);
-    let (device, dy) = (call.device(), call.here(dy)?);
     let elements = (dy.len() as u64).saturating_add((spec.vocabulary as u64).saturating_mul(spec.features as u64));
     let dw = call.run(elements / 4 + 5 * spec.ids.len() as u64, false, |poll| {
         on_device!(device, poll, |engine| Ok(engine.put(engine.embedding_backward(&spec, &engine.get(&dy)?)?)))

@@ -1,6 +1,6 @@
 //! Embedding against numbers worked by hand, the reference, and itself.
 
-use super::{Embedding, EmbeddingSpec, reference};
+use super::{Embedding, EmbeddingSizes, reference};
 use crate::cpu::{Cpu, CpuBuffer, Fresh, Isa};
 use crate::error::Kind;
 use crate::tensor::{DType, Element};
@@ -14,14 +14,15 @@ fn buffer<T: Element>(values: &[T]) -> CpuBuffer {
 #[test]
 fn worked_by_hand() {
     let ids = [2, 0, 2, 1];
-    let spec = EmbeddingSpec::forward(DType::F64, &[3, 2], &ids, &[2, 2]).unwrap();
+    let spec = EmbeddingSizes::forward(DType::F64, &[3, 2], &[2, 2]).and_then(|s| s.with(&ids)).unwrap();
     let mut y = [0f64; 8];
     reference::forward(&spec, &[1., 2., 3., 4., 5., 6.], &mut y);
     assert_eq!(y, [5., 6., 1., 2., 5., 6., 3., 4.]);
     // repeated ids accumulate; the padding row gets none (S-136)
     let dy = [1., 2., 3., 4., 10., 20., 7., 8.];
     for (padding, right) in [(None, [3., 4., 7., 8., 11., 22.]), (Some(2), [3., 4., 7., 8., 0., 0.])] {
-        let spec = EmbeddingSpec::backward(DType::F64, &[2, 2, 2], &ids, &[2, 2], 3, padding).unwrap();
+        let spec =
+            EmbeddingSizes::backward(DType::F64, &[2, 2, 2], &[2, 2], 3, padding).and_then(|s| s.with(&ids)).unwrap();
         let mut dw = [0f64; 6];
         reference::backward(&spec, &dy, &mut dw);
         assert_eq!(dw, right);
@@ -37,13 +38,16 @@ fn cpu() {
         {
             let ids: Vec<i64> = (0..count as i64).map(|i| i * i % vocabulary as i64).collect();
             let numbers = |n: usize| (0..n).map(|i| ((i * 7919 % 1009) as f32 - 500.0) / 300.0).collect::<Vec<_>>();
-            let spec = EmbeddingSpec::forward(DType::F32, &[vocabulary, features], &ids, &[count]).unwrap();
+            let spec = EmbeddingSizes::forward(DType::F32, &[vocabulary, features], &[count])
+                .and_then(|s| s.with(&ids))
+                .unwrap();
             let (w, mut y) = (numbers(vocabulary * features), vec![0f32; count * features]);
             reference::forward(&spec, &w, &mut y);
             assert_eq!(cpu.embedding(&spec, &buffer(&w)).unwrap().slice::<f32>().unwrap(), y);
             let (dy, mut dw) = (numbers(count * features), vec![0f32; vocabulary * features]);
-            let spec =
-                EmbeddingSpec::backward(DType::F32, &[count, features], &ids, &[count], vocabulary, Some(0)).unwrap();
+            let spec = EmbeddingSizes::backward(DType::F32, &[count, features], &[count], vocabulary, Some(0))
+                .and_then(|s| s.with(&ids))
+                .unwrap();
             reference::backward(&spec, &dy, &mut dw);
             for threads in [1, 3] {
                 let got = cpu.with_threads(threads).embedding_backward(&spec, &buffer(&dy)).unwrap();
@@ -57,7 +61,7 @@ fn cpu() {
 #[test]
 fn bits_are_copied() {
     let odd = [f32::from_bits(0x7fc0_1234), f32::from_bits(1), -0.0];
-    let spec = EmbeddingSpec::forward(DType::F32, &[1, 3], &[0], &[]).unwrap();
+    let spec = EmbeddingSizes::forward(DType::F32, &[1, 3], &[]).and_then(|s| s.with(&[0])).unwrap();
     let y = Cpu::quiet().embedding(&spec, &buffer(&odd)).unwrap();
     let bits = |v: &[f32]| v.iter().map(|v| v.to_bits()).collect::<Vec<_>>();
     assert_eq!(bits(y.slice().unwrap()), bits(&odd));
@@ -67,18 +71,29 @@ fn bits_are_copied() {
 fn bad_ids_and_sizes() {
     let mut ids = vec![0i64; 20];
     ids[15] = 70;
-    let e = EmbeddingSpec::forward(DType::F32, &[65, 8], &ids, &[4, 5]).unwrap_err();
+    let e = EmbeddingSizes::forward(DType::F32, &[65, 8], &[4, 5]).and_then(|s| s.with(&ids)).unwrap_err();
     assert_eq!(
         (e.kind, e.to_string().as_str()),
         (Kind::Index, "embedding: ids: expected 0 <= id < 65, got 70 at (3, 0).")
     );
     // negatives do not wrap (S-15)
-    assert_eq!(EmbeddingSpec::forward(DType::F32, &[65, 8], &[-1], &[1]).unwrap_err().kind, Kind::Index);
-    assert_eq!(EmbeddingSpec::forward(DType::F32, &[65], &[0], &[1]).unwrap_err().kind, Kind::Shape);
-    let e = EmbeddingSpec::backward(DType::F32, &[2, 8], &[0, 1], &[2], 5, Some(5)).unwrap_err();
+    assert_eq!(
+        EmbeddingSizes::forward(DType::F32, &[65, 8], &[1]).and_then(|s| s.with(&[-1])).unwrap_err().kind,
+        Kind::Index
+    );
+    assert_eq!(
+        EmbeddingSizes::forward(DType::F32, &[65], &[1]).and_then(|s| s.with(&[0])).unwrap_err().kind,
+        Kind::Shape
+    );
+    let e = EmbeddingSizes::backward(DType::F32, &[2, 8], &[2], 5, Some(5)).and_then(|s| s.with(&[0, 1])).unwrap_err();
     assert_eq!(e.to_string(), "embedding_backward: padding_idx: expected 0 <= padding_idx < 5, got 5.");
-    assert_eq!(EmbeddingSpec::backward(DType::F32, &[3, 8], &[0, 1], &[2], 5, None).unwrap_err().kind, Kind::Shape);
-    let e = EmbeddingSpec::backward(DType::F32, &[1, 1 << 40], &[0], &[1], 1 << 40, None).unwrap_err();
+    assert_eq!(
+        EmbeddingSizes::backward(DType::F32, &[3, 8], &[2], 5, None).and_then(|s| s.with(&[0, 1])).unwrap_err().kind,
+        Kind::Shape
+    );
+    let e = EmbeddingSizes::backward(DType::F32, &[1, 1 << 40], &[1], 1 << 40, None)
+        .and_then(|s| s.with(&[0]))
+        .unwrap_err();
     assert_eq!(e.kind, Kind::Memory);
 }
 
@@ -97,13 +112,16 @@ mod gpu {
         {
             let ids: Vec<i64> = (0..count as i64).map(|i| i * i % vocabulary as i64).collect();
             let w = noise(1, vocabulary * features);
-            let spec = EmbeddingSpec::forward(DType::F32, &[vocabulary, features], &ids, &[count]).unwrap();
+            let spec = EmbeddingSizes::forward(DType::F32, &[vocabulary, features], &[count])
+                .and_then(|s| s.with(&ids))
+                .unwrap();
             let mut y = vec![0f32; count * features];
             reference::forward(&spec, &w, &mut y);
             assert_eq!(down(&gpu, &gpu.embedding(&spec, &up(&gpu, &w)).unwrap()), y);
             let dy = noise(2, count * features);
             for padding in [None, Some(0)] {
-                let spec = EmbeddingSpec::backward(DType::F32, &[count, features], &ids, &[count], vocabulary, padding)
+                let spec = EmbeddingSizes::backward(DType::F32, &[count, features], &[count], vocabulary, padding)
+                    .and_then(|s| s.with(&ids))
                     .unwrap();
                 let wide: Vec<f64> = dy.iter().map(|&d| f64::from(d)).collect();
                 let mut right = vec![0f64; vocabulary * features];

@@ -25,6 +25,8 @@ use crate::backend::Backend;
 use crate::error::{Error, Result};
 use crate::tensor::{DType, Ids, Shape, bytes};
 
+const OP: &str = "cross_entropy";
+
 /// What becomes of the losses of the rows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reduction {
@@ -65,31 +67,45 @@ pub struct CrossEntropySpec {
     pub gradient: bool,
 }
 
-impl CrossEntropySpec {
-    /// Checks logits (N, C) and targets (N,).
-    pub fn new(
-        dtype: DType,
-        logits: &[usize],
-        (targets, targets_shape): (&[i64], &[usize]),
+/// The sizes of a call, checked before its targets are read.
+#[derive(Clone, Copy, Debug)]
+pub struct CrossEntropySizes {
+    dtype: DType,
+    rows: usize,
+    classes: usize,
+}
+
+impl CrossEntropySizes {
+    /// Checks logits (N, C), for targets (N,).
+    pub fn new(dtype: DType, logits: &[usize], targets: &[usize]) -> Result<CrossEntropySizes> {
+        if dtype == DType::I64 {
+            return Err(Error::dtype(OP, "input", "float32 or float64", dtype));
+        }
+        let &[rows, classes] = logits else {
+            return Err(Error::shape(OP, "input", "(N, C)", Shape::from(logits)));
+        };
+        if targets != [rows] {
+            return Err(Error::shape(OP, "target", Shape::from([rows]), Shape::from(targets)));
+        }
+        bytes(&[rows.max(1), classes.max(1)], dtype)?;
+        Ok(CrossEntropySizes { dtype, rows, classes })
+    }
+
+    /// Checks the targets.
+    pub fn with(
+        self,
+        targets: &[i64],
         ignore_index: i64,
         reduction: Reduction,
         gradient: bool,
     ) -> Result<CrossEntropySpec> {
-        let op = "cross_entropy";
-        if dtype == DType::I64 {
-            return Err(Error::dtype(op, "input", "float32 or float64", dtype));
-        }
-        let &[rows, classes] = logits else {
-            return Err(Error::shape(op, "input", "(N, C)", Shape::from(logits)));
-        };
-        if targets_shape != [rows] {
-            return Err(Error::shape(op, "target", Shape::from([rows]), Shape::from(targets_shape)));
-        }
-        bytes(&[rows.max(1), classes.max(1)], dtype)?;
-        let targets = Ids::new(op, "target", targets, targets_shape, classes, Some(ignore_index))?;
+        let CrossEntropySizes { dtype, rows, classes } = self;
+        let targets = Ids::new(OP, "target", targets, &[rows], classes, Some(ignore_index))?;
         Ok(CrossEntropySpec { dtype, rows, classes, targets, reduction, gradient })
     }
+}
 
+impl CrossEntropySpec {
     /// What the gradient of each row's loss is multiplied by.
     pub fn scale(&self) -> f64 {
         match self.reduction {

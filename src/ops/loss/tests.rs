@@ -1,6 +1,6 @@
 //! Cross-entropy against numbers worked by hand, finite differences, the f64 reference, and itself.
 
-use super::{CrossEntropySpec, Loss, Reduction};
+use super::{CrossEntropySizes, Loss, Reduction};
 use crate::cpu::{Cpu, CpuBuffer, Fresh, Isa};
 use crate::error::Kind;
 use crate::tensor::{DType, Element, Real};
@@ -31,8 +31,9 @@ fn run<T: Real>(
     let n = targets.len();
     let mut both = Vec::new();
     for gradient in [true, false] {
-        let spec =
-            CrossEntropySpec::new(T::DTYPE, &[n, classes], (targets, &[n]), ignore, reduction, gradient).unwrap();
+        let spec = CrossEntropySizes::new(T::DTYPE, &[n, classes], &[n])
+            .and_then(|s| s.with(targets, ignore, reduction, gradient))
+            .unwrap();
         let made = cpu.cross_entropy(&spec, &buffer(logits)).unwrap();
         both.push((made.loss.slice::<T>().unwrap().to_vec(), made.gradient.map(|g| g.slice::<T>().unwrap().to_vec())));
     }
@@ -172,7 +173,9 @@ fn infinities() {
 #[test]
 fn bad_targets_and_sizes() {
     let new = |logits: &[usize], targets: &[i64], shape: &[usize]| {
-        CrossEntropySpec::new(DType::F32, logits, (targets, shape), -100, Reduction::Mean, true).unwrap_err()
+        CrossEntropySizes::new(DType::F32, logits, shape)
+            .and_then(|s| s.with(targets, -100, Reduction::Mean, true))
+            .unwrap_err()
     };
     let e = new(&[2, 3], &[1, 3], &[2]);
     assert_eq!(
@@ -201,7 +204,9 @@ mod gpu {
     ) -> (Vec<f32>, Vec<f32>) {
         let n = targets.len();
         let spec = |gradient| {
-            CrossEntropySpec::new(DType::F32, &[n, classes], (targets, &[n]), ignore, reduction, gradient).unwrap()
+            CrossEntropySizes::new(DType::F32, &[n, classes], &[n])
+                .and_then(|s| s.with(targets, ignore, reduction, gradient))
+                .unwrap()
         };
         let both = gpu.cross_entropy(&spec(true), &up(gpu, logits)).unwrap();
         let alone = gpu.cross_entropy(&spec(false), &up(gpu, logits)).unwrap();

@@ -2,7 +2,7 @@
 
 use super::cpu::LstmStep as Step;
 use super::{Lstm, LstmInputs, LstmOutputGrads, LstmSaved, LstmSpec, LstmWants, LstmWeights};
-use crate::cpu::{CpuBuffer, Poll};
+use crate::cpu::Poll;
 use crate::device::{Device, Engine, Storage};
 use crate::error::{Error, Kind, Result};
 use crate::on_device;
@@ -11,7 +11,7 @@ use crate::ops::recurrent::python::{
     expect,
 };
 use crate::ops::recurrent::{Above, Between, Kept, Layer, LayerGrads, Run, Wants};
-use crate::python::{Array, Call, normalize};
+use crate::python::{Arg, Array, Call, Out};
 use crate::tensor::{DType, Shape};
 use pyo3::prelude::*;
 use std::sync::{Arc, Mutex, MutexGuard, TryLockError};
@@ -54,8 +54,8 @@ impl Cell for LstmCell {
         (0..3).map(|i| self.shape(i, layer.input, layer.hidden).0).collect()
     }
 
-    fn check(&self, layer: &Parameters, name: &dyn Fn(&str) -> String) -> Result<()> {
-        match layer.tensors[..] {
+    fn check(&self, given: &[Option<Arg<'_>>], name: &dyn Fn(&str) -> String) -> Result<()> {
+        match given {
             [_, _, Some(_), None] => both("bias_hh", "bias_ih", name),
             [_, _, None, Some(_)] => both("bias_ih", "bias_hh", name),
             _ => Ok(()),
@@ -137,7 +137,7 @@ impl<E: Lstm> Layer<E> for LstmLayer<E::Buffer> {
 /// The parameters of a stack, checked once: per layer weight_ih, weight_hh, bias_ih and bias_hh, as tensors.
 #[pyfunction]
 fn lstm_layers(weights: &Bound<'_, PyAny>) -> PyResult<RecurrentLayers> {
-    RecurrentLayers::read(&LstmCell, weights, false)
+    RecurrentLayers::new(&LstmCell, weights)
 }
 
 /// y, h_n, c_n and, with `save`, what `lstm_backward` needs, of a stack of layers: x (T, B, I), states (L, B, H).
@@ -240,15 +240,16 @@ impl LstmStep {
             (Some(i), Some(h)) => {
                 expect(OP, "bias_ih", &i, "(4 * hidden_size,)", &[rows])?;
                 expect(OP, "bias_hh", &h, "(4 * hidden_size,)", &[rows])?;
-                Some((i.storage, h.storage))
+                Some((call.here(i)?, call.here(h)?))
             }
             (None, None) => None,
             _ => return Err(Error::value(OP, "bias_hh", "both biases or none", "one").into()),
         };
+        let (ih, hh) = (call.here(ih)?, call.here(hh)?);
         let inner = call.run(spec.weight_hh().iter().product::<usize>() as u64, false, |poll| {
             let cpu = crate::cpu::Cpu::new(poll);
             let bias = bias.map(|(i, h)| Result::Ok((cpu.get(&i)?, cpu.get(&h)?))).transpose()?;
-            let weights = LstmWeights { ih: cpu.get(&ih.storage)?, hh: cpu.get(&hh.storage)?, bias };
+            let weights = LstmWeights { ih: cpu.get(&ih)?, hh: cpu.get(&hh)?, bias };
             Step::new(&cpu, &spec, &weights)
         })?;
         Ok(LstmStep { inner: Mutex::new(inner), batch, input, hidden })
@@ -267,32 +268,14 @@ impl LstmStep {
         let mut call = Call::new(py, OP).of(DType::F32, "the weights");
         let x = call.float("x", x)?;
         expect(OP, "x", &x, "(B, input_size)", &[this.batch, this.input])?;
-        let x = crate::cpu::Cpu::quiet().get(&x.storage)?;
-        let shape = this.states();
-        let (result, start) = match out {
-            Some(given) => {
-                let start = normalize::out(OP, &given, DType::F32, &shape)?;
-                (given, start.as_ptr())
-            }
-            None => {
-                let made = CpuBuffer::allocate(DType::F32, this.batch * this.hidden)?;
-                let start = made.as_ptr();
-                (Array::new(Storage::Cpu(made), shape).into_ndarray(py)?, start)
-            }
-        };
-        let bytes = this.batch * this.hidden * 4;
-        let (from, to) = (x.as_ptr() as usize, start as usize);
-        if from < to + bytes && to < from + x.bytes().len() {
-            return Err(Error::value(OP, "out", "memory apart from x", "memory that overlaps it").into());
-        }
+        let x = crate::cpu::Cpu::quiet().get(&call.here(x)?)?;
+        let mut out = Out::new(py, OP, out, DType::F32, this.states())?;
+        let y = out.apart_from::<f32>(OP, &x, "x")?;
         let mut inner = this.lock()?;
-        // SAFETY: writeable, of this size, apart from x, kept alive by `result`.
-        let out = unsafe { std::slice::from_raw_parts_mut(start.cast::<f32>(), this.batch * this.hidden) };
         let flops = (8 * this.batch * this.hidden * (this.input + this.hidden)) as u64;
-        let x = x.slice::<f32>()?;
-        let inner = &mut *inner;
-        call.run(flops / 30, false, |_| inner.step(x, out))?;
-        Ok(result)
+        let (inner, x) = (&mut *inner, x.slice::<f32>()?);
+        call.run(flops / 30, false, |_| inner.step(x, y))?;
+        Ok(out.done())
     }
 
     /// h and c (B, H), copies.
@@ -315,7 +298,7 @@ impl LstmStep {
         expect(OP, "h", &h, "(B, hidden_size)", &self.states())?;
         expect(OP, "c", &c, "(B, hidden_size)", &self.states())?;
         let cpu = crate::cpu::Cpu::quiet();
-        let (h, c) = (cpu.get(&h.storage)?, cpu.get(&c.storage)?);
+        let (h, c) = (cpu.get(&call.here(h)?)?, cpu.get(&call.here(c)?)?);
         Ok(self.lock()?.set_state(h.slice()?, c.slice()?)?)
     }
 }

@@ -30,7 +30,7 @@ pub trait Cell: Send + Sync {
     /// the shapes of the gradients that backward gives
     fn gradients(&self, layer: &Parameters) -> Vec<Shape>;
     /// checks which parameters are there, given the name by which the caller knows each
-    fn check(&self, layer: &Parameters, name: &dyn Fn(&str) -> String) -> Result<()>;
+    fn check(&self, given: &[Option<Arg<'_>>], name: &dyn Fn(&str) -> String) -> Result<()>;
     /// multiplications and additions of a layer's forward
     fn flops(&self, layer: &Parameters, sizes: Sizes) -> u64;
     /// `run_forward` on the device
@@ -168,26 +168,46 @@ where
 #[pyclass(frozen, module = "seqcore._core")]
 pub struct RecurrentLayers {
     layers: Vec<Parameters>,
-    dtype: DType,
-    device: Device,
-    /// whether a parameter came with a device of its own
-    placed: bool,
-    /// the name of the first parameter
-    first: String,
+    outline: Outline,
     /// the tensors, and the arrays that they had
     owners: Vec<(Py<PyAny>, Py<PyAny>)>,
+}
+
+/// What the other arguments of a call must fit.
+#[derive(Clone, Copy)]
+struct Outline {
+    input: usize,
+    hidden: usize,
+    layers: usize,
+    dtype: DType,
+    /// of the parameters, if one of them came with a device of its own
+    device: Option<Device>,
+    /// the name of the first parameter
+    first: &'static str,
+}
+
+/// Parameters as a call gives them: checked against each other, and not yet copied.
+struct Unread<'py> {
+    outline: Outline,
+    layers: Vec<UnreadLayer<'py>>,
+    owners: Vec<(Py<PyAny>, Py<PyAny>)>,
+}
+
+struct UnreadLayer<'py> {
+    input: usize,
+    hidden: usize,
+    args: Vec<Option<Arg<'py>>>,
 }
 
 /// The parameters of one layer as they come, in the cell's order.
 type Layered<'py> = Vec<Vec<Option<Bound<'py, PyAny>>>>;
 
-impl RecurrentLayers {
+impl<'py> Unread<'py> {
     /// Checks what was given against itself. With `own`, parameters are called by their names without `_l0`.
-    pub fn read<'py>(cell: &dyn Cell, weights: &Bound<'py, PyAny>, own: bool) -> PyResult<RecurrentLayers> {
+    fn new(cell: &dyn Cell, weights: &Bound<'py, PyAny>, own: bool) -> PyResult<Unread<'py>> {
         let py = weights.py();
         let (op, _) = cell.ops();
-        let (mut call, mut owners, mut layers) = (Call::new(py, op), Vec::new(), Vec::new());
-        let mut below = None;
+        let (mut call, mut owners, mut layers) = (Call::new(py, op), Vec::new(), Vec::<UnreadLayer<'_>>::new());
         for (l, given) in weights.extract::<Layered<'py>>()?.iter().enumerate() {
             let name = |n: &str| if own { n.to_string() } else { format!("{n}_l{l}") };
             let names = cell.parameters();
@@ -212,29 +232,60 @@ impl RecurrentLayers {
                     return Err(Error::shape(op, &name(names[1]), what, hh).into());
                 }
             };
-            let input = match (below, &*ih.0) {
+            let input = match (layers.last(), &*ih.0) {
                 (None, &[_, width]) => width,
-                (below, _) => below.unwrap_or(hidden),
+                (below, _) => below.map_or(hidden, |below| below.hidden),
             };
             for (i, arg) in args.iter().enumerate() {
                 let (shape, what) = cell.shape(i, input, hidden);
                 arg.iter().try_for_each(|arg| expect(op, &name(names[i]), arg, what, &shape))?;
             }
-            layers.push((input, hidden, args));
-            below = Some(hidden);
+            cell.check(&args, &name)?;
+            layers.push(UnreadLayer { input, hidden, args });
         }
-        let dtype = layers.first().and_then(|(_, _, args)| args[0].as_ref()).map(Arg::dtype);
-        let dtype = dtype.ok_or_else(|| Error::value(op, "weights", "at least one layer", "none"))?;
-        let mut parameters = Vec::with_capacity(layers.len());
-        for (l, (input, hidden, args)) in layers.into_iter().enumerate() {
+        let dtype = layers.first().and_then(|layer| layer.args[0].as_ref()).map(Arg::dtype);
+        let (Some(bottom), Some(dtype)) = (layers.first(), dtype) else {
+            return Err(Error::value(op, "weights", "at least one layer", "none").into());
+        };
+        let outline = Outline {
+            input: bottom.input,
+            hidden: bottom.hidden,
+            layers: layers.len(),
+            dtype,
+            device: call.is_placed().then(|| call.device()),
+            first: if own { "weight_ih" } else { "weight_ih_l0" },
+        };
+        Ok(Unread { outline, layers, owners })
+    }
+
+    /// The parameters on the device of `call`.
+    fn here(layers: Vec<UnreadLayer<'py>>, call: &Call<'py>) -> PyResult<Vec<Parameters>> {
+        let mut read = Vec::with_capacity(layers.len());
+        for UnreadLayer { input, hidden, args } in layers {
             let tensors = args.into_iter().map(|arg| arg.map(|arg| call.here(arg)).transpose());
-            let layer = Parameters { input, hidden, tensors: tensors.collect::<PyResult<_>>()? };
-            cell.check(&layer, &|n| if own { n.to_string() } else { format!("{n}_l{l}") })?;
-            parameters.push(layer);
+            read.push(Parameters { input, hidden, tensors: tensors.collect::<PyResult<_>>()? });
         }
-        let first = if own { "weight_ih" } else { "weight_ih_l0" }.to_string();
-        let (device, placed) = (call.device(), call.is_placed());
-        Ok(RecurrentLayers { layers: parameters, dtype, device, placed, first, owners })
+        Ok(read)
+    }
+}
+
+impl RecurrentLayers {
+    /// Checks what was given against itself.
+    pub fn new<'py>(cell: &dyn Cell, weights: &Bound<'py, PyAny>) -> PyResult<RecurrentLayers> {
+        let Unread { outline, layers, owners } = Unread::new(cell, weights, false)?;
+        let call = outline.call(weights.py(), cell);
+        Ok(RecurrentLayers { layers: Unread::here(layers, &call)?, outline, owners })
+    }
+}
+
+impl Outline {
+    /// A call whose other arguments fit the parameters.
+    fn call<'py>(&self, py: Python<'py>, cell: &dyn Cell) -> Call<'py> {
+        let call = Call::new(py, cell.ops().0).of(self.dtype, self.first);
+        match self.device {
+            Some(device) => call.on(device, self.first),
+            None => call,
+        }
     }
 }
 
@@ -278,36 +329,33 @@ pub fn forward<'py>(
     (save, own): (bool, bool),
 ) -> PyResult<(Array, Vec<Array>, Option<RecurrentSaved>)> {
     let (op, _) = cell.ops();
-    let read;
-    let kept = match weights.cast_exact::<RecurrentLayers>() {
-        Ok(kept) => kept.get(),
+    // kept by a module, or given for this call alone
+    let (outline, kept, given) = match weights.cast_exact::<RecurrentLayers>() {
+        Ok(kept) => (kept.get().outline, kept.get().layers.clone(), Vec::new()),
         Err(_) => {
-            read = RecurrentLayers::read(&*cell, weights, own)?;
-            &read
+            let Unread { outline, layers, .. } = Unread::new(&*cell, weights, own)?;
+            (outline, Vec::new(), layers)
         }
     };
-    let bottom = &kept.layers[0];
-    let mut call = Call::new(x.py(), op).of(kept.dtype, &kept.first);
-    if kept.placed {
-        call = call.on(kept.device, &kept.first);
-    }
+    let mut call = outline.call(x.py(), &*cell);
     let x = call.float("x", x)?;
     let (steps, batch, input) = match *x.shape.0 {
-        [steps, batch, input] if input == bottom.input => (steps, batch, input),
+        [steps, batch, input] if input == outline.input => (steps, batch, input),
         _ => {
-            return Err(Error::shape(op, "x", format_args!("(T, B, {})", bottom.input), &x.shape)
-                .hint(format!("the last axis is the feature axis; this layer has input_size={}", bottom.input))
+            return Err(Error::shape(op, "x", format_args!("(T, B, {})", outline.input), &x.shape)
+                .hint(format!("the last axis is the feature axis; this layer has input_size={}", outline.input))
                 .into());
         }
     };
-    let sizes = Sizes { steps, batch, dtype: kept.dtype, input, hidden: bottom.hidden, layers: kept.layers.len() };
+    let Outline { hidden, layers, dtype, .. } = outline;
+    let sizes = Sizes { steps, batch, dtype, input, hidden, layers };
     let mut states = Vec::with_capacity(initial.len());
     for ((name, _), &value) in cell.states().iter().zip(initial) {
         let arg = call.optional(name, value)?;
         arg.iter().try_for_each(|arg| match own {
             true if arg.shape != sizes.states() => {
                 // the caller's own state has no axis of layers
-                let (wanted, got) = (Shape::from([batch, bottom.hidden]), Shape::from(&arg.shape.0[1..]));
+                let (wanted, got) = (Shape::from([batch, hidden]), Shape::from(arg.shape.0.get(1..).unwrap_or(&[])));
                 Err(Error::shape(op, name, format_args!("{wanted} = (B, hidden_size)"), got))
             }
             _ => expect(op, name, arg, "(num_layers, B, hidden_size)", &sizes.states()),
@@ -317,10 +365,10 @@ pub fn forward<'py>(
     let device = call.device();
     let x = call.here(x)?;
     let initial = states.into_iter().map(|arg| arg.map(|arg| call.here(arg)).transpose()).collect::<PyResult<_>>()?;
-    let mut layers = kept.layers.clone();
-    if !kept.placed {
+    let mut layers = if given.is_empty() { kept } else { Unread::here(given, &call)? };
+    if outline.device.is_none() {
         for tensor in layers.iter_mut().flat_map(|layer| layer.tensors.iter_mut().flatten()) {
-            *tensor = call.here(Arg { shape: Shape::from([tensor.len()]), storage: tensor.clone() })?;
+            *tensor = call.moved(tensor.clone())?;
         }
     }
     let ns = layers.iter().map(|layer| cell.flops(layer, sizes)).fold(0u64, u64::saturating_add) / 30;

@@ -1,7 +1,6 @@
 //! The border of moving elements.
 
 use super::{CatSpec, IdsSpec, Move, StridedSpec};
-use crate::backend::Buffer;
 use crate::device::Engine;
 use crate::error::{Error, Result};
 use crate::on_device;
@@ -14,7 +13,7 @@ use pyo3::prelude::*;
 fn copy_strided(a: &Bound<'_, PyAny>, shape: Vec<usize>, strides: Vec<isize>, offset: usize) -> PyResult<Array> {
     let mut call = Call::new(a.py(), "copy_strided");
     let a = call.any("a", a)?;
-    let spec = StridedSpec::copy(a.dtype(), a.storage.len(), &shape, &strides, offset)?;
+    let spec = StridedSpec::copy(a.dtype(), a.len(), &shape, &strides, offset)?;
     let device = call.device();
     let a = call.here(a)?;
     let y = call.run(spec.elements() as u64, false, |poll| {
@@ -58,11 +57,12 @@ fn assign_strided(
         let expected = format!("a shape that broadcasts to {}", Shape(shape));
         return Err(Error::shape("assign_strided", "values", expected, &values.shape).into());
     }
-    let spec = StridedSpec::place(into.dtype(), &[into.storage.len()], &shape, &strides, offset)?;
+    let spec = StridedSpec::place(into.dtype(), &[into.len()], &shape, &strides, offset)?;
+    let (device, from) = (call.device(), values.shape.clone());
+    let (into, values) = (call.here(into)?, call.here(values)?);
     call.run(spec.elements() as u64, true, |poll| {
-        on_device!(into.storage.device(), poll, |engine| {
-            let (x, values_at) = (engine.get(&into.storage)?, engine.get(&values.storage)?);
-            engine.assign_strided(&spec, &x, &values_at, &values.shape)
+        on_device!(device, poll, |engine| {
+            engine.assign_strided(&spec, &engine.get(&into)?, &engine.get(&values)?, &from)
         })
     })
 }
@@ -91,14 +91,14 @@ fn cat(py: Python<'_>, arrays: Vec<Bound<'_, PyAny>>, axis: isize) -> PyResult<A
 #[pyfunction]
 fn take(a: &Bound<'_, PyAny>, flat_ids: &Bound<'_, PyAny>, shape: Vec<usize>) -> PyResult<Array> {
     let mut call = Call::new(a.py(), "take");
-    let (a, (ids, _)) = (call.any("a", a)?, call.ids("flat_ids", flat_ids)?);
+    let (a, ids) = (call.any("a", a)?, call.ids("flat_ids", flat_ids)?);
     if elements(&shape)? != ids.len() {
         let expected = format!("a shape of {} elements", ids.len());
         return Err(Error::shape("take", "shape", expected, Shape(shape)).into());
     }
-    let spec = IdsSpec::new("take", a.dtype(), a.storage.len(), ids.slice()?)?;
-    let device = call.device();
-    let a = call.here(a)?;
+    let (device, dtype, len) = (call.device(), a.dtype(), a.len());
+    let (a, ids) = (call.here(a)?, call.own_ids(ids)?);
+    let spec = IdsSpec::new("take", dtype, len, ids.slice()?)?;
     let y = call.run((spec.ids.len() as u64).saturating_mul(2), false, |poll| {
         on_device!(device, poll, |engine| Ok(engine.put(engine.take(&spec, &engine.get(&a)?)?)))
     })?;
@@ -109,14 +109,14 @@ fn take(a: &Bound<'_, PyAny>, flat_ids: &Bound<'_, PyAny>, shape: Vec<usize>) ->
 #[pyfunction]
 fn put_add(values: &Bound<'_, PyAny>, flat_ids: &Bound<'_, PyAny>, full_shape: Vec<usize>) -> PyResult<Array> {
     let mut call = Call::new(values.py(), "put_add");
-    let (values, (ids, _)) = (call.float("values", values)?, call.ids("flat_ids", flat_ids)?);
-    if values.storage.len() != ids.len() {
+    let (values, ids) = (call.float("values", values)?, call.ids("flat_ids", flat_ids)?);
+    if values.len() != ids.len() {
         let expected = format!("{} values, one for each id", ids.len());
         return Err(Error::shape("put_add", "values", expected, &values.shape).into());
     }
-    let spec = IdsSpec::new("put_add", values.dtype(), elements(&full_shape)?, ids.slice()?)?;
-    let device = call.device();
-    let values = call.here(values)?;
+    let (device, dtype, len) = (call.device(), values.dtype(), elements(&full_shape)?);
+    let (values, ids) = (call.here(values)?, call.own_ids(ids)?);
+    let spec = IdsSpec::new("put_add", dtype, len, ids.slice()?)?;
     let ns = (spec.ids.len() as u64).saturating_mul(3).saturating_add(spec.len as u64);
     let y = call.run(ns, false, |poll| {
         on_device!(device, poll, |engine| Ok(engine.put(engine.put_add(&spec, &engine.get(&values)?)?)))

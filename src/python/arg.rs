@@ -1,0 +1,158 @@
+//! An argument before anything of it is copied: its shape and dtype, which the spec checks, and where its numbers
+//! will come from. Only [`Call::here`](super::Call::here) and its like, called after the spec, make it memory.
+
+use crate::cpu::CpuBuffer;
+use crate::device::{Device, Storage};
+use crate::error::{Error, Kind};
+use crate::python::array::Array;
+use crate::python::normalize::{borrow, numpy_attr};
+use crate::tensor::{DType, Shape, elements};
+use numpy::{PyArrayDescrMethods, PyUntypedArray, PyUntypedArrayMethods};
+use pyo3::intern;
+use pyo3::prelude::*;
+use pyo3::types::{PyBytes, PyDict};
+
+/// A checked argument.
+pub struct Arg<'py> {
+    /// sizes of the axes
+    pub shape: Shape,
+    dtype: DType,
+    len: usize,
+    source: Source<'py>,
+}
+
+enum Source<'py> {
+    /// memory of ours, which lies somewhere
+    Ours(Storage),
+    /// a plain array's own memory
+    Borrowed(CpuBuffer),
+    /// an array of another layout, byte order or type: still to be copied
+    Other(Box<Other<'py>>),
+}
+
+struct Other<'py> {
+    array: Bound<'py, PyUntypedArray>,
+    /// of the argument, for errors
+    name: String,
+    /// the error of integers that int64 does not hold
+    beyond: Kind,
+}
+
+impl<'py> Arg<'py> {
+    /// An `Array`.
+    #[inline]
+    pub fn ours(array: &Array) -> Arg<'py> {
+        let storage = array.storage().clone();
+        let (shape, dtype, len) = (array.shape_ref().clone(), storage.dtype(), storage.len());
+        Arg { shape, dtype, len, source: Source::Ours(storage) }
+    }
+
+    /// A plain array, by its memory, which has as many elements as `shape` says.
+    #[inline]
+    pub fn borrowed(memory: CpuBuffer, shape: Shape) -> Arg<'py> {
+        use crate::backend::Buffer;
+        Arg { shape, dtype: memory.dtype(), len: memory.len(), source: Source::Borrowed(memory) }
+    }
+
+    /// Any other array of floats, which will be copied to `dtype`.
+    pub fn floats(name: &str, array: Bound<'py, PyUntypedArray>, dtype: DType) -> PyResult<Arg<'py>> {
+        Arg::other(name, array, dtype, Kind::DType)
+    }
+
+    /// Any other array of integers, which will be copied to int64; `beyond` is the error of those that do not fit.
+    pub fn integers(name: &str, array: Bound<'py, PyUntypedArray>, beyond: Kind) -> PyResult<Arg<'py>> {
+        Arg::other(name, array, DType::I64, beyond)
+    }
+
+    fn other(name: &str, array: Bound<'py, PyUntypedArray>, dtype: DType, beyond: Kind) -> PyResult<Arg<'py>> {
+        let shape = Shape::from(array.shape());
+        let len = elements(&shape)?;
+        Ok(Arg { shape, dtype, len, source: Source::Other(Box::new(Other { array, name: name.into(), beyond })) })
+    }
+
+    /// element type
+    #[inline]
+    pub fn dtype(&self) -> DType {
+        self.dtype
+    }
+
+    /// number of elements
+    #[inline]
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// The device that it came with; an array that is no tensor has none.
+    #[inline]
+    pub fn device(&self) -> Option<Device> {
+        match &self.source {
+            Source::Ours(storage) => Some(storage.device()),
+            _ => None,
+        }
+    }
+
+    /// Memory in C order: ours wherever it lies, the caller's own, or a copy; and whether it is such a copy, which
+    /// nobody else has.
+    #[inline]
+    pub fn memory(self, op: &str) -> PyResult<(Storage, bool)> {
+        match self.source {
+            Source::Ours(storage) => Ok((storage, false)),
+            Source::Borrowed(memory) => Ok((Storage::Cpu(memory), false)),
+            Source::Other(other) => Ok((Storage::Cpu(other.copied(op, self.dtype, &self.shape)?), true)),
+        }
+    }
+}
+
+impl Other<'_> {
+    /// A plain, native, C-ordered copy in `dtype`, owned by nobody else.
+    fn copied(self, op: &str, dtype: DType, shape: &Shape) -> PyResult<CpuBuffer> {
+        let Other { array, name, beyond } = self;
+        let py = array.py();
+        if array.dtype().kind() == b'u' && array.dtype().itemsize() == 8 && !array.is_empty() {
+            let largest = array.call_method0(intern!(py, "max"))?;
+            if largest.gt(i64::MAX)? {
+                return Err(Error::argument(beyond, op, &name, "integers below 2^63", largest.str()?).into());
+            }
+        }
+        let kwargs = PyDict::new(py);
+        kwargs.set_item(intern!(py, "dtype"), dtype.name())?;
+        kwargs.set_item(intern!(py, "order"), "C")?;
+        kwargs.set_item(intern!(py, "subok"), false)?;
+        kwargs.set_item(intern!(py, "copy"), true)?;
+        let made = numpy_attr(py, "array")?.call((array,), Some(&kwargs))?;
+        match borrow(&made.cast_into_exact::<PyUntypedArray>().map_err(PyErr::from)?)? {
+            Some((memory, made)) if made == *shape => Ok(memory),
+            // to convert another argument may run the caller's code, which may change this one
+            _ => {
+                let what = format!("{op}: {name}: the array was changed while the call read its arguments");
+                Err(Error::plain(Kind::State, what).into())
+            }
+        }
+    }
+}
+
+/// Truth values, before they are copied.
+pub struct Bools<'py> {
+    /// sizes of the axes
+    pub shape: Shape,
+    array: Bound<'py, PyUntypedArray>,
+}
+
+impl<'py> Bools<'py> {
+    /// An array of bool.
+    pub fn new(array: Bound<'py, PyUntypedArray>) -> Bools<'py> {
+        Bools { shape: Shape::from(array.shape()), array }
+    }
+
+    /// The values in C order.
+    pub fn read(&self) -> PyResult<Vec<bool>> {
+        // `tobytes` is C order whatever the strides, and a copy
+        let bytes = self.array.call_method0(intern!(self.array.py(), "tobytes"))?;
+        let bytes = bytes.cast::<PyBytes>().map_err(PyErr::from)?.as_bytes();
+        if bytes.len() != elements(&self.shape)? {
+            let what = format!("NumPy gave {} bytes for truth values of shape {}", bytes.len(), self.shape);
+            return Err(Error::internal(what).into());
+        }
+        Ok(bytes.iter().map(|&b| b != 0).collect())
+    }
+}
