@@ -117,7 +117,7 @@ fn put_add(values: &Bound<'_, PyAny>, flat_ids: &Bound<'_, PyAny>, full_shape: V
     let spec = IdsSpec::new("put_add", values.dtype(), elements(&full_shape)?, ids.slice()?)?;
     let device = call.device();
     let values = call.here(values)?;
-    let ns = (spec.ids.len() as u64).saturating_mul(3).saturating_add(spec.len as u64);
+    let ns = (spec.ids.len() as u64).saturating_mul(3).saturating_add(spec.ids.bound() as u64);
     let y = call.run(ns, false, |poll| {
         on_device!(device, poll, |engine| Ok(engine.put(engine.put_add(&spec, &engine.get(&values)?)?)))
     })?;
