@@ -65,9 +65,7 @@ impl EmbeddingSpec {
     }
 
     fn new(op: &str, dtype: DType, vocabulary: usize, features: usize, ids: Ids) -> Result<EmbeddingSpec> {
-        if dtype == DType::I64 {
-            return Err(Error::dtype(op, "weight", "float32 or float64", dtype));
-        }
+        dtype.check_float(op, "weight")?;
         bytes(&[vocabulary, features], dtype)?;
         bytes(&[ids.len(), features], dtype)?;
         Ok(EmbeddingSpec { dtype, vocabulary, features, ids })

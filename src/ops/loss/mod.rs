@@ -76,9 +76,7 @@ impl CrossEntropySpec {
         gradient: bool,
     ) -> Result<CrossEntropySpec> {
         let op = "cross_entropy";
-        if dtype == DType::I64 {
-            return Err(Error::dtype(op, "input", "float32 or float64", dtype));
-        }
+        dtype.check_float(op, "input")?;
         let &[rows, classes] = logits else {
             return Err(Error::shape(op, "input", "(N, C)", Shape::from(logits)));
         };
