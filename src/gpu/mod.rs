@@ -52,7 +52,7 @@ pub use adapters::{AdapterInfo, adapters};
 pub use buffer::GpuBuffer;
 pub use context::{Context, Options};
 pub use counters::Counts;
-pub use gemm::{Begin, Matrix, Product};
+pub use gemm::{Batch, Begin, Matrix, Product};
 pub use pipeline::Kernel;
 pub use shaders::{Access, Binding, Entry, Shader, shaders};
 
