@@ -24,7 +24,7 @@ MATURIN = RUSTFLAGS="$${RUSTFLAGS:-} $(REMAP)" SOURCE_DATE_EPOCH=$${SOURCE_DATE_
 SOURCES := $(shell find src python build.rs Cargo.toml Cargo.lock pyproject.toml README.md LICENSE THIRD_PARTY.md \
 	-type f ! -name '*.pyc' ! -name '*.so')
 
-# tests meet the GPU as Mesa's software adapter; SEQCORE_GPU=hardware (or anything else) keeps the machine's own
+# tests meet the GPU as Mesa's software adapter; SEQCORE_GPU= (nothing) keeps the machine's own
 LAVAPIPE := $(firstword $(wildcard /usr/share/vulkan/icd.d/lvp_icd*.json /etc/vulkan/icd.d/lvp_icd*.json \
 	/usr/local/share/vulkan/icd.d/lvp_icd*.json))
 SEQCORE_GPU ?= software
@@ -118,7 +118,7 @@ test: driver test-rust test-python test-testing test-numpy ## all tests but the 
 	@echo "== make test: passed"
 
 .PHONY: test-all
-test-all: driver test-rust .venv-test/installed build/numpy-lowest/ready test-testing ## the long sweeps too, and everything on the oldest NumPy
+test-all: driver test-rust test-models test-sweep .venv-test/installed build/numpy-lowest/ready test-testing ## the long sweeps too, the team under a model checker, everything on the oldest NumPy
 	@$(PYTEST) ../../.venv-test/bin/pytest $(PYTEST_ARGS) --all ../../tests
 	@$(PYTEST) PYTHONPATH=$(CURDIR)/build/numpy-lowest ../../.venv-test/bin/pytest $(PYTEST_ARGS) ../../tests
 	@echo "== make test-all: passed"
@@ -140,6 +140,18 @@ test-rust-alone:
 test-rust-gpu:
 	@echo "== cargo test --features gpu,testing"
 	@$(GPU_ENV) cargo test --locked --features gpu,testing -- --show-output | $(PYTHON) tools/rust_skips.py
+
+# every order in which the team's threads can meet
+.PHONY: test-models
+test-models:
+	@echo "== the thread team under loom"
+	@RUSTFLAGS="--cfg loom" cargo test --locked --release --target-dir target/loom --lib models:: -- --test-threads=1
+
+# exp, ln, sigmoid and tanh of every float32
+.PHONY: test-sweep
+test-sweep:
+	@echo "== every float32"
+	@cargo test --locked --release --lib every_number -- --ignored --nocapture
 
 .PHONY: test-python
 test-python: .venv-test/installed

@@ -25,7 +25,7 @@ def run(*arguments, check=0, **options):
     assert "Traceback" not in errors
     if check in (1, 2):
         last = errors.splitlines()[-1]
-        assert last.startswith("seqcore: ") and len(last) < 600, errors
+        assert last.startswith("seqcore: ") and last.endswith((".", "?", "!")) and len(last) < 600, errors
         if check == 2:
             assert errors.count("\n") == 1
     return done

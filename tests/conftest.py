@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import platform
 import re
+import signal
 import sys
 from functools import cache
 from pathlib import Path
@@ -20,9 +21,13 @@ ROOT = Path(__file__).resolve().parents[1]
 FROZEN = ROOT / "tests" / "skips" / f"{sys.platform}-{platform.machine().lower()}.txt"
 NO_GPU = "no GPU adapter"
 
-# without this the tests would take whichever adapter the machine has (SEQCORE_GPU=hardware asks for that)
+# without this the tests would take whichever adapter the machine has (SEQCORE_GPU= asks for that)
 os.environ.setdefault("SEQCORE_GPU", "software")
 os.environ.setdefault("NODEVICE_SELECT", "1")
+
+# a shell starts what runs in the background with Ctrl-C ignored, and a program's children inherit that
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -69,6 +74,25 @@ def _installed() -> None:
     import seqcore
 
     assert not Path(seqcore.__file__).is_relative_to(ROOT / "python"), "run the tests by `make test`"
+
+
+@pytest.fixture(params=["cpu", pytest.param("gpu", marks=pytest.mark.gpu)])
+def device(request: pytest.FixtureRequest) -> str:
+    """Each device in turn, for tests whose meaning does not depend on it."""
+    return request.param
+
+
+ENGINES = {
+    "cpu-float32": {"device": "cpu", "dtype": "float32"},
+    "cpu-float64": {"device": "cpu", "dtype": "float64"},
+    "gpu-float32": {"device": "gpu", "dtype": "float32"},
+}
+
+
+@pytest.fixture(params=[pytest.param(name, marks=[pytest.mark.gpu] * name.startswith("gpu")) for name in ENGINES])
+def engine(request: pytest.FixtureRequest) -> dict[str, str]:
+    """Each device with each dtype that it computes in, as `compare(..., **engine)` takes them."""
+    return ENGINES[request.param]
 
 
 _skipped: dict[str, str] = {}

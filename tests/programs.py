@@ -7,10 +7,16 @@ import sys
 import textwrap
 from pathlib import Path
 
-# a program that hangs says where; the helpers of the tests can be imported
-HEAD = (
-    "import faulthandler, sys; faulthandler.dump_traceback_later({limit}, exit=True); sys.path.insert(0, {tests!r})\n"
-)
+# A program that hangs says where; what the tests share can be imported. The watch stops around a fork: a child that
+# ends would wait for the watching thread, which only its parent has.
+HEAD = """\
+import faulthandler, os, sys
+sys.path.insert(0, {tests!r})
+def _watch(): faulthandler.dump_traceback_later({limit}, exit=True)
+_watch()
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(before=faulthandler.cancel_dump_traceback_later, after_in_parent=_watch)
+"""
 TESTS = str(Path(__file__).parent)
 
 
@@ -24,6 +30,14 @@ def program(source, *arguments, limit=90, check=0, interpreter=(), **environment
     )
     assert check is None or done.returncode == check, (done.returncode, done.stdout, done.stderr)
     return done.stdout.strip() if check is not None else done
+
+
+def silent(source, limit=60, **environment):
+    """As `program`, with the usual names imported; it must end well and write nothing to standard error."""
+    head = "import numpy as np\nimport seqcore\nfrom seqcore import Tensor, nn\n"
+    done = program(head + textwrap.dedent(source), check=None, limit=limit, **environment)
+    assert (done.returncode, done.stderr) == (0, ""), (done.returncode, done.stdout, done.stderr)
+    return done.stdout
 
 
 @contextlib.contextmanager

@@ -93,9 +93,9 @@ def _read(path: Any, file: Any, size: Any) -> File:
             '    safetensors.torch.save_file(state, "model.safetensors")'
         )
     if size < 8:
-        raise _wrong(path, "at least 8 bytes", f"{size}")
+        raise _wrong(path, "a safetensors file", f"one of {size} bytes")
     if length > MAX_HEADER or not plausible:
-        raise _wrong(path, f"a header of 2 to {min(MAX_HEADER, max(size - 8, 0))} bytes", f"one of {length} bytes")
+        raise _wrong(path, "a safetensors file", f"a header of {length} bytes in a file of {size}")
     if start[8:] != b"{":
         raise _wrong(path, "a header that begins with {", f"one that begins with {start[8:]!r}")
     header = _parsed(path, start[8:] + _exactly(path, file, length - 1))

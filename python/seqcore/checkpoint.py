@@ -140,6 +140,14 @@ def load_file(path: Any) -> Checkpoint:
     Raises:
         CheckpointError: it is damaged, of a newer version, no safetensors file, or a pickle; OSError: it cannot be
             read.
+
+    Example:
+        >>> import pathlib, seqcore, tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     path = pathlib.Path(folder, "model.safetensors")
+        ...     seqcore.save(path, seqcore.nn.Linear(3, 2))
+        ...     sorted(seqcore.load_file(path).model)
+        ['bias', 'weight']
     """
     file = _safetensors.read(path)
     metadata = file.metadata

@@ -5,7 +5,9 @@
 //! instruction set of the function that `launch` entered. Closures do not qualify; use traits.
 
 use super::flush::Flush;
-use super::isa::{Isa, Level};
+use super::isa::Isa;
+#[cfg(target_arch = "x86_64")]
+use super::isa::Level;
 
 /// The number that rounds to an integer when added: the low bits of the sum are that integer.
 pub const ROUND: f32 = 12_582_912.0;

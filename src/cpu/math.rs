@@ -192,7 +192,8 @@ mod tests {
         if want.abs() < f64::from(f32::MIN_POSITIVE) * (1.0 + 1e-6) && got.abs() <= f32::MIN_POSITIVE * 1.000_001 {
             return 0.0; // the flush
         }
-        let unit = 2f64.powi((want.abs().log2().floor() as i32).max(-126) - 23);
+        let exponent = (want.abs().to_bits() >> 52) as i32 - 1023;
+        let unit = 2f64.powi(exponent.max(-126) - 23);
         (f64::from(got) - want).abs() / unit
     }
 
@@ -203,44 +204,56 @@ mod tests {
             ("sigmoid", sigmoid, |x| 1.0 / (1.0 + (-x).exp()), 2.5),
             ("tanh", tanh, f64::tanh, 2.6),
         ];
-        const BLOCK: u64 = 1 << 16;
+        let parts = std::thread::available_parallelism().map_or(1, |n| n.get() as u64);
         let total = (1u64 << 32) / u64::from(stride);
-        for (name, f, oracle, bound) in functions {
-            let (mut worst, mut at) = (0f64, 0f32);
-            let mut start = 0u64;
-            while start < total {
-                let n = BLOCK.min(total - start);
-                let x: Vec<f32> = (start..start + n).map(|i| f32::from_bits((i * u64::from(stride)) as u32)).collect();
-                let mut first: Option<Vec<u32>> = None;
-                for isa in Isa::available() {
-                    let mut y = vec![0f32; x.len()];
-                    f(isa, &x, &mut y);
-                    if isa.fused() {
-                        let bits: Vec<u32> =
-                            y.iter().map(|v| if v.is_nan() { 0x7fc0_0000 } else { v.to_bits() }).collect();
-                        assert!(first.as_ref().is_none_or(|f| *f == bits), "{name} on {}", isa.name());
-                        for (&x, &y) in x.iter().zip(&y) {
-                            let flushed = if x.is_subnormal() { 0f32.copysign(x) } else { x };
-                            let off = ulps(y, oracle(f64::from(flushed)));
-                            if off > worst {
-                                (worst, at) = (off, x);
-                            }
-                        }
-                        first = Some(bits);
-                    } else {
-                        for (&x, &y) in x.iter().zip(&y) {
-                            let flushed = if x.is_subnormal() { 0f32.copysign(x) } else { x };
-                            let off = ulps(y, oracle(f64::from(flushed)));
-                            // unfused, p * 2^n may be flushed before it is added
-                            assert!(off < 8.0 || y.abs() < 1e-31, "{name}({x:e}) = {y:e} on portable");
-                        }
-                    }
-                }
-                start += n;
-            }
+        for row in functions {
+            let (worst, at) = std::thread::scope(|scope| {
+                let part = |i: u64| scope.spawn(move || part(row, stride, i * total / parts, (i + 1) * total / parts));
+                let parts: Vec<_> = (0..parts).map(part).collect();
+                let worst = parts.into_iter().map(|part| part.join().unwrap());
+                worst.max_by(|a, b| a.0.total_cmp(&b.0)).unwrap()
+            });
+            let (name, _, _, bound) = row;
             println!("{name}: {worst:.2} ULP at {at:e}");
             assert!(worst <= bound, "{name}: {worst} ULP at {at:e}");
         }
+    }
+
+    /// The largest error, and where, of every `stride`-th number from the `from`th to the `to`th.
+    fn part((name, f, oracle, _): Row, stride: u32, from: u64, to: u64) -> (f64, f32) {
+        const BLOCK: usize = 1 << 14;
+        let (mut worst, mut at) = (0f64, 0f32);
+        for start in (from..to).step_by(BLOCK) {
+            let block = start..to.min(start + BLOCK as u64);
+            let x: Vec<f32> = block.map(|i| f32::from_bits((i * u64::from(stride)) as u32)).collect();
+            let flushed = |x: f32| if x.is_subnormal() { 0f32.copysign(x) } else { x };
+            let want: Vec<f64> = x.iter().map(|&x| oracle(f64::from(flushed(x)))).collect();
+            let mut first: Option<Vec<u32>> = None;
+            for isa in Isa::available() {
+                let mut y = vec![0f32; x.len()];
+                f(isa, &x, &mut y);
+                if !isa.fused() {
+                    for ((&x, &y), &want) in x.iter().zip(&y).zip(&want) {
+                        // unfused, p * 2^n may be flushed before it is added
+                        assert!(ulps(y, want) < 8.0 || y.abs() < 1e-31, "{name}({x:e}) = {y:e} on portable");
+                    }
+                    continue;
+                }
+                let bits: Vec<u32> = y.iter().map(|v| if v.is_nan() { 0x7fc0_0000 } else { v.to_bits() }).collect();
+                if let Some(first) = &first {
+                    assert!(*first == bits, "{name} on {}", isa.name());
+                    continue;
+                }
+                first = Some(bits);
+                for ((&x, &y), &want) in x.iter().zip(&y).zip(&want) {
+                    let off = ulps(y, want);
+                    if off > worst {
+                        (worst, at) = (off, x);
+                    }
+                }
+            }
+        }
+        (worst, at)
     }
 
     #[test]

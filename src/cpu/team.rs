@@ -12,13 +12,25 @@ use crate::error::{Error, Result};
 use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr;
+use std::sync::PoisonError;
+use std::sync::atomic;
 use std::time::{Duration, Instant};
-use sync::{Arc, AtomicBool, AtomicPtr, AtomicU32, AtomicUsize, Condvar, Mutex, Ordering, PoisonError};
+use sync::{Arc, AtomicBool, AtomicU32, AtomicUsize, Condvar, Mutex, Ordering, spin};
 
-/// The parts that a model checker replaces.
+/// The parts that a model checker replaces (`team_models.rs`).
 mod sync {
-    pub use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicUsize, Ordering};
-    pub use std::sync::{Arc, Condvar, Mutex, PoisonError};
+    #[cfg(all(test, loom))]
+    pub use loom::{
+        sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering},
+        sync::{Arc, Condvar, Mutex},
+        thread::yield_now as spin,
+    };
+    #[cfg(not(all(test, loom)))]
+    pub use std::{
+        hint::spin_loop as spin,
+        sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering},
+        sync::{Arc, Condvar, Mutex},
+    };
 }
 
 /// How often the caller's `poll` is asked.
@@ -39,7 +51,7 @@ pub struct At {
 
 type Work<'a> = &'a (dyn Fn(At) + Sync + 'a);
 
-static WANTED: AtomicUsize = AtomicUsize::new(0);
+static WANTED: atomic::AtomicUsize = atomic::AtomicUsize::new(0);
 
 /// How many threads calls use: what was set, else `OMP_NUM_THREADS`, else what affinity and quota allow.
 pub fn num_threads() -> usize {
@@ -110,7 +122,7 @@ impl<'a> Asked<'a> {
 
     fn ask(&self) {
         let Some(poll) = self.poll else { return };
-        if ASKED.get().is_none_or(|last| last.elapsed() >= POLL) {
+        if cfg!(loom) || ASKED.get().is_none_or(|last| last.elapsed() >= POLL) {
             match catch_unwind(AssertUnwindSafe(poll)) {
                 Ok(Ok(())) => {}
                 Ok(Err(stop)) => self.job.fail(stop),
@@ -232,7 +244,7 @@ impl Job {
             self.wait((phase + 1) * self.units);
             // another process has our helper's core: ten times over, it is better to do without
             let waited = began.elapsed() - worked;
-            if thread == 0 && waited > Duration::from_millis(1) && waited > 10 * worked {
+            if cfg!(not(loom)) && thread == 0 && waited > Duration::from_millis(1) && waited > 10 * worked {
                 self.alone.store(true, Ordering::Relaxed);
             }
         }
@@ -270,9 +282,12 @@ impl Patience {
     }
 
     fn pass(&mut self) {
+        if cfg!(loom) {
+            return spin();
+        }
         self.turns = self.turns.saturating_add(1);
         match self.turns {
-            0..2000 => std::hint::spin_loop(),
+            0..2000 => spin(),
             2000..2200 => std::thread::yield_now(),
             _ => std::thread::sleep(Duration::from_micros(50)),
         }
@@ -280,8 +295,8 @@ impl Patience {
 }
 
 /// Forks since the start of this process's line: a team of another count has no threads here.
-static FORKS: AtomicUsize = AtomicUsize::new(0);
-static TEAM: AtomicPtr<Team> = AtomicPtr::new(ptr::null_mut());
+static FORKS: atomic::AtomicUsize = atomic::AtomicUsize::new(0);
+static TEAM: atomic::AtomicPtr<Team> = atomic::AtomicPtr::new(ptr::null_mut());
 
 struct Team {
     forks: usize,
@@ -310,14 +325,7 @@ fn team() -> &'static Team {
     {
         return team;
     }
-    let fresh = Box::into_raw(Box::new(Team {
-        forks,
-        busy: AtomicBool::new(false),
-        helpers: AtomicUsize::new(0),
-        board: Mutex::new(Board { job: None, sleepers: 0 }),
-        wake: Condvar::new(),
-        posted: Apart(AtomicUsize::new(0)),
-    }));
+    let fresh = Box::into_raw(Box::new(Team::new(forks)));
     match TEAM.compare_exchange(old, fresh, Ordering::AcqRel, Ordering::Acquire) {
         // SAFETY: just made, leaked.
         Ok(_) => unsafe { &*fresh },
@@ -337,7 +345,7 @@ fn watch_forks() {
         extern "C" fn child() {
             FORKS.fetch_add(1, Ordering::Release);
         }
-        static WATCHED: AtomicBool = AtomicBool::new(false);
+        static WATCHED: atomic::AtomicBool = atomic::AtomicBool::new(false);
         if !WATCHED.swap(true, Ordering::AcqRel) {
             // SAFETY: the hook only adds to an atomic number, which is allowed after a fork.
             unsafe { libc::pthread_atfork(None, None, Some(child)) };
@@ -346,6 +354,17 @@ fn watch_forks() {
 }
 
 impl Team {
+    fn new(forks: usize) -> Team {
+        Team {
+            forks,
+            busy: AtomicBool::new(false),
+            helpers: AtomicUsize::new(0),
+            board: Mutex::new(Board { job: None, sleepers: 0 }),
+            wake: Condvar::new(),
+            posted: Apart(AtomicUsize::new(0)),
+        }
+    }
+
     fn run(
         &'static self,
         threads: usize,
@@ -355,6 +374,18 @@ impl Team {
         work: Work<'_>,
     ) -> Result<()> {
         let threads = self.hire(threads.min(units));
+        self.lead(threads, phases, units, poll, work)
+    }
+
+    /// The caller's part, with `threads - 1` helpers that may come.
+    fn lead(
+        &self,
+        threads: usize,
+        phases: usize,
+        units: usize,
+        poll: &(dyn Fn() -> Result<()> + Sync),
+        work: Work<'_>,
+    ) -> Result<()> {
         let job = Arc::new(Job::new(threads, phases, units, work));
         if threads > 1 {
             self.post(Some(job.clone()));
@@ -396,23 +427,27 @@ impl Team {
     fn help(&self) {
         let mut seen = 0;
         loop {
-            let job = self.next_job(&mut seen);
-            if let Some(job) = job {
-                let thread = job.joined.fetch_add(1, Ordering::Relaxed);
-                if thread < job.threads {
-                    job.join_in(thread, &Asked { poll: None, job: &job });
-                }
+            self.help_once(&mut seen);
+        }
+    }
+
+    fn help_once(&self, seen: &mut usize) {
+        if let Some(job) = self.next_job(seen) {
+            let thread = job.joined.fetch_add(1, Ordering::Relaxed);
+            if thread < job.threads {
+                job.join_in(thread, &Asked { poll: None, job: &job });
             }
         }
     }
 
     fn next_job(&self, seen: &mut usize) -> Option<Arc<Job>> {
         // the next call often comes within microseconds; after that give the core away
-        for turn in 0..4000 {
+        let turns = if cfg!(loom) { 1 } else { 4000 };
+        for turn in 0..turns {
             if self.posted.0.load(Ordering::Acquire) != *seen {
                 break;
             }
-            if turn < 3900 { std::hint::spin_loop() } else { std::thread::yield_now() }
+            if turn < 3900 { spin() } else { std::thread::yield_now() }
         }
         let mut board = self.board.lock().unwrap_or_else(PoisonError::into_inner);
         while self.posted.0.load(Ordering::Acquire) == *seen {
@@ -425,6 +460,10 @@ impl Team {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(loom)))]
 #[path = "team_tests.rs"]
 mod tests;
+
+#[cfg(all(test, loom))]
+#[path = "team_models.rs"]
+mod models;

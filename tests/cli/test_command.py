@@ -38,6 +38,37 @@ def test_wrong_usage_is_one_line_and_status_2(arguments):
 
 
 @pytest.mark.parametrize(
+    "arguments", [["info", "more"], ["lm", "train", "x", "--hiden", "3"], ["lm", "generate", "x", "--length", "x"]]
+)
+def test_wrong_usage_names_the_help_of_its_own_command(arguments):
+    own = [part for part in arguments if part in ("lm", "train", "generate", "info")]
+    assert f"(see seqcore {' '.join(own)} --help)." in run(*arguments, check=2).stderr
+
+
+def test_help_on_a_full_disk_has_failed():
+    with open("/dev/full", "wb") as full:
+        for flag in ("--help", "--version"):
+            done = subprocess.run(command(flag), stdout=full, stderr=subprocess.PIPE, text=True)
+            assert (done.returncode, done.stderr) == (1, "seqcore: No space left on device.\n")
+
+
+@pytest.mark.parametrize(
+    ("closed", "arguments", "status", "says"),
+    [
+        (">&-", ["info"], 0, ""),
+        (">&-", ["--version"], 0, ""),
+        ("2>&-", ["nonsense"], 2, ""),
+        (">&- 2>&-", ["nonsense"], 2, ""),
+        ("<&-", ["lm", "train", "-"], 1, "seqcore: standard input: the file is empty.\n"),
+    ],
+)
+def test_streams_that_are_closed_are_streams_that_nobody_reads(tmp_path, closed, arguments, status, says):
+    shell = ["sh", "-c", f'exec "$@" {closed}', "sh", *command(*arguments)]
+    done = subprocess.run(shell, capture_output=True, text=True, cwd=tmp_path)
+    assert (done.returncode, done.stdout, done.stderr) == (status, "", says)
+
+
+@pytest.mark.parametrize(
     ("flag", "wrong"),
     [
         ("--hidden", ["0", "-1", "x", "1.5", "99999999999999999999"]),

@@ -98,7 +98,8 @@ def test_wrong_files(model, tmp_path):
     run("lm", "generate", tmp_path, check=1)
     for name, data in (("empty", b""), ("text", b"text" * 99), ("cut", model.read_bytes()[:-1])):
         (tmp_path / name).write_bytes(data)
-        assert str(tmp_path / name) in run("lm", "generate", tmp_path / name, check=1).stderr
+        said = run("lm", "generate", tmp_path / name, check=1).stderr
+        assert str(tmp_path / name) in said and (name == "cut" or "expected a safetensors file" in said)
     seqcore.save(tmp_path / "other", seqcore.nn.Linear(2, 3))
     assert "language model" in run("lm", "generate", tmp_path / "other", check=1).stderr
     os.mkfifo(tmp_path / "pipe")

@@ -80,7 +80,7 @@ def test_without_a_terminal_it_says_plain_lines_on_standard_error(tmp_path, text
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="pty is POSIX")
-@pytest.mark.parametrize("columns", [60, 80, 120])
+@pytest.mark.parametrize("columns", [40, 60, 80, 120])
 def test_on_a_terminal_there_is_a_bar_that_fits(tmp_path, text, columns):
     import fcntl
     import pty
@@ -103,7 +103,7 @@ def test_on_a_terminal_there_is_a_bar_that_fits(tmp_path, text, columns):
     assert process.wait() == 0 and process.stdout.read() == b""
     process.stdout.close()
     plain = re.sub(rb"\x1b\[[0-9;?]*[A-Za-z]", b"", seen).decode()
-    bars = [line for line in re.split(r"[\r\n]+", plain) if "char/s" in line and "%" in line]
+    bars = [line for line in re.split(r"[\r\n]+", plain) if "%" in line and "epoch" in line]
     assert bars and all(len(line) <= columns for line in bars)
     assert all(re.search(r"loss \d", line) for line in bars if "starting" not in line)
     assert "\x1b[3" not in seen.decode()  # NO_COLOR
@@ -205,7 +205,7 @@ def test_a_full_disk_leaves_the_old_checkpoint_whole(tmp_path, text):
     )
     assert done.returncode == 1 and "Traceback" not in done.stderr
     assert done.stderr.count("warning: the checkpoint could not be written (File too large)") >= 2
-    assert done.stderr.splitlines()[-1] == f"seqcore: {tmp_path / 'm'}: File too large"
+    assert done.stderr.splitlines()[-1] == f"seqcore: {tmp_path / 'm'}: File too large."
     assert (tmp_path / "m").read_bytes() == before
     assert sorted(path.name for path in tmp_path.iterdir()) == ["m", "text.txt"]
 
@@ -213,6 +213,9 @@ def test_a_full_disk_leaves_the_old_checkpoint_whole(tmp_path, text):
 def test_where_nothing_can_be_written_it_says_so_before_training(tmp_path, text):
     assert "no such folder" in run("lm", "train", text, *SMALL, "--out", tmp_path / "no" / "m", check=1).stderr
     assert "folder" in run("lm", "train", text, *SMALL, "--out", tmp_path, check=2).stderr
+    flags = [*SMALL, "--out", tmp_path / "m", "--log"]
+    assert "no such folder" in run("lm", "train", tmp_path / "unread", *flags, tmp_path / "no" / "log", check=1).stderr
+    assert "--log: " in run("lm", "train", tmp_path / "unread", *flags, tmp_path, "--overwrite", check=2).stderr
     if os.geteuid() != 0:
         (tmp_path / "fixed").mkdir(mode=0o500)
         said = run("lm", "train", text, *SMALL, "--out", tmp_path / "fixed" / "m", check=1).stderr
@@ -241,7 +244,8 @@ def test_what_cannot_change_on_resuming_is_refused(tmp_path, text):
     for flag in (["--seed", 1], ["--init", tmp_path / "m"]):
         assert flag[0] in run(*resume, *flag, check=2).stderr
     run(*resume, *SMALL, "--steps", 3)
-    assert "nothing to do" in run(*resume, "--steps", 3).stderr
+    done = run(*resume, "--steps", 3, "--json")
+    assert "nothing to do" in done.stderr and json.loads(done.stdout)["steps"] == 3
     text.write_text(TEXT + "1")
     assert "the run began with" in run(*resume, check=1).stderr
     text.write_text(TEXT + "\N{SNOWMAN}")

@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import ast
+import doctest
 import importlib
 import inspect
+import pkgutil
 import re
 from pathlib import Path
+
+import pytest
+
+import seqcore
 
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = ROOT / "python" / "seqcore"
@@ -50,6 +56,26 @@ def test_reference_shows_every_public_module() -> None:
     assert not missing, f"add lines `::: NAME` to docs/reference.md for {sorted(missing)}"
     for name in shown:
         importlib.import_module(name)
+
+
+def modules() -> list[str]:
+    """All of the package, private ones too: what they define is shown under public names."""
+    found = pkgutil.walk_packages(seqcore.__path__, "seqcore.")
+    return ["seqcore", *(one.name for one in found if one.name not in ("seqcore._core", "seqcore.__main__"))]
+
+
+@pytest.mark.parametrize("name", modules())
+def test_examples_of_docstrings_say_what_happens(name: str) -> None:
+    failed, _ = doctest.testmod(importlib.import_module(name))
+    assert not failed
+
+
+def test_there_are_examples_and_the_readme_runs(capsys: pytest.CaptureFixture[str]) -> None:
+    finder = doctest.DocTestFinder()
+    assert sum(len(test.examples) for name in modules() for test in finder.find(importlib.import_module(name))) > 100
+    (program,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.S)
+    exec(compile(program, "README.md", "exec"), {})
+    assert 0 < float(capsys.readouterr().out) < 0.8
 
 
 def test_every_promise_names_a_test_that_is_there() -> None:

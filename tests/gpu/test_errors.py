@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import seqcore
-from process import python
+from programs import silent
 from seqcore import Tensor, nn
 from torch_compare import raised, rounded
 
@@ -95,7 +95,7 @@ def test_adapters_that_are_not_there():
 
 def test_no_driver():
     """The message says what to install; `auto` is the CPU; what needs no GPU works."""
-    out = python(
+    out = silent(
         """
         print(len(seqcore.devices()), Tensor([1.0], device="auto").device)
         for call in (lambda: Tensor([1.0], device="gpu"), lambda: nn.Linear(2, 2).to("gpu")):
@@ -112,7 +112,7 @@ def test_no_driver():
 
 
 def test_software_is_taken_only_when_asked_for():
-    out = python(
+    out = silent(
         """
         print(Tensor([1.0], device="auto").device)
         try:
@@ -120,13 +120,13 @@ def test_software_is_taken_only_when_asked_for():
         except seqcore.DeviceError as error:
             print("SEQCORE_GPU=software" in str(error) or "mesa-vulkan-drivers" in str(error))
         """,
-        unset=("SEQCORE_GPU",),
+        SEQCORE_GPU=None,
     ).split()
     assert out in (["cpu", "True"], ["gpu:0", "gpu:0", "True"])
 
 
 def test_a_wrong_variable():
-    out = python(
+    out = silent(
         """
         print((Tensor([1.0]) + 1).item())
         for call in (lambda: Tensor([1.0], device="gpu"), seqcore.devices):
@@ -138,7 +138,7 @@ def test_a_wrong_variable():
         SEQCORE_GPU="nonsense",
     )
     assert out.split() == ["2.0", "True", "True"]
-    out = python(
+    out = silent(
         """
         for call in (lambda: Tensor([1.0], device="gpu"),) * 2:
             try:
@@ -153,7 +153,7 @@ def test_a_wrong_variable():
 
 def test_fork():
     """fault 18: the child is told, at every entry; its CPU works, it ends, and the parent goes on."""
-    out = python(
+    out = silent(
         """
         import gc, os, signal, sys, warnings
         warnings.simplefilter("ignore")
@@ -185,7 +185,7 @@ def test_fork():
 
 
 def test_fork_before_the_gpu_is_opened():
-    out = python(
+    out = silent(
         """
         import os, signal, sys, warnings
         warnings.simplefilter("ignore")
@@ -202,7 +202,7 @@ def test_fork_before_the_gpu_is_opened():
 
 def test_memory_ends():
     """fault 9, fault 34: MemoryError; what there was is whole, and what is let go can be used again."""
-    out = python(
+    out = silent(
         """
         a = np.arange(1 << 18, dtype=np.float32)  # 1 MiB
         small, kept = Tensor(a[:1000], device="gpu"), []
@@ -230,7 +230,7 @@ def test_memory_ends():
 
 def test_memory_ends_within_a_module():
     """fault 34: a module that does not fit stays where it was; a step that does not fit changes no parameter."""
-    out = python(
+    out = silent(
         """
         net = nn.Sequential(nn.Linear(512, 300), nn.Linear(300, 8000))
         before = {n: p.numpy(copy=True) for n, p in net.state_dict().items()}
@@ -262,7 +262,7 @@ def test_memory_ends_within_a_module():
 
 def test_exit_with_work_in_flight():
     """fault 19: nobody waits for results that nobody asked for."""
-    out = python(
+    out = silent(
         """
         lstm = nn.LSTM(32, 64).to("gpu")
         y, _ = lstm(np.ones((300, 8, 32), np.float32))

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from process import python
+from programs import silent
 
 pytestmark = pytest.mark.gpu
 
@@ -51,7 +51,7 @@ def whole():
 
 
 def outcome(code):
-    return json.loads(python(CODE + code, timeout=200).splitlines()[-1])
+    return json.loads(silent(CODE + code, limit=200).splitlines()[-1])
 
 
 @pytest.mark.parametrize("after", [0.05, 0.6])

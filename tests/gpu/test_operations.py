@@ -1,4 +1,7 @@
-"""Every other operation of Tensor and every module on the GPU, against float64 PyTorch or the CPU."""
+"""What is particular to the GPU in operations and modules, against float64 PyTorch or the CPU.
+
+The operations of Tensor are held on both devices in tests/tensor/, LSTM in tests/nn/.
+"""
 
 import numpy as np
 import pytest
@@ -12,42 +15,6 @@ from torch_compare import FORWARD, WEIGHTS, assert_close, compare, error, raised
 pytestmark = pytest.mark.gpu
 
 RNG = np.random.default_rng(7)
-A, B, C = rounded(RNG, (3, 4, 5)), rounded(RNG, (4, 1)), np.abs(rounded(RNG, (4, 5))) + np.float32(0.25)
-
-
-def index_of(index):
-    index = index if isinstance(index, tuple) else (index,)
-    return tuple(torch.tensor(i) if isinstance(i, (list, np.ndarray)) else i for i in index)
-
-
-ELEMENTWISE = {
-    "add": (lambda a, b: a + b, A, B),
-    "sub": (lambda a, b: a - b, A, B),
-    "rsub": (lambda a, b: b - a, A, B),
-    "mul": (lambda a, b: a * b, A, B),
-    "div": (lambda a, b: a / b, A, C),
-    "rdiv": (lambda a, b: b / a, C, B),
-    "pow": (lambda a, b: a**b, C, B),
-    "numbers": (lambda a, b: 2 / a + a / 3 - 1 + (4 - b) * 2 + 2**b + (1 + a), C, B),
-    "square": (lambda a, b: a**3 * b**2, A, B),
-    "twice": (lambda a, b: a * a + a * b * a, A, B),  # S-24
-    "log": (lambda a, b: a.log() + b, C, B),
-    "exp": (lambda a, b: a.exp() * b, A, B),
-    "sqrt": (lambda a, b: a.sqrt() * b, C, B),
-    "neg": (lambda a, b: -a * b, A, B),
-    "sigmoid": (lambda a, b: a.sigmoid() * b, A, B),
-    "tanh": (lambda a, b: a.tanh() * b, A, B),
-    "relu": (lambda a, b: a.relu() * b, A, B),
-    "outer": (lambda a, b: a + b, rounded(RNG, (3, 1, 5)), rounded(RNG, (2, 1, 4, 1))),
-    "one": (lambda a, b: a * b, rounded(RNG, (1,)), rounded(RNG, (257, 3))),
-    "long": (lambda a, b: a * b, rounded(RNG, (1000, 3)), rounded(RNG, (1000, 1))),
-}
-
-
-@pytest.mark.parametrize("name", ELEMENTWISE)
-def test_elementwise(name):
-    function, a, b = ELEMENTWISE[name]
-    compare(function, function, {"a": a, "b": b}, device="gpu")
 
 
 @pytest.mark.parametrize("magnitude", [1e-30, 1e-9, 4e-5, 0.3, 10.0, 50.0, 90.0])
@@ -75,117 +42,12 @@ def test_nan_and_infinity():
     assert np.signbit((t * 1.0).numpy()[3])
 
 
-def test_where():
-    condition = A > 0
-    compare(
-        lambda a, b: seqcore.where(condition, a, b),
-        lambda a, b: torch.where(torch.tensor(condition), a, b),
-        {"a": A, "b": B},
-        device="gpu",
-    )
-    y = seqcore.where([True, False], 0.0, Tensor([-1.0, 2.0], device="gpu") * np.float32(np.inf))
-    assert y.numpy().tolist() == [0.0, np.inf]
-
-
-INDEX = {
-    "int": np.s_[1],
-    "ints": np.s_[1, -2, 3],
-    "slice": np.s_[1:, ::2, -1],
-    "none": np.s_[:, None, ..., 2],
-    "ellipsis": np.s_[..., 1:3],
-    "repeated": [0, 0, 2],
-    "mask": A > 0,
-    "rows of a mask": np.array([True, False, True]),
-    "pairs": ([0, 1, 1], [3, 2, 2]),
-    "array and slice": (slice(None), [1, 1]),
-    "array beside int": ([2, 0], 1),
-    "2-d": np.array([[0, 1], [2, 2]]),
-}
-
-
-@pytest.mark.parametrize("name", INDEX)
-def test_getitem(name):
-    index = INDEX[name]
-    compare(lambda a: a[index], lambda a: a[index_of(index)], {"a": A}, device="gpu")
-
-
-@pytest.mark.parametrize("name", [n for n in INDEX if n not in ("repeated", "pairs", "array and slice", "2-d")])
-def test_setitem(name):
-    index = INDEX[name]
-    part = A[index]
-
-    def write(a, v):
-        b = a * 2
-        b[index if isinstance(a, Tensor) else index_of(index)] = v
-        return b * a
-
-    v = rounded(RNG, part.shape)[..., :1] if part.ndim else np.float32(3)
-    compare(write, write, {"a": A, "v": v}, device="gpu")
-
-
-def test_index_with_negative_step_nothing_and_out_of_range():
-    t = Tensor(A, True, "gpu")
-    y = t[::-1, 3:0:-2]
-    assert np.array_equal(y.numpy(), A[::-1, 3:0:-2])
-    y.backward(rounded(RNG, y.shape))
-    assert (t.grad.numpy()[:, [1, 3]] != 0).all() and not t.grad.numpy()[:, [0, 2]].any()
-    assert t[2:2].numpy().shape == (0, 4, 5)
-    for index in (3, [0, 7], -4):
-        assert isinstance(raised(lambda index=index: t[index]), IndexError)
-
-
-SHAPES = {
-    "reshape": lambda a: a.reshape(5, -1) * 2,
-    "permute": lambda a: a.permute(2, 0, 1),
-    "transpose": lambda a: a.transpose(0, -1),
-    "sum": lambda a: a.sum(),
-    "sum axis": lambda a: a.sum(1),
-    "sum first": lambda a: a.sum(0),
-    "sum axes": lambda a: a.sum((0, -1)),
-    "sum keepdim": lambda a: a.sum(-1, keepdim=True),
-    "mean": lambda a: a.mean(),
-    "mean axes": lambda a: a.mean((0, 2), True),
-}
-
-
-@pytest.mark.parametrize("name", SHAPES)
-def test_shapes(name):
-    compare(SHAPES[name], SHAPES[name], {"a": A}, device="gpu")
-
-
 @pytest.mark.parametrize("shape", [(1, 70000), (70000, 1), (300, 301), (65536,), (2, 4097, 3)])
 def test_long_sums(shape):
     x = rounded(RNG, shape) + np.float32(1)
     for axis in (None, *range(len(shape))):
         got = Tensor(x, device="gpu").sum(axis).numpy()
         assert error(got, x.astype(np.float64).sum(axis)) <= FORWARD, axis
-
-
-def test_joins():
-    inputs = {"a": A, "b": rounded(RNG, (3, 2, 5))}
-    compare(lambda a, b: seqcore.cat([a, b, a], 1), lambda a, b: torch.cat([a, b, a], 1), inputs, device="gpu")
-    compare(lambda a: seqcore.stack([a, a * 2], 1), lambda a: torch.stack([a, a * 2], 1), {"a": A}, device="gpu")
-    compare(lambda a: a[0].T, lambda a: a[0].T, {"a": A}, device="gpu")
-
-
-PRODUCTS = [
-    ((4, 5), (5, 2)),
-    ((3, 4, 5), (5, 2)),
-    ((3, 4, 5), (3, 5, 2)),
-    ((4, 5), (5,)),
-    ((5,), (5, 2)),
-    ((5,), (5,)),
-    ((5,), (3, 5, 2)),
-    ((2, 1, 4, 5), (3, 5, 2)),
-    ((3, 4, 5), (5,)),
-    ((65, 33), (33, 67)),
-]
-
-
-@pytest.mark.parametrize(("a", "b"), PRODUCTS)
-def test_matmul(a, b):
-    inputs = {"a": rounded(RNG, a), "b": rounded(RNG, b)}
-    compare(lambda a, b: a @ b, lambda a, b: a @ b, inputs, device="gpu")
 
 
 @pytest.mark.parametrize("kernel", ["tile", "rows"])

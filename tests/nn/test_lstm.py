@@ -1,4 +1,4 @@
-"""nn.LSTM against float64 PyTorch: outputs, states, every gradient, through every subset of the outputs.
+"""nn.LSTM on both devices against float64 PyTorch: outputs, states, every gradient, through every subset of outputs.
 
 lesson 3: states are never zero, I != H, T != B. lesson 4: every subset of {y, h_n, c_n} gets a gradient.
 """
@@ -11,7 +11,19 @@ import pytest
 import torch
 
 import seqcore
-from torch_compare import FORWARD, compare, finite_differences, raised, rounded, same_exception, subsets, twins
+from torch_compare import (
+    FORWARD,
+    WEIGHTS,
+    assert_close,
+    compare,
+    error,
+    finite_differences,
+    raised,
+    rounded,
+    same_exception,
+    subsets,
+    twins,
+)
 
 GRID = [
     dict(zip(("layers", "bias", "steps", "batch", "sizes"), values, strict=True))
@@ -29,6 +41,11 @@ def inputs(steps, batch, sizes, layers, states=True, seed=3):
     return given
 
 
+def both(*args, device="cpu", dtype="float32", **options):
+    """A layer on `device` and PyTorch's, of the same weights."""
+    return twins(seqcore.nn.LSTM, torch.nn.LSTM, *args, device=device, dtype=dtype, **options)
+
+
 def run(module):
     """S-69: d(loss) may come through any of y, h_n, c_n."""
 
@@ -38,46 +55,53 @@ def run(module):
     return call
 
 
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("case", GRID, ids=lambda c: "-".join(map(str, c.values())).replace(" ", ""))
-def test_grid(case, dtype):
+def test_grid(case, engine):
     sizes, layers = case["sizes"], case["layers"]
-    if dtype == "float64" and case["steps"] == 37 and sizes == (31, 33):
+    exact = engine["dtype"] == "float64"
+    if exact and case["steps"] == 37 and sizes == (31, 33):
         layers = 1  # the reference in plain loops is slow
-    ours, theirs = twins(seqcore.nn.LSTM, torch.nn.LSTM, *sizes, layers, bias=case["bias"], dtype=dtype)
+    ours, theirs = both(*sizes, layers, bias=case["bias"], **engine)
     given = inputs(case["steps"], case["batch"], sizes, layers)
     # each layer adds its own rounding to that of the layer below
-    limit = None if dtype == "float64" else FORWARD * layers
-    compare(run(ours), run(theirs), given, dtype, [(ours, theirs)], limit=limit)
+    limit = None if exact else FORWARD * layers
+    compare(run(ours), run(theirs), given, modules=[(ours, theirs)], limit=limit, **engine)
 
 
 @pytest.mark.parametrize("outputs", subsets(3), ids=str)
 @pytest.mark.parametrize("layers", [1, 2])
-def test_subsets_of_outputs(outputs, layers):
-    ours, theirs = twins(seqcore.nn.LSTM, torch.nn.LSTM, 3, 5, layers)
-    compare(run(ours), run(theirs), inputs(7, 2, (3, 5), layers), modules=[(ours, theirs)], outputs=outputs)
+def test_subsets_of_outputs(outputs, layers, device):
+    ours, theirs = both(3, 5, layers, device=device)
+    given = inputs(7, 2, (3, 5), layers)
+    compare(run(ours), run(theirs), given, modules=[(ours, theirs)], outputs=outputs, device=device)
+
+
+def test_hundred_steps(device):
+    """The longest sequence for which the contract names 2e-6."""
+    ours, theirs = both(20, 33, device=device)
+    compare(run(ours), run(theirs), inputs(100, 5, (20, 33), 1), modules=[(ours, theirs)], device=device)
 
 
 @pytest.mark.parametrize("states", [True, False])
 @pytest.mark.parametrize("batch_first", [True, False])
-def test_layouts(batch_first, states):
+def test_layouts(batch_first, states, device):
     """S-38: batch_first swaps input and output, not the states. S-70: no state is zero, and has no gradient."""
-    ours, theirs = twins(seqcore.nn.LSTM, torch.nn.LSTM, 3, 5, 2, batch_first=batch_first)
+    ours, theirs = both(3, 5, 2, batch_first=batch_first, device=device)
     given = inputs(7, 4, (3, 5), 2, states)
     if batch_first:
         given["x"] = np.ascontiguousarray(given["x"].swapaxes(0, 1))
-    compare(run(ours), run(theirs), given, modules=[(ours, theirs)])
+    compare(run(ours), run(theirs), given, modules=[(ours, theirs)], device=device)
     with seqcore.no_grad():
         y, _ = ours(given["x"])
     assert y.shape == (*given["x"].shape[:2], 5)
 
 
 @pytest.mark.parametrize("batch_first", [True, False])
-def test_unbatched(batch_first):
+def test_unbatched(batch_first, device):
     """S-39: x (T, I), states (L, H)."""
-    ours, theirs = twins(seqcore.nn.LSTM, torch.nn.LSTM, 3, 5, 2, batch_first=batch_first)
+    ours, theirs = both(3, 5, 2, batch_first=batch_first, device=device)
     given = {name: array[:, 0] for name, array in inputs(7, 2, (3, 5), 2).items()}
-    compare(run(ours), run(theirs), given, modules=[(ours, theirs)])
+    compare(run(ours), run(theirs), given, modules=[(ours, theirs)], device=device)
     y, (h_n, c_n) = ours(given["x"])
     assert y.shape == (7, 5) and h_n.shape == c_n.shape == (2, 5)
 
@@ -130,12 +154,12 @@ def test_wrong_inputs():
         assert isinstance(raised(lstm, bad), seqcore.DTypeError), bad.dtype
 
 
-def test_lengths_and_batches_of_nothing():
+def test_lengths_and_batches_of_nothing(device):
     """S-30, fault 6: no steps give the initial state, no rows give nothing; weight gradients are zero."""
-    lstm = seqcore.nn.LSTM(3, 5)
+    lstm = seqcore.nn.LSTM(3, 5).to(device)
     h, c = rounded(np.random.default_rng(0), (2, 1, 2, 5))
     y, (h_n, c_n) = lstm(np.zeros((0, 2, 3), np.float32), (h, c))
-    assert y.shape == (0, 2, 5)
+    assert y.shape == (0, 2, 5) and y.numpy().shape == (0, 2, 5)
     assert np.array_equal(h_n.numpy(), h) and np.array_equal(c_n.numpy(), c)
     y, (h_n, c_n) = lstm(np.zeros((7, 0, 3), np.float32))
     assert y.shape == (7, 0, 5) and h_n.shape == (1, 0, 5)
@@ -259,8 +283,8 @@ def test_a_row_does_not_see_the_others():
             assert lstm(bad)[0].numpy()[:, 2].tobytes() == want.tobytes()  # S-18, S-19
 
 
-def test_step_by_step_is_the_whole():
-    lstm = seqcore.nn.LSTM(3, 5, 2)
+def test_step_by_step_is_the_whole(device):
+    lstm = seqcore.nn.LSTM(3, 5, 2).to(device)
     x = rounded(np.random.default_rng(6), (7, 2, 3))
     with seqcore.no_grad():
         whole, last = lstm(x)
@@ -270,3 +294,57 @@ def test_step_by_step_is_the_whole():
             parts.append(y.numpy())
     assert np.concatenate(parts).tobytes() == whole.numpy().tobytes()
     assert all(a.numpy().tobytes() == b.numpy().tobytes() for a, b in zip(hx, last, strict=True))
+
+
+def test_some_parts_frozen(device):
+    """S-70, S-77: only what requires a gradient gets one, in eval mode too."""
+    for frozen in (("x",), ("h0", "c0"), ("weights",), ("x", "h0", "c0")):
+        ours, theirs = both(3, 5, device=device)
+        ours.eval()
+        given = {n: seqcore.Tensor(a, n not in frozen, device) for n, a in inputs(7, 2, (3, 5), 1).items()}
+        other = {n: torch.tensor(t.numpy()).double().requires_grad_(n not in frozen) for n, t in given.items()}
+        if "weights" in frozen:
+            ours.requires_grad_(False)
+            theirs.requires_grad_(False)
+        run(ours)(*given.values())[0].sum().backward()
+        run(theirs)(*other.values())[0].sum().backward()
+        for name, tensor in given.items():
+            assert (tensor.grad is None) == (name in frozen)
+            if tensor.grad is not None:
+                assert_close(name, tensor.grad, other[name].grad, FORWARD)
+        for (name, p), q in zip(ours.named_parameters(), theirs.parameters(), strict=True):
+            assert (p.grad is None) == (q.grad is None)
+            if p.grad is not None:
+                assert_close(name, p.grad, q.grad, WEIGHTS)
+
+
+def test_state_that_is_carried(device):
+    """S-71: detached, and the second part's gradient is PyTorch's."""
+    ours, theirs = both(3, 5, device=device)
+    x = rounded(np.random.default_rng(7), (7, 2, 3))
+    _, hx = ours(x)
+    _, other = theirs(torch.tensor(x).double())
+    y, _ = ours(x, tuple(s.detach() for s in hx))
+    z, _ = theirs(torch.tensor(x).double(), tuple(s.detach() for s in other))
+    y.sum().backward()
+    z.sum().backward()
+    for (name, p), q in zip(ours.named_parameters(), theirs.parameters(), strict=True):
+        assert_close(name, p.grad, q.grad, WEIGHTS)
+
+
+def test_weights_that_change_are_packed_anew(device):
+    """S-71: after an optimizer step, load_state_dict or copy_ nothing of the old weights is used."""
+    lstm, x = seqcore.nn.LSTM(3, 5).to(device), rounded(np.random.default_rng(8), (7, 2, 3))
+    for change in ("step", "load", "copy"):
+        lstm(x)[0].sum().backward()
+        if change == "step":
+            seqcore.optim.SGD(lstm.parameters(), lr=0.5).step()
+        elif change == "load":
+            lstm.load_state_dict({n: p.numpy() * 2 for n, p in lstm.state_dict().items()})
+        else:
+            with seqcore.no_grad():
+                lstm.weight_hh_l0.copy_(lstm.weight_hh_l0 * 3)
+        fresh = seqcore.nn.LSTM(3, 5)
+        fresh.load_state_dict({n: p.numpy() for n, p in lstm.state_dict().items()})
+        with seqcore.no_grad():
+            assert error(lstm(x)[0].numpy(), fresh(x)[0].numpy()) <= FORWARD, change

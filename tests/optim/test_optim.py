@@ -168,6 +168,58 @@ def test_clipping_edges():
     assert isinstance(raised(nn.utils.clip_grad_norm_, p, 1.0, 1.0), NotImplementedError)
 
 
+INF, NAN = float("inf"), float("nan")
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "option", "wrong", "wanted"),
+    [
+        *(
+            (optim.Adam, name, x, "a finite number from 0")
+            for name in ("lr", "eps", "weight_decay")
+            for x in (-1, NAN, INF)
+        ),
+        *(
+            (optim.SGD, name, x, "a finite number from 0")
+            for name in ("lr", "momentum", "weight_decay")
+            for x in (-1, NAN, INF)
+        ),
+        *((optim.SGD, "dampening", x, "a finite number") for x in (NAN, INF, -INF)),
+        *((optim.AdamW, "betas", (x, 0.9), "a finite number from 0 to below 1") for x in (-0.1, 1, NAN)),
+        (optim.Adam, "betas", 0.9, "two numbers in [0, 1)"),
+        (optim.Adam, "betas", (0.9,), "two numbers in [0, 1)"),
+    ],
+)
+def test_options_out_of_range(algorithm, option, wrong, wanted):
+    """When it is made, when a group is added, and when somebody has changed a group."""
+    p, q = nn.Parameter([1.0]), nn.Parameter([1.0])
+    optimizer = algorithm([{"params": p}, {"params": q}])
+    p.sum().backward()
+    optimizer.param_groups[1][option] = wrong
+    for call in (
+        lambda: algorithm([p], **{option: wrong}),
+        lambda: optimizer.add_param_group({"params": nn.Parameter([1.0]), option: wrong}),
+        optimizer.step,
+    ):
+        found = raised(call)
+        assert type(found) is ValueError
+        assert str(found).startswith(f"{algorithm.__name__}: {option}: expected {wanted}, got "), found
+    assert p.item() == 1.0 and not optimizer.state
+
+
+def test_what_is_no_number_and_no_parameter():
+    p = nn.Parameter([1.0])
+    for wrong in ("0.1", None, True, np.ones(2), [0.1]):
+        found = raised(optim.SGD, [p], lr=wrong)
+        assert isinstance(found, TypeError) and "SGD: lr: expected a number, got " in str(found), found
+        found = raised(nn.utils.clip_grad_norm_, p, wrong) if isinstance(wrong, (str, bool, list)) else None
+        assert found is None or (isinstance(found, TypeError) and "max_norm: expected a number" in str(found))
+    for wrong in (3, None):
+        assert "Adam: params: expected an iterable of Tensors" in str(raised(optim.Adam, wrong))
+    optim.SGD([p], lr=np.float32(0.1))
+    optim.Adam([p], lr=Tensor(0.1))
+
+
 def test_a_failed_step_changes_nothing():
     ours, theirs = pair()
     give_grads(ours, theirs)

@@ -6,7 +6,7 @@ import hashlib
 
 import pytest
 
-from process import python
+from programs import silent
 
 pytestmark = pytest.mark.gpu
 
@@ -36,8 +36,8 @@ LARGE, SMALL, ODD = (129, 37), (2, 5), (33, 70)  # the large one has 129 * 37 * 
 
 def test_large_small_large():
     """Each of the calls against a context of its own; memory let go by one is used by the next."""
-    fresh = {shape: python(CODE + f"\nprint(one{shape})").strip() for shape in (LARGE, SMALL, ODD)}
+    fresh = {shape: silent(CODE + f"\nprint(one{shape})").strip() for shape in (LARGE, SMALL, ODD)}
     assert all(len(value) == len(hashlib.sha256().hexdigest()) for value in fresh.values())
     order = [LARGE, SMALL, LARGE, ODD, LARGE, SMALL, ODD]
-    found = python(CODE + "\n" + "\n".join(f"print(one{shape})" for shape in order)).split()
+    found = silent(CODE + "\n" + "\n".join(f"print(one{shape})" for shape in order)).split()
     assert found == [fresh[shape] for shape in order]

@@ -28,14 +28,16 @@ CASES = {
     "sigmoid": (lambda a, b: a.sigmoid() * b, A, B),
     "tanh": (lambda a, b: a.tanh() * b, A, B),
     "relu": (lambda a, b: a.relu() * b, A, B),
+    "outer": (lambda a, b: a + b, rounded(RNG, (3, 1, 5)), rounded(RNG, (2, 1, 4, 1))),
+    "one": (lambda a, b: a * b, rounded(RNG, (1,)), rounded(RNG, (257, 3))),
+    "long": (lambda a, b: a * b, rounded(RNG, (1000, 3)), rounded(RNG, (1000, 1))),
 }
 
 
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("name", CASES)
-def test_against_torch(name, dtype):
+def test_against_torch(name, engine):
     function, a, b = CASES[name]
-    compare(function, function, {"a": a, "b": b}, dtype)
+    compare(function, function, {"a": a, "b": b}, **engine)
 
 
 @pytest.mark.parametrize("name", ["add", "sub", "mul", "div"])
@@ -77,14 +79,15 @@ def test_promotion():
         assert str((theirs * other).dtype).endswith(str((t * ours).dtype))
 
 
-def test_where():
+def test_where(device):
     condition = A > 0
     compare(
         lambda a, b: seqcore.where(condition, a, b),
         lambda a, b: torch.where(torch.tensor(condition), a, b),
         {"a": A, "b": B},
+        device=device,
     )
-    x = seqcore.Tensor([-1.0, 2.0], requires_grad=True)
+    x = seqcore.Tensor([-1.0, 2.0], requires_grad=True, device=device)
     y = seqcore.where([True, False], 0.0, x * np.float32(np.inf))
     assert y.numpy().tolist() == [0.0, np.inf]  # selected, not multiplied (S-19)
     with pytest.raises(seqcore.DTypeError):

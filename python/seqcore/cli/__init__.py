@@ -22,6 +22,7 @@ seqcore lm generate model.safetensors --prompt "To be" --temperature 0.8
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command with `arguments` (those of the process, by default) and returns its exit status."""
+    _reopen_closed_streams()
     parser = Parser("seqcore", _EXAMPLE, "Recurrent and convolutional sequence models on the CPU and on any GPU.")
     parser.add_argument("--version", action="version", version=f"seqcore {__version__}")
     commands = parser.add_commands()
@@ -46,8 +47,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _failed(error, 1)
 
 
+def _reopen_closed_streams() -> None:
+    """A stream that was closed before we began is one that nobody reads; no file we open may take its number."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, mode))
+
+
 def _failed(error: Exception, status: int) -> int:
-    from ..errors import SeqcoreError
+    from ..errors import SeqcoreError, _closed
 
     text = str(error)
     if isinstance(error, OSError) and error.strerror:
@@ -62,7 +70,7 @@ def _failed(error: Exception, status: int) -> int:
     elif not (isinstance(error, SeqcoreError | UsageError | OSError | FloatingPointError) or "SEQCORE_ISA" in text):
         what = f"{type(error).__name__}: {text}".rstrip(". ")
         text = f"{what}. Hint: SEQCORE_TRACEBACK=1 shows where; please report it."
-    line = " ".join(text.split())
+    line = _closed(" ".join(text.split()))
     try:
         print(f"seqcore: {line}", file=sys.stderr, flush=True)
     except OSError:

@@ -164,7 +164,9 @@ def _train(options: argparse.Namespace) -> int:
         epochs = _EPOCHS
     _describe(trainer, display, f"{place} ({why}), {_count(runtime.num_threads(), 'thread')}", before)
     if trainer.finished(epochs, options.steps):
-        display.say(f"nothing to do: {trainer.epoch} epochs and {trainer.steps:,} steps are made; ask for more")
+        display.say(f"nothing to do: {trainer.epoch} epochs and {trainer.steps:,} steps are made; ask for more.")
+        if options.json:
+            _print_json(trainer, display, out)
         return 0
     kind, every = options.save_every
     display.log = (
@@ -189,7 +191,9 @@ def _train(options: argparse.Namespace) -> int:
     except Interrupted:
         display.warn(f"saved {out} at step {trainer.steps:,}; go on with: {go_on}")
         raise
-    _summarise(trainer, display, out, options.json)
+    _summarise(trainer, display, out)
+    if options.json:
+        _print_json(trainer, display, out)
     return 0
 
 
@@ -204,10 +208,11 @@ def _check_processor() -> None:
 
 def _where_to_write(options: argparse.Namespace) -> Path:
     out = Path(options.out or options.resume or "model.safetensors")
-    if out.is_dir():
-        raise UsageError(f"--out: {out} is a folder")
-    if not out.absolute().parent.is_dir():
-        raise FileNotFoundError(2, "no such folder", str(out.absolute().parent))
+    for flag, path in (("--out", out), ("--log", Path(options.log) if options.log else out)):
+        if path.is_dir():
+            raise UsageError(f"{flag}: {path} is a folder")
+        if not path.absolute().parent.is_dir():
+            raise FileNotFoundError(2, "no such folder", str(path.absolute().parent))
     same = options.resume and out.exists() and os.path.exists(options.resume) and out.samefile(options.resume)
     if out.exists() and not same and not options.overwrite:
         raise UsageError(
@@ -324,7 +329,7 @@ def _describe(trainer: "Trainer", display: "Display", device: str, before: str) 
     )
 
 
-def _summarise(trainer: "Trainer", display: "Display", out: Path, as_json: bool) -> None:
+def _summarise(trainer: "Trainer", display: "Display", out: Path) -> None:
     from .progress import figure
 
     loss, validation = trainer.mean_loss(), trainer.validation_loss
@@ -334,10 +339,15 @@ def _summarise(trainer: "Trainer", display: "Display", out: Path, as_json: bool)
     else:
         display.say(f"loss    {figure(loss)} in training; held out {_nats(validation)}")
     display.say(f"try     seqcore lm generate {shlex.quote(str(out))}")
-    if as_json:
-        found = {"out": str(out), "steps": trainer.steps, "epochs": trainer.epoch, "loss": loss,
-                 "validation_loss": validation, "characters_per_second": display.overall_speed()}  # fmt: skip
-        print(json.dumps(found))
+
+
+def _print_json(trainer: "Trainer", display: "Display", out: Path) -> None:
+    loss = trainer.mean_loss()
+    # JSON has no NaN: of no steps there is no loss
+    found = {"out": str(out), "steps": trainer.steps, "epochs": trainer.epoch,
+             "loss": None if math.isnan(loss) else loss, "validation_loss": trainer.validation_loss,
+             "characters_per_second": display.overall_speed()}  # fmt: skip
+    print(json.dumps(found))
 
 
 def _nats(loss: float) -> str:

@@ -3,6 +3,7 @@
 import argparse
 import math
 import re
+import sys
 from collections.abc import Callable
 from typing import Any, NoReturn
 
@@ -25,6 +26,19 @@ class Parser(argparse.ArgumentParser):
     def format_help(self) -> str:
         example = "".join(f"  {line}\n" for line in self._example.splitlines())
         return f"For example:\n{example}\n{super().format_help()}" if example else super().format_help()
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        # what this command does not know is its own to tell: argparse leaves it to the outermost, with the wrong help
+        namespace, unknown = super().parse_known_args(args, namespace)
+        if unknown:
+            self.error(f"unrecognized arguments: {' '.join(unknown)}")
+        return namespace, unknown
+
+    def _print_message(self, message: str, file: Any = None) -> None:
+        # argparse's own swallows errors, and a full disk would pass for help that was shown
+        file = file or sys.stdout
+        file.write(message)
+        file.flush()
 
     def error(self, message: str) -> NoReturn:
         raise UsageError(f"{message[0].lower()}{message[1:]} (see {self.prog} --help)")

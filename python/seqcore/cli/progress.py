@@ -88,7 +88,7 @@ class Display(Watcher):
         self._show(records[-1], now)
 
     def not_saved(self, error: OSError) -> None:
-        self.warn(f"warning: the checkpoint could not be written ({error.strerror or error}); the one before is whole")
+        self.warn(f"warning: the checkpoint could not be written ({error.strerror or error}); the one before is whole.")
 
     def interrupted(self, signum: int) -> None:
         del signum
@@ -192,7 +192,7 @@ class LossLog:
         if kept:
             reached = self._cut(kept)
             if reached != kept:
-                say(f"{shown(path)}: steps {reached + 1:,} to {kept:,} are missing: they were not logged here")
+                say(f"{shown(path)}: steps {reached + 1:,} to {kept:,} are missing: they were not logged here.")
 
     def _cut(self, kept: int) -> int:
         """Cuts after the last whole line of a step that is kept, and returns its number."""

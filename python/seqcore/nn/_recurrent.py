@@ -126,12 +126,8 @@ class LSTM(Module):
         if weights is None or not weights.is_current():
             weights = self._weights()
         dropout = self.dropout if self.dropout and self.training and self.num_layers > 1 else 0.0
-        if type(hx) is tuple and len(hx) == 2:
-            h0, c0 = hx
-        else:
-            h0, c0 = _pair(hx)
-        if h0 is None or c0 is None:
-            h0, c0 = _pair(hx)
+        usual = type(hx) is tuple and len(hx) == 2 and hx[0] is not None and hx[1] is not None
+        h0, c0 = hx if usual else _pair(hx)
         if (type(x) is np.ndarray or isinstance(x, Tensor)) and x.ndim == 3 and not self.batch_first:
             y, h_n, c_n = functions.lstm(x, h0, c0, weights, dropout)
             return y, (h_n, c_n)
@@ -177,7 +173,7 @@ class LSTM(Module):
 
 
 def _pair(hx: Any) -> Any:
-    """The states of an hx that is not the usual tuple of two."""
+    """The states of an hx that is not the usual tuple of two: a list, None, or a mistake."""
     if hx is None:
         return None, None
     hint = "give both states, hx=(h0, c0)"

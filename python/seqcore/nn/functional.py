@@ -32,6 +32,11 @@ def embedding(
 
     Raises:
         IndexError: an id out of range; DTypeError: ids that are no integers.
+
+    Example:
+        >>> import seqcore
+        >>> seqcore.nn.functional.embedding([1, 0], [[1.0], [2.0]]).shape
+        (2, 1)
     """
     not_built("embedding", "max_norm", max_norm, None)
     not_built("embedding", "norm_type", norm_type, 2.0)
@@ -41,7 +46,19 @@ def embedding(
 
 
 def dropout(input: Any, p: float = 0.5, training: bool = True, inplace: bool = False) -> Tensor:
-    """Each element 0 with probability p, the others times 1/(1-p); without `training` the input as it is."""
+    """Each element 0 with probability p, the others times 1/(1-p); without `training` the input as it is.
+
+    Args:
+        input: an array or Tensor of any shape; p: from 0 to 1; inplace: only False is built.
+
+    Raises:
+        ValueError: p out of range; TypeError: p is no number.
+
+    Example:
+        >>> import seqcore
+        >>> seqcore.nn.functional.dropout([1.0, 2.0], 0.5, training=False)
+        Tensor([1., 2.])
+    """
     p = check_probability("dropout", p)
     not_built("dropout", "inplace", inplace, False)
     if not training or p == 0.0:
@@ -67,6 +84,11 @@ def cross_entropy(
 
     Raises:
         ShapeError: the shapes do not fit; IndexError: an id out of range.
+
+    Example:
+        >>> import seqcore
+        >>> seqcore.nn.functional.cross_entropy([[0.0, 0.0]], [1]).item()
+        0.6931471824645996
     """
     check_cross_entropy(weight, size_average, reduce, reduction, label_smoothing)
     return functions.cross_entropy(input, target, ignore_index, reduction)

@@ -23,6 +23,9 @@ class Adam(Optimizer):
         decoupled_weight_decay: decay as in AdamW.
         foreach, fused: ignored; capturable, differentiable: only False is built.
 
+    Raises:
+        ValueError: an option outside its range; TypeError: an option or parameter of another kind.
+
     Source: Kingma and Ba 2015; Reddi et al. 2018 for amsgrad.
 
     Example:
@@ -86,8 +89,8 @@ class Adam(Optimizer):
             [float(beta) for beta in group["betas"]],
             float(group["eps"]),
             float(group["weight_decay"]),
-            group["decoupled_weight_decay"],
-            group["maximize"],
+            bool(group["decoupled_weight_decay"]),
+            bool(group["maximize"]),
         )
         self.state.update(zip(params, states, strict=True))
 

@@ -31,6 +31,8 @@ class Optimizer:
         self.defaults = dict(defaults)
         self.state: dict[Tensor, dict[str, Any]] = {}
         self.param_groups: list[dict[str, Any]] = []
+        if not hasattr(params, "__iter__"):
+            raise TypeError(message(type(self).__name__, "params", "an iterable of Tensors", type(params).__name__))
         groups = list(params)
         if not groups:
             raise ValueError(message(type(self).__name__, "params", "at least one Tensor", "none"))
@@ -41,6 +43,9 @@ class Optimizer:
 
     def add_param_group(self, param_group: Any) -> None:
         """Adds parameters with options of their own.
+
+        Args:
+            param_group: a dict of "params" (a Tensor or an iterable of them) and options in place of the defaults.
 
         Raises:
             ValueError: a parameter that is there already (S-150), or a wrong option; TypeError: no Tensor.
@@ -70,15 +75,20 @@ class Optimizer:
 
         Args:
             closure: computes the loss again; its result is given back.
+
+        Raises:
+            ValueError, TypeError: a group has a wrong option by now; no parameter has changed then.
         """
         loss = None
         if closure is not None:
             with enable_grad():
                 loss = closure()
+        # groups are dicts that anybody may change: all are looked at before the first one steps
+        for group in self.param_groups:
+            self._check(group)
         for group in self.param_groups:
             params = [p for p in group["params"] if p.grad is not None]
             if params:
-                self._check(group)
                 self._step(group, params)
         return loss
 
@@ -167,10 +177,11 @@ class Optimizer:
 
 
 def number(op: str, name: str, value: Any, low: float = 0.0, high: Any = math.inf) -> float:
-    """The option as a float in [low, high), or ValueError; TypeError for what is no number."""
-    if isinstance(value, bool) or not hasattr(value, "__float__"):
+    """The option as a finite float in [low, high), or ValueError; TypeError for what is no number."""
+    if isinstance(value, bool) or not hasattr(value, "__float__") or np.ndim(value):
         raise TypeError(message(op, name, "a number", type(value).__name__))
     value = float(value)
-    if not low <= value < high:
-        raise ValueError(message(op, name, f"at least {low}" + (f", below {high}" if high < math.inf else ""), value))
+    if not (low <= value < high and math.isfinite(value)):
+        wanted = "a finite number" + (f" from {low:g}" if math.isfinite(low) else "")
+        raise ValueError(message(op, name, wanted + (f" to below {high:g}" if math.isfinite(high) else ""), value))
     return value

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from ..errors import message
@@ -18,9 +19,13 @@ class SGD(Optimizer):
     with Nesterov, lr (g + momentum buf) (S-144).
 
     Args:
-        params: Tensors or groups; lr, momentum, dampening, weight_decay: numbers from 0.
+        params: Tensors or groups; lr, momentum, dampening, weight_decay: numbers from 0
+            (dampening any finite one).
         nesterov: needs momentum and no dampening; maximize: climbs.
         foreach, fused: ignored; differentiable: only False is built.
+
+    Raises:
+        ValueError: an option outside its range; TypeError: an option or parameter of another kind.
 
     Source: Sutskever et al. 2013, as PyTorch computes it.
 
@@ -56,7 +61,7 @@ class SGD(Optimizer):
         number("SGD", "lr", group["lr"])
         number("SGD", "weight_decay", group["weight_decay"])
         momentum = number("SGD", "momentum", group["momentum"])
-        dampening = number("SGD", "dampening", group["dampening"], -float("inf"))
+        dampening = number("SGD", "dampening", group["dampening"], -math.inf)
         if group["nesterov"] and (momentum <= 0 or dampening != 0):
             raise ValueError(message("SGD", "nesterov", "momentum above 0 and no dampening", (momentum, dampening)))
 
@@ -75,8 +80,8 @@ class SGD(Optimizer):
             float(group["momentum"]),
             float(group["dampening"]),
             float(group["weight_decay"]),
-            group["nesterov"],
-            group["maximize"],
+            bool(group["nesterov"]),
+            bool(group["maximize"]),
             first,
         )
         if group["momentum"]:

@@ -1,7 +1,10 @@
 """Tensors and the tape: one module a family of operations, each with its gradient beside it."""
 
-from ._activation import relu as relu  # isort: split
+from ._tensor import FIXED as FIXED  # first: the families take Tensor from there
+from ._tensor import Tensor as Tensor
+from ._tensor import as_tensor as as_tensor  # isort: split
 
+from ._activation import relu as relu
 from ._activation import sigmoid as sigmoid
 from ._activation import tanh as tanh
 from ._dropout import check_probability as check_probability
@@ -30,9 +33,6 @@ from ._shape import stack as stack
 from ._tape import enable_grad as enable_grad
 from ._tape import is_recording as is_recording
 from ._tape import no_grad as no_grad
-from ._tensor import FIXED as FIXED  # first: the families take Tensor from there
-from ._tensor import Tensor as Tensor
-from ._tensor import as_tensor as as_tensor
 
 __all__ = [
     "LstmWeights",

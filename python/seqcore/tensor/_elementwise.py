@@ -1,4 +1,4 @@
-"""Element by element: + - * / **, exp, log, sqrt, where; with broadcasting and PyTorch's promotion (S-13)."""
+"""Element by element: + - * / **, exp, log, sqrt, where, comparisons; broadcasting, and PyTorch's promotion (S-13)."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ..errors import DTypeError, message
 from ._tape import records
 from ._tensor import Saved, Tensor, as_tensor, record, wrap
 
-__all__ = ["add", "div", "exp", "log", "mul", "neg", "power", "sqrt", "sub", "where"]
+__all__ = ["add", "compare", "div", "exp", "log", "mul", "neg", "power", "sqrt", "sub", "where"]
 
 
 def add(a: Any, b: Any) -> Any:
@@ -149,7 +149,13 @@ def log(x: Any) -> Tensor:
 
 
 def sqrt(x: Any) -> Tensor:
-    """The square root, for a Tensor or an array; its slope at 0 is inf."""
+    """The square root, for a Tensor or an array; its slope at 0 is inf.
+
+    Example:
+        >>> import seqcore
+        >>> seqcore.Tensor([4.0]).sqrt().item()
+        2.0
+    """
     x = as_tensor("sqrt", "x", x)
     y = _core.unary("sqrt", x)
     if not records(x):
@@ -188,6 +194,13 @@ def where(condition: Any, a: Any, b: Any) -> Tensor:
         )
 
     return record("where", y, (a, b), run)
+
+
+def compare(function: Any, x: Any, other: Any) -> Any:
+    """NumPy's comparison of the values, a bool ndarray; NotImplemented for what is no array of numbers."""
+    if other is None or isinstance(other, (str, bytes)):
+        return NotImplemented
+    return function(x._array.numpy(False), other._array.numpy(False) if isinstance(other, Tensor) else other)
 
 
 def unbroadcast(array: Any, shape: Any) -> Any:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from .. import _core
-from . import _elementwise
+from ._elementwise import unbroadcast
 from ._shape import check_expands, contiguous_strides, expand
 from ._tape import records
 from ._tensor import Tensor, record, wrap
@@ -66,7 +66,7 @@ def _set_view(x: Any, index: Any, value: Any) -> Any:
             dx = _core.copy_strided(dy, list(shape), contiguous_strides(shape), 0)
             _core.assign_strided(dx, _core.zeros([], dy.dtype, dy.device), part, strides, offset)
         if needs[1]:
-            dv = _elementwise.unbroadcast(_core.copy_strided(dy, part, strides, offset), old)
+            dv = unbroadcast(_core.copy_strided(dy, part, strides, offset), old)
         return dx, dv
 
     return (x, value), run

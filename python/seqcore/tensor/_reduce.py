@@ -7,7 +7,7 @@ from typing import Any
 
 from .. import _core
 from ..errors import ShapeError, message
-from . import _elementwise
+from ._elementwise import div
 from ._shape import axis_of, repeated
 from ._tape import records
 from ._tensor import Tensor, record, wrap
@@ -43,7 +43,7 @@ def mean(
     """The sum over axes divided by the number of elements in each."""
     axes, keep = _axes("mean", x, dim, keepdim, axis, keepdims, dtype, out)
     count = math.prod(x._array.shape[i] for i in axes)
-    return _elementwise.div(_summed(x, axes, keep), float(count))
+    return div(_summed(x, axes, keep), float(count))
 
 
 def _summed(x: Any, axes: Any, keep: bool) -> Tensor:

@@ -8,6 +8,7 @@ from typing import Any
 
 from .. import _core
 from ..errors import ShapeError, message
+from ._elementwise import unbroadcast
 from ._tape import records
 from ._tensor import FIXED, SHARED, Tensor, as_tensor, record, wrap
 
@@ -98,7 +99,7 @@ def expand(op: str, x: Any, shape: Any) -> Tensor:
     y = repeated(x._array, shape)
     if not records(x):
         return wrap(y)
-    return record("expand", y, (x,), lambda dy: (_elementwise.unbroadcast(dy, old),))
+    return record("expand", y, (x,), lambda dy: (unbroadcast(dy, old),))
 
 
 def repeated(array: Any, shape: Any) -> Any:
@@ -175,6 +176,3 @@ def _tensors(op: str, tensors: Any) -> list[Tensor]:
     tensors = [as_tensor(op, f"tensors[{i}]", t, device) for i, t in enumerate(tensors)]
     wide = "float64" if any(t._array.dtype == "float64" for t in tensors) else tensors[0]._array.dtype
     return [t if t._array.dtype == wide else t.to(dtype=wide) for t in tensors]
-
-
-from . import _elementwise  # noqa: E402 (they use each other)

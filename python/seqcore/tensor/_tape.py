@@ -98,7 +98,15 @@ class no_grad(_Recording):
 
 
 class enable_grad(_Recording):
-    """The opposite of `no_grad`, for use inside it."""
+    """The opposite of `no_grad`, for use inside it.
+
+    Example:
+        >>> import seqcore
+        >>> t = seqcore.Tensor([1.0], requires_grad=True)
+        >>> with seqcore.no_grad(), seqcore.enable_grad():
+        ...     (t * 2).requires_grad
+        True
+    """
 
 
 _order = itertools.count()

@@ -1,5 +1,9 @@
-"""Tensor: an array that remembers how it was computed. Operators live here, their meaning in the family modules
-(`_elementwise`, `_shape`, ...), the walk back in `_tape`."""
+"""Tensor: an array that remembers how it was computed.
+
+The class says what there is. How it is done stands in the family modules (`_elementwise`, `_in_place`, `_exchange`,
+...), the walk back in `_tape`. A class cannot be made without its operators, nor they without it: the families import
+this module, and its last line imports them. That is the one import cycle of the package.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +13,7 @@ from typing import Any, Self
 import numpy as np
 
 from .. import _core, runtime
-from ..errors import DeviceError, DTypeError, ShapeError, message
+from ..errors import DTypeError, ShapeError, message
 from . import _tape
 from ._tape import Node, is_recording
 
@@ -59,7 +63,13 @@ class Tensor:
     _flags: int
 
     def __init__(self, data: Any, requires_grad: bool = False, device: Any = None, dtype: Any = None) -> None:
-        self._array = _new_array(data, device, dtype)
+        place = runtime.place(device)
+        if isinstance(data, Tensor):
+            array = data._array.to(data._array.device)
+        else:
+            array = _core.array(data, "cpu", "Tensor", "data")
+        name = runtime.dtype_name(array.dtype if dtype is None else dtype, place)
+        self._array = array if (name, place) == (array.dtype, array.device) else array.to(place, name)
         self._requires_grad = False
         self._grad = None
         self._edge = None
@@ -166,43 +176,15 @@ class Tensor:
         return self._array.numpy(not (self._requires_grad or self._flags & FIXED))
 
     def __array__(self, dtype: Any = None, copy: Any = None) -> np.ndarray:
-        here = self._array.device == "cpu"
-        wanted = self.dtype if dtype is None else np.dtype(dtype)
-        if copy is False and not here:
-            raise ValueError(message("__array__", "copy", "None or True for a tensor on a GPU", "False"))
-        if wanted != self.dtype:
-            if copy is False:
-                raise ValueError(message("__array__", "copy", f"None or True to get {wanted}", "False"))
-            return self._array.numpy(False).astype(wanted)
-        return self.numpy(copy=bool(copy))
+        return _exchange.array(self, dtype, copy)
 
     def __dlpack__(
         self, *, stream: Any = None, max_version: Any = None, dl_device: Any = None, copy: Any = None
     ) -> Any:
-        if self._array.device != "cpu":
-            raise BufferError(
-                message("__dlpack__", "tensor", "a tensor on the CPU", f"one on {self.device}", "use numpy()")
-            )
-        view = self.numpy(copy=bool(copy))
-        if not view.flags.writeable:
-            # consumers ignore that memory is read-only: what must not change is given as a copy
-            if copy is False:
-                what = "a tensor that others may change: no parameter, buffer, or part of a graph"
-                raise BufferError(message("__dlpack__", "copy", "None or True", "False", f"without a copy only {what}"))
-            view = view.copy()
-        given = {"stream": stream, "max_version": max_version, "dl_device": dl_device}
-        given = {name: value for name, value in given.items() if value is not None}
-        try:
-            return view.__dlpack__(**given)
-        except TypeError:  # NumPy 2.0 knows `stream` alone
-            return view.__dlpack__(stream=stream)
+        return _exchange.dlpack(self, stream, max_version, dl_device, copy)
 
     def __dlpack_device__(self) -> tuple[int, int]:
-        if self._array.device != "cpu":
-            raise BufferError(
-                message("__dlpack__", "tensor", "a tensor on the CPU", f"one on {self.device}", "use numpy()")
-            )
-        return (1, 0)
+        return _exchange.dlpack_device(self)
 
     def item(self) -> Any:
         """The one element as a Python number.
@@ -231,23 +213,11 @@ class Tensor:
     def __iter__(self) -> Iterator[Tensor]:
         return (self[i] for i in range(len(self)))
 
-    # ---- pickle and copy
-
     def __reduce_ex__(self, protocol: Any) -> Any:
-        if self._array.device != "cpu":
-            raise DeviceError(
-                message("pickle", "tensor", "a tensor on the CPU", f"one on {self.device}", 'use .to("cpu")')
-            )
-        return _rebuild, (type(self), self.numpy(copy=True), self._requires_grad, self._flags & FIXED)
+        return _exchange.reduced(self)
 
     def __deepcopy__(self, memo: Any) -> Any:
-        if self._edge is not None:
-            raise RuntimeError(message("deepcopy", "tensor", "a leaf", "the result of an operation", "use detach()"))
-        made = _rebuild(type(self), self._array.to(self._array.device), self._requires_grad, self._flags & FIXED)
-        memo[id(self)] = made
-        if self._grad is not None:
-            made._grad = wrap(self._grad._array.to(self._array.device))
-        return made
+        return _exchange.deep_copied(self, memo)
 
     # ---- the tape
 
@@ -318,74 +288,26 @@ class Tensor:
 
     def copy_(self, source: Any) -> Self:
         """Writes `source`, broadcast, over all values; gives the Tensor itself."""
-        self._may_write("copy_")
-        source = as_tensor("copy_", "source", source, self._array.device)
-        return self._write("copy_", _shape.expand("copy_", source.to(self.device), self.shape))
+        return _in_place.copy(self, source)
 
     def zero_(self) -> Self:
         """Writes 0 over all values; gives the Tensor itself."""
-        self._may_write("zero_")
-        return self._write("zero_", wrap(_core.zeros(self.shape, self._array.dtype, self._array.device)))
+        return _in_place.zero(self)
 
     def __setitem__(self, index: Any, value: Any) -> None:
-        self._may_write("setitem")
-        if index is Ellipsis or (type(index) is slice and index == slice(None)):
-            self.copy_(value)
-            return
-        value = as_tensor("setitem", "value", value, self._array.device).to(self.device, self.dtype)
-        if value._requires_grad and is_recording():
-            self._owns_memory("setitem")
-        recorded = _indexing.setitem(self, index, value)
-        if recorded is not None:
-            made = record("setitem", self._array, *recorded)
-            self._edge, self._requires_grad = made._edge, True
-
-    def _may_write(self, op: str) -> None:
-        if self._requires_grad and is_recording():
-            if self._edge is None:
-                raise RuntimeError(
-                    message(op, "tensor", "no leaf that requires grad", "one", "do it under seqcore.no_grad()")
-                )
-            self._owns_memory(op)
-
-    def _owns_memory(self, op: str) -> None:
-        if self._flags & SHARED:
-            raise RuntimeError(
-                message(op, "tensor", "memory of its own", "memory shared by reshape", "use t = t + ...")
-            )
-
-    def _write(self, op: str, result: Any) -> Self:
-        if result.shape != self.shape:
-            raise ShapeError(message(op, "tensor", f"{result.shape}, the result's shape", self.shape))
-        result = result.to(dtype=self._array.dtype)
-        recorded = result._requires_grad and is_recording()
-        if recorded:
-            self._owns_memory(op)
-        _core.assign([(self._array, result._array)])
-        if recorded:
-            same = result if result._edge else record(op, result._array, (result,), lambda dy: (dy,))
-            self._edge, self._requires_grad = same._edge, True
-        elif is_recording() and self._edge is not None:
-            # all of it was overwritten by what has no history
-            self._edge, self._requires_grad = None, False
-        return self
-
-    def _in_place(self, op: str, function: Any, other: Any) -> Any:
-        self._may_write(op)
-        result = function(self, other)
-        return result if result is NotImplemented else self._write(op, result)
+        _in_place.setitem(self, index, value)
 
     def __iadd__(self, other: Any) -> Self:
-        return self._in_place("+=", _elementwise.add, other)
+        return _in_place.apply("+=", _elementwise.add, self, other)
 
     def __isub__(self, other: Any) -> Self:
-        return self._in_place("-=", _elementwise.sub, other)
+        return _in_place.apply("-=", _elementwise.sub, self, other)
 
     def __imul__(self, other: Any) -> Self:
-        return self._in_place("*=", _elementwise.mul, other)
+        return _in_place.apply("*=", _elementwise.mul, self, other)
 
     def __itruediv__(self, other: Any) -> Self:
-        return self._in_place("/=", _elementwise.div, other)
+        return _in_place.apply("/=", _elementwise.div, self, other)
 
     # ---- operators
 
@@ -432,22 +354,22 @@ class Tensor:
         return _linear.matmul(other, self)
 
     def __lt__(self, other: Any) -> np.ndarray:
-        return _compare(np.less, self, other)
+        return _elementwise.compare(np.less, self, other)
 
     def __le__(self, other: Any) -> np.ndarray:
-        return _compare(np.less_equal, self, other)
+        return _elementwise.compare(np.less_equal, self, other)
 
     def __gt__(self, other: Any) -> np.ndarray:
-        return _compare(np.greater, self, other)
+        return _elementwise.compare(np.greater, self, other)
 
     def __ge__(self, other: Any) -> np.ndarray:
-        return _compare(np.greater_equal, self, other)
+        return _elementwise.compare(np.greater_equal, self, other)
 
     def __eq__(self, other: Any) -> Any:
-        return _compare(np.equal, self, other)
+        return _elementwise.compare(np.equal, self, other)
 
     def __ne__(self, other: Any) -> Any:
-        return _compare(np.not_equal, self, other)
+        return _elementwise.compare(np.not_equal, self, other)
 
     def __getitem__(self, index: Any) -> Tensor:
         return _indexing.getitem(self, index)
@@ -575,19 +497,8 @@ def leaves(inputs: Any) -> list[Any]:
     return [t if isinstance(t, Tensor) else _CONSTANT for t in inputs]
 
 
-def _new_array(data: Any, device: Any, dtype: Any) -> Any:
-    place = runtime.place(device)
-    if isinstance(data, Tensor):
-        array = data._array.to(data._array.device)
-    else:
-        array = _core.array(data, "cpu", "Tensor", "data")
-    name = runtime.dtype_name(array.dtype if dtype is None else dtype, place)
-    if name != array.dtype or place != array.device:
-        array = array.to(place, name)
-    return array
-
-
 def _rebuild(cls: Any, array: Any, requires_grad: Any, flags: Any) -> Any:
+    """A leaf of class `cls`; pickles name this function."""
     made = _new(cls)
     made._array = array if isinstance(array, _core.Array) else _core.array(array)
     made._requires_grad = requires_grad
@@ -597,13 +508,7 @@ def _rebuild(cls: Any, array: Any, requires_grad: Any, flags: Any) -> Any:
     return made
 
 
-def _compare(function: Any, tensor: Any, other: Any) -> Any:
-    if other is None or isinstance(other, (str, bytes)):
-        return NotImplemented
-    return function(tensor._array.numpy(False), other._array.numpy(False) if isinstance(other, Tensor) else other)
-
-
 _CONSTANT = wrap(_core.array([0.0]))
 
-# the families take Tensor from here, so they come last
-from . import _activation, _elementwise, _indexing, _linear, _reduce, _shape  # noqa: E402
+# they take Tensor from here, so they come last
+from . import _activation, _elementwise, _exchange, _in_place, _indexing, _linear, _reduce, _shape  # noqa: E402

@@ -25,6 +25,7 @@ def clip_grad_norm_(
         the norm before, a 0-d Tensor.
 
     Raises:
+        ValueError: max_norm below 0 or NaN; NotImplementedError: another norm_type.
         RuntimeError: the norm is not finite and that was to be an error; no gradient has changed then.
 
     Source: Pascanu et al. 2013.
@@ -37,6 +38,8 @@ def clip_grad_norm_(
         5.0
     """
     parameters = [parameters] if isinstance(parameters, Tensor) else list(parameters)
+    if isinstance(max_norm, bool) or not hasattr(max_norm, "__float__"):
+        raise TypeError(message("clip_grad_norm_", "max_norm", "a number", type(max_norm).__name__))
     max_norm = float(max_norm)
     if math.isnan(max_norm) or max_norm < 0:
         raise ValueError(message("clip_grad_norm_", "max_norm", "a number from 0", max_norm))
