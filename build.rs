@@ -11,7 +11,7 @@ use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::{env, fs};
 
-const SHARED: [&str; 3] = ["grid", "math", "philox"];
+const SHARED: [&str; 4] = ["grid", "math", "philox", "walk"];
 
 fn main() {
     println!("cargo::rerun-if-changed=build.rs");

@@ -17,6 +17,8 @@ mod pow;
 mod strided;
 mod sum;
 mod team;
+#[cfg(test)]
+pub(crate) mod testing;
 pub mod tile;
 
 pub use isa::{Isa, isa};

@@ -144,9 +144,9 @@ fn transposed<T: Element>(x: &[T], offset: isize, step: isize, columns: usize, y
 }
 
 /// `x[ids[i]] += values[i]`, i ascending, with subnormals flushed.
-pub fn put_add(isa: Isa, ids: &[usize], values: &[f32], x: &mut [f32]) -> Result<()> {
+pub fn put_add(isa: Isa, ids: &[i64], values: &[f32], x: &mut [f32]) -> Result<()> {
     struct PutAdd {
-        ids: *const usize,
+        ids: *const i64,
         values: *const f32,
         n: usize,
         x: *mut f32,
@@ -156,11 +156,11 @@ pub fn put_add(isa: Isa, ids: &[usize], values: &[f32], x: &mut [f32]) -> Result
         unsafe fn run<L: Lanes>(&self) {
             for i in 0..self.n {
                 // SAFETY: checked below.
-                unsafe { *self.x.add(*self.ids.add(i)) += *self.values.add(i) };
+                unsafe { *self.x.add(*self.ids.add(i) as usize) += *self.values.add(i) };
             }
         }
     }
-    if values.len() != ids.len() || ids.iter().any(|&id| id >= x.len()) {
+    if values.len() != ids.len() || ids.iter().any(|&id| !usize::try_from(id).is_ok_and(|id| id < x.len())) {
         return Err(Error::internal("an id outside its memory"));
     }
     let kernel = PutAdd { ids: ids.as_ptr(), values: values.as_ptr(), n: ids.len(), x: x.as_mut_ptr() };

@@ -66,6 +66,23 @@ pub struct Product<'b> {
     pub begin: Begin<'b>,
 }
 
+/// How many products of one shape, and how far each one's matrices lie from those of the one before.
+#[derive(Clone, Copy, Debug)]
+pub struct Batch {
+    /// how many
+    pub count: usize,
+    /// elements from A to A
+    pub a: usize,
+    /// elements from B to B
+    pub b: usize,
+    /// elements from C to C
+    pub c: usize,
+}
+
+impl Batch {
+    const ONE: Batch = Batch { count: 1, a: 0, b: 0, c: 0 };
+}
+
 /// Which kernel computes a product.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Shape {
@@ -94,12 +111,34 @@ struct Params {
     c_start: u32,
     c_row: u32,
     begin: u32,
+    count: u32,
+    tiles: u32,
+    a_next: u32,
+    b_next: u32,
+    c_next: u32,
+    pad: [u32; 3],
 }
 
 impl Gpu<'_> {
     /// Records C = A B + begin. Bits do not depend on m.
     pub fn product(&self, p: &Product) -> Result<()> {
-        self.product_by(p, self.shape()?)
+        self.product_by(p, Batch::ONE, self.shape()?)
+    }
+
+    /// Records a batch of products, of which `p` is the first. Bits do not depend on how many there are.
+    pub fn products(&self, p: &Product, batch: Batch) -> Result<()> {
+        let shape = self.shape()?;
+        // as many in a dispatch as are some 50 ms with 64 rows of each: see `product_by`, which cuts rows
+        let work = 2 * p.n as u64 * p.k.clamp(1, CHUNK) as u64 * p.m.clamp(1, 64) as u64;
+        let most = (self.context.limits.work / work.max(1)).clamp(1, 1 << 31) as usize;
+        let most = if self.is_software() { batch.count.max(1) } else { most };
+        for first in (0..batch.count).step_by(most) {
+            let a = Matrix { start: p.a.start + first * batch.a, ..p.a };
+            let b = Matrix { start: p.b.start + first * batch.b, ..p.b };
+            let part = Product { a, b, c_start: p.c_start + first * batch.c, ..*p };
+            self.product_by(&part, Batch { count: most.min(batch.count - first), ..batch }, shape)?;
+        }
+        Ok(())
     }
 
     /// The kernel for this adapter. It must never depend on m, which is the batch: two kernels may round
@@ -116,12 +155,12 @@ impl Gpu<'_> {
         }
     }
 
-    /// As `product`, by a given kernel.
-    pub fn product_by(&self, p: &Product, shape: Shape) -> Result<()> {
-        if p.m == 0 || p.n == 0 {
+    /// By a given kernel.
+    fn product_by(&self, p: &Product, batch: Batch, shape: Shape) -> Result<()> {
+        if p.m == 0 || p.n == 0 || batch.count == 0 {
             return Ok(());
         }
-        let params = p.checked()?;
+        let params = p.checked(batch)?;
         // An absent bias is stood in for by any buffer that is only read.
         let (begin, bias_1, bias_2) = match p.begin {
             Begin::Zero => (0, p.a.buffer, p.a.buffer),
@@ -139,7 +178,7 @@ impl Gpu<'_> {
         };
         // A system resets a GPU that is busy for seconds: many rows are cut into dispatches of some 50 ms. Bits do
         // not depend on where. Nobody resets a software driver.
-        let row_work = 2 * p.n as u64 * p.k.clamp(1, CHUNK) as u64;
+        let row_work = 2 * (p.n as u64 * p.k.clamp(1, CHUNK) as u64).saturating_mul(batch.count as u64);
         let rows = (self.context.limits.work / row_work).clamp(1, 1 << 31) as usize;
         let rows = if self.is_software() { p.m } else { rows.next_multiple_of(height) };
         let mut k_start = 0;
@@ -148,12 +187,14 @@ impl Gpu<'_> {
             let mut row = 0;
             while row < p.m {
                 let m = rows.min(p.m - row);
-                let groups = m.div_ceil(height) as u64 * p.n.div_ceil(width) as u64;
+                let tiles = m.div_ceil(height) as u64 * p.n.div_ceil(width) as u64;
                 let trips = match shape {
                     Shape::Tile => 23 * (k_end - k_start).div_ceil(16) + 1,
                     Shape::Rows => k_end - k_start + 1,
                 };
-                let grid = Grid::new(groups).trips(trips as u64).work(row_work.saturating_mul(m as u64));
+                let grid = Grid::new(tiles.saturating_mul(batch.count as u64))
+                    .trips(trips as u64)
+                    .work(row_work.saturating_mul(m as u64));
                 let params = Params {
                     m: m as u32,
                     k_start: k_start as u32,
@@ -161,6 +202,7 @@ impl Gpu<'_> {
                     a_start: (p.a.start + row * p.a.outer) as u32,
                     c_start: (p.c_start + row * p.n) as u32,
                     begin: if k_start == 0 { begin } else { 3 },
+                    tiles: tiles as u32,
                     ..params
                 };
                 self.dispatch(&kernel, &buffers, &params, grid)?;
@@ -176,20 +218,24 @@ impl Gpu<'_> {
 
 impl Product<'_> {
     /// Parameters of the whole product, after a check that no index leaves its buffer.
-    fn checked(&self) -> Result<Params> {
+    fn checked(&self, batch: Batch) -> Result<Params> {
         let block = if self.k == 0 { 1 } else { self.block };
         if block == 0 {
             return Err(Error::internal("a product with blocks of nothing"));
         }
-        self.fits(&self.a, self.m, block)?;
-        self.fits(&self.b, self.n, block)?;
+        let others = batch.count - 1;
+        let reach = |next: usize| others.checked_mul(next);
+        let too_far = || Error::internal("a batch of products larger than its buffers");
+        let [a, b, c] = [batch.a, batch.b, batch.c].map(reach);
+        self.fits(&self.a, self.m, block, a.ok_or_else(too_far)?)?;
+        self.fits(&self.b, self.n, block, b.ok_or_else(too_far)?)?;
         let bias = |bias: &GpuBuffer| bias.len() >= self.n;
         let biases = match self.begin {
             Begin::Zero | Begin::Continue => true,
             Begin::Bias(one) => bias(one),
             Begin::Biases(one, two) => bias(one) && bias(two),
         };
-        let end = self.m.checked_mul(self.n).and_then(|mn| mn.checked_add(self.c_start));
+        let end = self.m.checked_mul(self.n).and_then(|mn| mn.checked_add(self.c_start)?.checked_add(c?));
         if !biases || end.is_none_or(|end| end > self.c.len()) {
             return Err(Error::internal("a product larger than its buffers"));
         }
@@ -210,11 +256,17 @@ impl Product<'_> {
             c_start: self.c_start as u32,
             c_row: self.n as u32,
             begin: 0,
+            count: batch.count as u32,
+            tiles: 0,
+            a_next: batch.a as u32,
+            b_next: batch.b as u32,
+            c_next: batch.c as u32,
+            pad: [0; 3],
         })
     }
 
     /// Checks the extreme indices, in numbers that cannot wrap.
-    fn fits(&self, matrix: &Matrix, outer: usize, block: usize) -> Result<()> {
+    fn fits(&self, matrix: &Matrix, outer: usize, block: usize, others: usize) -> Result<()> {
         if self.k == 0 {
             return Ok(());
         }
@@ -222,7 +274,7 @@ impl Product<'_> {
         let blocks = last(self.k.div_ceil(block)) * matrix.k_block as i128;
         let inside = last(outer) * matrix.outer as i128 + last(self.k.min(block)) * matrix.k as i128;
         let start = matrix.start as i128;
-        let (low, high) = (start + blocks.min(0), start + blocks.max(0) + inside);
+        let (low, high) = (start + blocks.min(0), start + blocks.max(0) + inside + others as i128);
         // Numbers above 2^32 elements do not exist on the device.
         if low < 0 || high >= matrix.buffer.len() as i128 || matrix.buffer.len() as u64 > 1 << 31 {
             return Err(Error::internal("a product that reads outside its buffers"));
@@ -260,7 +312,7 @@ mod tests {
             1 => Begin::Bias(&bias),
             _ => Begin::Biases(&bias, &bias),
         };
-        gpu.product_by(&Product { m, n, k, block: k, a, b, c: &c, c_start: 0, begin }, shape).unwrap();
+        gpu.product_by(&Product { m, n, k, block: k, a, b, c: &c, c_start: 0, begin }, Batch::ONE, shape).unwrap();
         down(gpu, &c)
     }
 
@@ -333,6 +385,32 @@ mod tests {
         }
     }
 
+    // A product of a batch is the product alone, bit for bit, and the whole batch is one dispatch.
+    #[test]
+    fn products_do_not_depend_on_the_batch() {
+        let Some(gpu) = gpu() else { return };
+        let (count, m, n, k) = (70_000, 2, 3, 5);
+        let (a, b) = (noise(1, count * m * k), noise(2, count * n * k));
+        for shape in BOTH {
+            let (at, bt, c) = (up(&gpu, &a), up(&gpu, &b), gpu.allocate(DType::F32, count * m * n + 64).unwrap());
+            let (at, bt) = (Matrix::new(&at, k, 1), Matrix::new(&bt, k, 1));
+            let first = Product { m, n, k, block: k, a: at, b: bt, c: &c, c_start: 0, begin: Begin::Zero };
+            let batch = Batch { count, a: m * k, b: n * k, c: m * n };
+            gpu.context().take_counts();
+            gpu.product_by(&first, batch, shape).unwrap();
+            assert_eq!(gpu.context().take_counts().dispatches, 1);
+            let got = down(&gpu, &c);
+            assert!(got[count * m * n..].iter().all(|v| v.is_nan()), "{shape:?} wrote past its end");
+            for item in [0, 1, 40_000, count - 1] {
+                let case = Case { m, n, k, transposed: (false, false), biases: 0 };
+                let (a, b) = (&a[item * m * k..][..m * k], &b[item * n * k..][..n * k]);
+                assert_eq!(got[item * m * n..][..m * n], run(&gpu, &case, a, b, shape), "{shape:?} {item}");
+            }
+            let past = Batch { count: count + 1, ..batch };
+            assert_eq!(gpu.product_by(&first, past, shape).unwrap_err().kind, Kind::Internal);
+        }
+    }
+
     #[test]
     fn long_sums_go_on_in_chunks() {
         let Some(gpu) = gpu() else { return };
@@ -387,10 +465,10 @@ mod tests {
                 c_start: 0,
                 begin: Begin::Zero,
             };
-            gpu.product_by(&product, shape).unwrap();
+            gpu.product_by(&product, Batch::ONE, shape).unwrap();
             close(&down(&gpu, &c), &expected, 1e-6, "backwards");
             let outside = Product { k: steps * batch + 1, ..product };
-            assert_eq!(gpu.product_by(&outside, shape).unwrap_err().kind, Kind::Internal);
+            assert_eq!(gpu.product_by(&outside, Batch::ONE, shape).unwrap_err().kind, Kind::Internal);
         }
     }
 }

@@ -5,7 +5,7 @@
 //!
 //! 1. Write `src/ops/OP/NAME.wgsl`. First lines: what it is for, and `// uses: grid, math` for the shared files
 //!    it needs (`grid.wgsl`: `group_number`; `math.wgsl`: `exp_f32`, `sigmoid`, `tanh_f32`, `is_nan`;
-//!    `philox.wgsl`: `philox`, `uniform_f32`). Binding 0 is the uniform: a struct of u32, i32 or f32, its size a
+//!    `philox.wgsl`: `philox`, `uniform_f32`; `walk.wgsl`: `index_of`, `offset_of`). Binding 0 is the uniform: a struct of u32, i32 or f32, its size a
 //!    multiple of 16 bytes. Storage bindings follow from 1, at most 7 in an entry. Each
 //!    binding, each `const`, `override` and `var<workgroup>` on one line. Above each `@compute` a line `// grid:`
 //!    (workgroups) and one `// trips:` (loop trips of an invocation, all loops together).
@@ -18,6 +18,7 @@
 //!    gpu.dispatch(&Kernel::new("OP/NAME", "entry"), &[&x, &y], &params, Grid::new(groups).trips(k).work(flops))?;
 //!    ```
 //!
+//!    An operation on elements in order is `dispatch_pieces`, so that a tensor may be larger than a binding.
 //!    `with("NAME", value)` sets an override; `repeat` runs a kernel many times with changing parameters for the
 //!    price of the dispatches alone. Nothing waits: errors of shape and size show at once, lost devices at the
 //!    next call, results at `download`. Memory from `allocate` holds old data: write every element.
@@ -45,16 +46,18 @@ mod shaders;
 #[cfg(test)]
 pub(crate) mod testing;
 mod wait;
+pub mod walk;
 
 pub use adapters::{AdapterInfo, adapters};
 pub use buffer::GpuBuffer;
 pub use context::{Context, Options};
 pub use counters::Counts;
-pub use gemm::{Begin, Matrix, Product};
+pub use gemm::{Batch, Begin, Matrix, Product};
 pub use pipeline::Kernel;
 pub use shaders::{Access, Binding, Entry, Shader, shaders};
 
-use crate::error::Result;
+use crate::backend::Buffer;
+use crate::error::{Error, Result};
 use std::sync::Arc;
 
 /// Asked now and then by long work: `Err` (of kind `Interrupted`) means stop.
@@ -79,6 +82,11 @@ impl Grid {
     /// So many workgroups; none is allowed, and does nothing.
     pub fn new(groups: u64) -> Grid {
         Grid { groups, trips: 0, work: 0 }
+    }
+
+    /// A thread for each of `count` elements, 256 to a workgroup, one operation each.
+    pub fn elements(count: usize) -> Grid {
+        Grid::new(count.div_ceil(256) as u64).work(count as u64)
     }
 
     /// Loop trips of one invocation, all its loops together, one more for each time a loop is entered.
@@ -117,14 +125,36 @@ impl<'a> Gpu<'a> {
     /// (first, count) of pieces of `len` elements that a kernel sees in one binding each; every piece begins at a
     /// multiple of 64, so that its window begins with it.
     pub fn pieces(&self, len: usize) -> impl Iterator<Item = (usize, usize)> + use<> {
-        let most = (self.context.largest_window() / 64 * 64).max(64);
+        // at most 2^30, so that a kernel's u32 holds it whatever a binding may be
+        let most = (self.context.largest_window() / 64 * 64).clamp(64, 1 << 30);
         (0..len).step_by(most).map(move |first| (first, most.min(len - first)))
+    }
+
+    /// Records one run of a kernel for each such piece of `buffers`, which are of one length: mostly one.
+    /// `params(first, count)` says what is run of it.
+    pub fn dispatch_pieces<P: bytemuck::NoUninit>(
+        &self,
+        kernel: &Kernel,
+        buffers: &[&GpuBuffer],
+        params: impl Fn(usize, usize) -> (P, Grid),
+    ) -> Result<()> {
+        for (first, count) in self.pieces(buffers.first().map_or(0, |b| b.len())) {
+            let windows = buffers.iter().map(|b| Ok(b.window(first, count)?.0)).collect::<Result<Vec<_>>>()?;
+            let (params, grid) = params(first, count);
+            self.dispatch(kernel, &windows.iter().collect::<Vec<_>>(), &params, grid)?;
+        }
+        Ok(())
     }
 
     /// Whether the adapter computes on the CPU.
     pub fn is_software(&self) -> bool {
         self.context.info().is_software
     }
+}
+
+/// `n`, a number of elements or a position, as kernels know it.
+pub fn position(op: &str, n: usize) -> Result<u32> {
+    u32::try_from(n).map_err(|_| Error::memory(format_args!("{op}: {n} elements in one operation on the GPU")))
 }
 
 /// What was sent to all devices since the last call.

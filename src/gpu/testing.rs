@@ -4,6 +4,7 @@ use crate::backend::{Backend, Buffer};
 use crate::error::Kind;
 use crate::gpu::{Context, Gpu, GpuBuffer, Options, adapters};
 use crate::tensor::DType;
+pub(crate) use crate::tensor::noise;
 use std::sync::Once;
 
 /// An engine whose memory is filled with NaN before use; None, visibly, where there is no adapter.
@@ -39,12 +40,6 @@ pub(crate) fn down(gpu: &Gpu, buffer: &GpuBuffer) -> Vec<f32> {
     let mut values = vec![0f32; buffer.len()];
     gpu.download(buffer, bytemuck::cast_slice_mut(&mut values)).unwrap();
     values
-}
-
-/// Numbers in [-1, 1) that depend on `seed`.
-pub(crate) fn noise(seed: u64, len: usize) -> Vec<f32> {
-    let random = crate::tensor::Philox { seed, stream: 7 };
-    (0..len as u64).map(|i| crate::tensor::uniform(random.word(i)) * 2.0 - 1.0).collect()
 }
 
 mod memory {

@@ -1,5 +1,6 @@
 //! Element types. `f32` is what kernels compute in; `f64` runs the references; `i64` holds ids.
 
+use crate::error::{Error, Result};
 use std::fmt;
 use std::ops::{Add, AddAssign, Div, Mul, Neg, Sub};
 
@@ -20,6 +21,14 @@ impl DType {
         match self {
             DType::F32 => 4,
             DType::F64 | DType::I64 => 8,
+        }
+    }
+
+    /// An error of `op`'s `argument` unless these are floats.
+    pub fn check_float(self, op: &str, argument: &str) -> Result<()> {
+        match self {
+            DType::F32 | DType::F64 => Ok(()),
+            DType::I64 => Err(Error::dtype(op, argument, "float32 or float64", self)),
         }
     }
 

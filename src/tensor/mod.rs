@@ -11,6 +11,8 @@ mod walk;
 pub use dtype::{DType, Element, Real};
 pub use ids::Ids;
 pub use layout::Layout;
+#[cfg(test)]
+pub(crate) use random::noise;
 pub use random::{Philox, uniform};
 pub use shape::{Shape, broadcast, bytes, elements};
 pub use walk::Walk;

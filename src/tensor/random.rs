@@ -43,6 +43,13 @@ pub fn uniform(word: u32) -> f32 {
     (word >> 8) as f32 * (1.0 / 16_777_216.0)
 }
 
+/// Numbers in [-1, 1) that depend on `seed`: what tests of kernels start from.
+#[cfg(test)]
+pub(crate) fn noise(seed: u64, len: usize) -> Vec<f32> {
+    let random = Philox { seed, stream: 7 };
+    (0..len as u64).map(|i| uniform(random.word(i)) * 2.0 - 1.0).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -119,6 +119,10 @@ LAYOUTS = st.one_of(
 )
 
 
+def test_every_operation_is_in_the_table():
+    assert OPS.keys() == {name for name in ops.__all__ if not name.endswith("_backward")}
+
+
 @settings(max_examples=150, deadline=None, derandomize=True)
 @given(st.sampled_from(ARGUMENTS), LAYOUTS, LAYOUTS, st.booleans())
 def test_layouts_change_no_bit(argument, layout, other, frozen):

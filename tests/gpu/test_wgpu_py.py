@@ -111,6 +111,7 @@ class Other:
             groups = -(-m // (512 // across)) * -(-n // (4 * across))
         else:
             groups = -(-m // 64) * -(-n // 64)
+        params |= {"count": 1, "tiles": groups}
         constants = {"ACROSS": across} if kernel == "rows" else None
         self.run("gpu/gemm", kernel, [a[0], b[0], *bias, c], [params], groups, constants)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from .. import _core
-from ._tape import is_recording
+from ._tape import records
 from ._tensor import Saved, Tensor, as_tensor, record, wrap
 
 __all__ = ["relu", "sigmoid", "tanh"]
@@ -13,7 +13,7 @@ __all__ = ["relu", "sigmoid", "tanh"]
 
 def _apply(function: Any, x: Any) -> Tensor:
     y = _core.activation(function, x)
-    if not (isinstance(x, Tensor) and x._requires_grad and is_recording()):
+    if not records(x):
         return wrap(y)
     kept = Saved(y)
     x = as_tensor(function, "x", x)

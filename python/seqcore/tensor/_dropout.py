@@ -6,7 +6,7 @@ from typing import Any
 
 from .. import _core, runtime
 from ..errors import message
-from ._tape import is_recording
+from ._tape import records
 from ._tensor import Tensor, record, wrap
 
 __all__ = ["check_probability", "dropout"]
@@ -31,6 +31,6 @@ def dropout(x: Any, p: Any) -> Tensor:
     p = check_probability("dropout", p)
     seed, stream = runtime.draw()
     y = _core.dropout(x, p, seed, stream)
-    if not (isinstance(x, Tensor) and x._requires_grad and is_recording()):
+    if not records(x):
         return wrap(y)
     return record("dropout", y, (x,), lambda dy: (_core.dropout(dy, p, seed, stream),))

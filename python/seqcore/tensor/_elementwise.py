@@ -9,7 +9,7 @@ import numpy as np
 
 from .. import _core
 from ..errors import DTypeError, message
-from ._tape import is_recording
+from ._tape import records
 from ._tensor import Saved, Tensor, as_tensor, record, wrap
 
 __all__ = ["add", "compare", "div", "exp", "log", "mul", "neg", "power", "sqrt", "sub", "where"]
@@ -55,7 +55,7 @@ def div(a: Any, b: Any, reverse: bool = False) -> Any:
         return _scalar("div", a, b, False, lambda dy: _core.binary_scalar("div", dy, b, False))
     if type(b) is float:
         # y = b / a, so dy/da = -y / a
-        if not _records(a):
+        if not records(a):
             return wrap(_core.binary_scalar("div", a, b, True))
         kept_a = Saved(a._array)
         y = _core.binary_scalar("div", a, b, True)
@@ -78,14 +78,14 @@ def power(a: Any, b: Any, reverse: bool = False) -> Any:
             slope = _core.binary_scalar("pow", kept.get("pow"), b - 1.0, False)
             return _mul(dy, _core.binary_scalar("mul", slope, b, False))
 
-        if not _records(a):
+        if not records(a):
             return wrap(_core.binary_scalar("pow", a, b, False))
         kept = Saved(a._array)
         y = _core.binary_scalar("pow", a, b, False)
         return record("pow", y, (a,), lambda dy: (scalar_backward(dy),))
     if type(b) is float:
         y = _core.binary_scalar("pow", a, b, True)
-        if not _records(a):
+        if not records(a):
             return wrap(y)
         kept_y, slope = Saved(y), math.log(b) if b > 0 else (-math.inf if b == 0 else math.nan)
 
@@ -113,7 +113,7 @@ def power(a: Any, b: Any, reverse: bool = False) -> Any:
 def neg(x: Any) -> Tensor:
     """-x."""
     y = _negative(x)
-    return record("neg", y, (x,), lambda dy: (_negative(dy),)) if _records(x) else wrap(y)
+    return record("neg", y, (x,), lambda dy: (_negative(dy),)) if records(x) else wrap(y)
 
 
 def exp(x: Any) -> Tensor:
@@ -126,7 +126,7 @@ def exp(x: Any) -> Tensor:
     """
     x = as_tensor("exp", "x", x)
     y = _core.unary("exp", x)
-    if not _records(x):
+    if not records(x):
         return wrap(y)
     kept = Saved(y)
     return record("exp", y, (x,), lambda dy: (_mul(dy, kept.get("exp")),))
@@ -141,7 +141,7 @@ def log(x: Any) -> Tensor:
         0.0
     """
     x = as_tensor("log", "x", x)
-    if not _records(x):
+    if not records(x):
         return wrap(_core.unary("log", x))
     kept = Saved(x._array)
     y = _core.unary("log", x)
@@ -158,7 +158,7 @@ def sqrt(x: Any) -> Tensor:
     """
     x = as_tensor("sqrt", "x", x)
     y = _core.unary("sqrt", x)
-    if not _records(x):
+    if not records(x):
         return wrap(y)
     kept = Saved(y)
     return record("sqrt", y, (x,), lambda dy: (_core.binary_scalar("mul", _div(dy, kept.get("sqrt")), 0.5, False),))
@@ -181,7 +181,7 @@ def where(condition: Any, a: Any, b: Any) -> Tensor:
     shape = condition.shape
     a, b = _both("where", a, b, shape)
     y = _core.where(condition, a, b)
-    if not _records(a, b):
+    if not records(a, b):
         return wrap(y)
     condition = np.array(np.broadcast_to(condition, y.shape) if shape != y.shape else condition)
     shapes, needs = (a.shape, b.shape), (a._requires_grad, b._requires_grad)
@@ -223,10 +223,6 @@ def _mul(a: Any, b: Any) -> Any:
 
 def _div(a: Any, b: Any) -> Any:
     return _core.binary("div", a, b)
-
-
-def _records(*tensors: Any) -> bool:
-    return any(t._requires_grad for t in tensors) and is_recording()
 
 
 def _number(value: Any) -> float | None:
@@ -282,13 +278,13 @@ def promoted(a: Any, b: Any) -> tuple[Tensor, Tensor]:
 
 def _scalar(op: str, a: Any, value: Any, reverse: Any, run: Any) -> Tensor:
     y = _core.binary_scalar(op, a, value, reverse)
-    return record(op, y, (a,), lambda dy: (run(dy),)) if _records(a) else wrap(y)
+    return record(op, y, (a,), lambda dy: (run(dy),)) if records(a) else wrap(y)
 
 
 def _pair(op: str, a: Any, b: Any, da: Any, db: Any, saves: Any = "ab") -> Tensor:
     """`op` of two Tensors, whose gradients are da and db of (dy, a, b); `saves` says whether those read a and b."""
     a, b = promoted(a, b)
-    if not _records(a, b):
+    if not records(a, b):
         return wrap(_core.binary(op, a, b))
     shapes, needs = (a._array.shape, b._array.shape), (a._requires_grad, b._requires_grad)
     kept = (Saved(a._array), Saved(b._array)) if saves else None

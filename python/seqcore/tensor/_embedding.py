@@ -6,7 +6,7 @@ from typing import Any
 
 from .. import _core
 from ..errors import message
-from ._tape import is_recording
+from ._tape import records
 from ._tensor import Tensor, record, wrap
 
 __all__ = ["embedding"]
@@ -29,7 +29,7 @@ def embedding(ids: Any, weight: Any, padding_idx: Any = None) -> Tensor:
                 [1.]])
     """
     y = _core.embedding(weight, ids)
-    if not (isinstance(weight, Tensor) and weight._requires_grad and is_recording()):
+    if not records(weight):
         if padding_idx is not None:
             padding_row(padding_idx, len(weight))
         return wrap(y)

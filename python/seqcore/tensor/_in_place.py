@@ -8,7 +8,7 @@ from .. import _core
 from ..errors import ShapeError, message
 from . import _indexing
 from ._shape import expand
-from ._tape import is_recording
+from ._tape import is_recording, records
 from ._tensor import SHARED, as_tensor, record, wrap
 
 __all__ = ["apply", "copy", "setitem", "zero"]
@@ -34,7 +34,7 @@ def setitem(x: Any, index: Any, value: Any) -> None:
         copy(x, value)
         return
     value = as_tensor("setitem", "value", value, x._array.device).to(x.device, x.dtype)
-    if value._requires_grad and is_recording():
+    if records(value):
         _check_unshared("setitem", x)
     recorded = _indexing.setitem(x, index, value)
     if recorded is not None:
@@ -50,7 +50,7 @@ def apply(op: str, function: Any, x: Any, other: Any) -> Any:
 
 
 def _check_writable(op: str, x: Any) -> None:
-    if x._requires_grad and is_recording():
+    if records(x):
         if x._edge is None:
             hint = "do it under seqcore.no_grad()"
             raise RuntimeError(message(op, "tensor", "no leaf that requires grad", "one", hint))
@@ -67,7 +67,7 @@ def _write(op: str, x: Any, result: Any) -> Any:
     if result.shape != x.shape:
         raise ShapeError(message(op, "tensor", f"{result.shape}, the result's shape", x.shape))
     result = result.to(dtype=x._array.dtype)
-    recorded = result._requires_grad and is_recording()
+    recorded = records(result)
     if recorded:
         _check_unshared(op, x)
     _core.assign([(x._array, result._array)])

@@ -10,7 +10,7 @@ import numpy as np
 from .. import _core
 from ._elementwise import unbroadcast
 from ._shape import check_expands, contiguous_strides, expand
-from ._tape import is_recording
+from ._tape import records
 from ._tensor import Tensor, record, wrap
 
 __all__ = ["getitem", "setitem"]
@@ -21,16 +21,16 @@ def getitem(x: Any, index: Any) -> Tensor:
     index = _plain(index)
     array = x._array
     shape = array.shape
-    records = x._requires_grad and is_recording()
+    recorded = records(x)
     if _is_basic(index):
         part, strides, offset = _view(shape, index)
         y = _core.copy_strided(array, part, strides, offset)
-        if not records:
+        if not recorded:
             return wrap(y)
         return record("getitem", y, (x,), lambda dy: (_core.place_strided(dy, list(shape), strides, offset),))
     ids = _positions(shape)[index]
     y = _core.take(array, ids.ravel(), list(ids.shape))
-    if not records:
+    if not recorded:
         return wrap(y)
     return record("getitem", y, (x,), lambda dy: (_core.put_add(dy, ids.ravel(), list(shape)),))
 
@@ -56,9 +56,9 @@ def _set_view(x: Any, index: Any, value: Any) -> Any:
     if not math.prod(part):
         return None
     _core.assign_strided(array, value._array, part, strides, offset)
-    needs = x._requires_grad, value._requires_grad
-    if not (any(needs) and is_recording()):
+    if not records(x, value):
         return None
+    needs = x._requires_grad, value._requires_grad
 
     def run(dy: Any) -> Any:
         dx = dv = None
@@ -82,7 +82,7 @@ def _set_picked(x: Any, index: Any, value: Any) -> Any:
     if not count:
         return None
     needs = x._requires_grad, value._requires_grad
-    recorded = any(needs) and is_recording()
+    recorded = records(x, value)
     if array.device == "cpu" and not recorded:
         # NumPy writes to a copy, so that no call sees half of it
         made = array.to("cpu")

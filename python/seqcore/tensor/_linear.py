@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from .. import _core
 from ..errors import ShapeError, message
 from ._elementwise import _both
 from ._shape import expand
-from ._tape import is_recording
+from ._tape import is_recording, records
 from ._tensor import Tensor, keep_if, leaves, record, wrap
 
 __all__ = ["linear", "matmul"]
@@ -74,7 +75,7 @@ def matmul(a: Any, b: Any) -> Tensor:
         b = b.reshape(b.shape[0], 1)
     lead = a.shape[:-2]
     if b.ndim == 2 and lead:
-        y = _product(a.reshape(-1 if a.shape[-1] else _size(a.shape[:-1]), a.shape[-1]), b)
+        y = _product(a.reshape(-1 if a.shape[-1] else math.prod(a.shape[:-1]), a.shape[-1]), b)
         y = y.reshape(*lead, a.shape[-2], b.shape[-1])
     else:
         lead = _broadcast(a.shape[:-2], b.shape[:-2])
@@ -92,7 +93,7 @@ def _check_inner(a: tuple[int, ...], b: tuple[int, ...]) -> None:
 
 
 def _product(a: Any, b: Any) -> Tensor:
-    if not ((a._requires_grad or b._requires_grad) and is_recording()):
+    if not records(a, b):
         return wrap(_core.matmul(a, b))
     needs = a._requires_grad, b._requires_grad
     kept_a, kept_b = keep_if(needs[1], a), keep_if(needs[0], b)
@@ -105,13 +106,6 @@ def _product(a: Any, b: Any) -> Tensor:
         )
 
     return record("matmul", y, (a, b), run)
-
-
-def _size(shape: Any) -> int:
-    size = 1
-    for n in shape:
-        size *= n
-    return size
 
 
 def _broadcast(a: Any, b: Any) -> tuple[int, ...]:

@@ -10,7 +10,7 @@ import numpy as np
 from .. import _core
 from ..errors import DTypeError, ShapeError, message
 from ._shape import permute
-from ._tape import is_recording
+from ._tape import records
 from ._tensor import Tensor, as_tensor, record, wrap
 
 __all__ = ["cross_entropy"]
@@ -55,7 +55,7 @@ def cross_entropy(input: Any, target: Any, ignore_index: int = -100, reduction: 
         target = np.asarray(target).reshape(-1)
     elif isinstance(target, Tensor) and len(given) != 1:
         target = target.numpy().reshape(-1)
-    need = x._requires_grad and is_recording()
+    need = records(x)
     loss, grad = _core.cross_entropy(x, target, ignore_index, reduction, need)
     if grad is not None:
         each = reduction == "none"

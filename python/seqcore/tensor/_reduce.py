@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
-
-import numpy as np
 
 from .. import _core
 from ..errors import ShapeError, message
-from ._shape import axis_of, contiguous_strides
-from ._tape import is_recording
+from ._elementwise import div
+from ._shape import axis_of, repeated
+from ._tape import records
 from ._tensor import Tensor, record, wrap
 
 __all__ = ["mean", "sum"]
@@ -27,11 +27,7 @@ def sum(
 ) -> Tensor:
     """The sum over axes, added in an order that depends on the reduced length alone."""
     axes, keep = _axes("sum", x, dim, keepdim, axis, keepdims, dtype, out)
-    y = _core.sum(x, axes, keep)
-    if not (x._requires_grad and is_recording()):
-        return wrap(y)
-    shape = x._array.shape
-    return record("sum", y, (x,), lambda dy: (_spread(dy, axes, shape),))
+    return _summed(x, axes, keep)
 
 
 def mean(
@@ -46,24 +42,17 @@ def mean(
 ) -> Tensor:
     """The sum over axes divided by the number of elements in each."""
     axes, keep = _axes("mean", x, dim, keepdim, axis, keepdims, dtype, out)
-    shape = x._array.shape
-    count = int(np.prod([shape[i] for i in axes], dtype=object))
-    y = _core.binary_scalar("div", _core.sum(x, axes, keep), float(count), False)
-    if not (x._requires_grad and is_recording()):
+    count = math.prod(x._array.shape[i] for i in axes)
+    return div(_summed(x, axes, keep), float(count))
+
+
+def _summed(x: Any, axes: Any, keep: bool) -> Tensor:
+    y = _core.sum(x, axes, keep)
+    if not records(x):
         return wrap(y)
-
-    def run(dy: Any) -> Any:
-        return (_spread(_core.binary_scalar("div", dy, float(count), False), axes, shape),)
-
-    return record("mean", y, (x,), run)
-
-
-def _spread(dy: Any, axes: Any, shape: Any) -> Any:
-    """dy repeated along the reduced axes."""
+    shape = x._array.shape
     kept = [1 if i in axes else n for i, n in enumerate(shape)]
-    steps = contiguous_strides(kept)
-    strides = [0 if i in axes else step for i, step in enumerate(steps)]
-    return _core.copy_strided(dy.reshape(kept), list(shape), strides, 0)
+    return record("sum", y, (x,), lambda dy: (repeated(dy.reshape(kept), shape),))
 
 
 def _axes(

@@ -9,7 +9,7 @@ from typing import Any
 from .. import _core
 from ..errors import ShapeError, message
 from ._elementwise import unbroadcast
-from ._tape import is_recording
+from ._tape import records
 from ._tensor import FIXED, SHARED, Tensor, as_tensor, record, wrap
 
 __all__ = ["cat", "expand", "permute", "reshape", "stack", "transpose"]
@@ -46,7 +46,7 @@ def reshape(x: Any, *shape: Any) -> Tensor:
         raise ShapeError(message("reshape", "shape", f"a shape for the elements of {old}", tuple(sizes)))
     y = x._array.reshape(sizes)
     x._flags |= SHARED
-    if x._requires_grad and is_recording():
+    if records(x):
         made = record("reshape", y, (x,), lambda dy: (dy.reshape(old),))
     else:
         made = wrap(y)
@@ -63,7 +63,7 @@ def permute(x: Any, *dims: Any) -> Tensor:
     if sorted(order) != list(range(len(old))):
         raise ShapeError(message("permute", "dims", f"each of the {len(old)} axes once", tuple(order)))
     y = _permuted(x._array, order)
-    if not (x._requires_grad and is_recording()):
+    if not records(x):
         return wrap(y)
     back = [order.index(i) for i in range(len(order))]
     return record("permute", y, (x,), lambda dy: (_permuted(dy, back),))
@@ -96,13 +96,18 @@ def expand(op: str, x: Any, shape: Any) -> Tensor:
     if old == shape:
         return x
     check_expands(op, old, shape)
-    lead = len(shape) - len(old)
-    steps = contiguous_strides(old)
-    strides = [0] * lead + [0 if n == 1 else steps[i] for i, n in enumerate(old)]
-    y = _core.copy_strided(x._array, list(shape), strides, 0)
-    if not (x._requires_grad and is_recording()):
+    y = repeated(x._array, shape)
+    if not records(x):
         return wrap(y)
     return record("expand", y, (x,), lambda dy: (unbroadcast(dy, old),))
+
+
+def repeated(array: Any, shape: Any) -> Any:
+    """An Array repeated along axes of size 1 and in front, to `shape`, which it is known to fit."""
+    old = array.shape
+    lead = [0] * (len(shape) - len(old))
+    strides = [0 if n == 1 else step for n, step in zip(old, contiguous_strides(old), strict=True)]
+    return _core.copy_strided(array, list(shape), lead + strides, 0)
 
 
 def cat(tensors: Any, dim: Any = 0) -> Tensor:
@@ -123,7 +128,7 @@ def cat(tensors: Any, dim: Any = 0) -> Tensor:
         if t.ndim != rank or any(n != m for d, (n, m) in enumerate(zip(t.shape, first, strict=True)) if d != dim):
             raise ShapeError(message("cat", f"tensors[{i}]", f"{first} but for axis {dim}", t.shape))
     y = _core.cat([t._array for t in tensors], dim)
-    if not (any(t._requires_grad for t in tensors) and is_recording()):
+    if not records(*tensors):
         return wrap(y)
     shapes, needs = [t.shape for t in tensors], [t._requires_grad for t in tensors]
 
@@ -158,7 +163,7 @@ def stack(tensors: Any, dim: Any = 0) -> Tensor:
 def _unsqueezed(x: Any, shape: Any) -> Tensor:
     """As reshape, for use in between: nobody will see the shared memory."""
     y, old = x._array.reshape(shape), x._array.shape
-    if x._requires_grad and is_recording():
+    if records(x):
         return record("reshape", y, (x,), lambda dy: (dy.reshape(old),))
     return wrap(y)
 

@@ -18,7 +18,7 @@ from typing import Any
 
 from .. import _core
 
-__all__ = ["Node", "backward", "enable_grad", "is_recording", "no_grad"]
+__all__ = ["Node", "backward", "enable_grad", "is_recording", "no_grad", "records"]
 
 # (recording, what stood before): a linked list, so that a context manager needs no state of its own
 _mode: contextvars.ContextVar[Any] = contextvars.ContextVar("seqcore_recording", default=(True, None))
@@ -27,6 +27,15 @@ _mode: contextvars.ContextVar[Any] = contextvars.ContextVar("seqcore_recording",
 def is_recording() -> bool:
     """Whether operations on tensors that require grad are recorded here."""
     return _mode.get()[0]
+
+
+def records(*inputs: Any) -> bool:
+    """Whether an operation on these inputs is recorded here: one of them is a Tensor that requires grad."""
+    if _mode.get()[0]:
+        for value in inputs:
+            if getattr(value, "_requires_grad", False):
+                return True
+    return False
 
 
 class _Recording:

@@ -15,7 +15,7 @@ import numpy as np
 from .. import _core, runtime
 from ..errors import DTypeError, ShapeError, message
 from . import _tape
-from ._tape import Node, is_recording
+from ._tape import Node, records
 
 __all__ = ["Saved", "Tensor", "as_tensor", "keep", "keep_if", "leaves", "record", "record_many", "wrap"]
 
@@ -272,7 +272,7 @@ class Tensor:
         if (place, name) == (here, was):
             return self
         made = self._array.to(place, name)
-        if name == "int64" or not (self._requires_grad and is_recording()):
+        if name == "int64" or not records(self):
             return wrap(made)
         return record("to", made, (self,), lambda dy: (dy.to(here, was),))
 

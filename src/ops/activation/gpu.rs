@@ -16,21 +16,17 @@ struct Params {
 }
 
 impl Gpu<'_> {
-    /// A kernel over elements in order, in pieces that fit in a binding; the last buffer is the result.
+    /// A kernel over elements in order; the last buffer is the result.
     fn activated(&self, entry: &'static str, spec: &ActivationSpec, buffers: &[&GpuBuffer]) -> Result<()> {
         let function = match spec.function {
             Function::Sigmoid => 0,
             Function::Tanh => 1,
             Function::Relu => 2,
         };
-        for (first, count) in self.pieces(spec.len) {
+        self.dispatch_pieces(&Kernel::new("activation/activation", entry), buffers, |_, count| {
             let params = Params { count: count as u32, function, pad0: 0, pad1: 0 };
-            let windows = buffers.iter().map(|b| Ok(b.window(first, count)?.0)).collect::<Result<Vec<_>>>()?;
-            let grid = Grid::new(count.div_ceil(256) as u64).work(10 * count as u64);
-            let kernel = Kernel::new("activation/activation", entry);
-            self.dispatch(&kernel, &windows.iter().collect::<Vec<_>>(), &params, grid)?;
-        }
-        Ok(())
+            (params, Grid::elements(count).work(10 * count as u64))
+        })
     }
 }
 

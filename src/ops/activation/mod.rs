@@ -51,9 +51,7 @@ pub struct ActivationSpec {
 impl ActivationSpec {
     /// Checks the type; `len` is that of a buffer, so it does not overflow.
     pub fn new(function: Function, dtype: DType, len: usize) -> Result<ActivationSpec> {
-        if dtype == DType::I64 {
-            return Err(Error::dtype("activation", "x", "float32 or float64", dtype));
-        }
+        dtype.check_float("activation", "x")?;
         Ok(ActivationSpec { function, dtype, len })
     }
 }

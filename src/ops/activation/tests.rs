@@ -2,24 +2,10 @@
 
 use super::*;
 use crate::backend::Buffer;
-use crate::cpu::{Cpu, CpuBuffer, Fresh, Isa};
-use crate::tensor::Element;
+use crate::cpu::Cpu;
+use crate::cpu::testing::{bits, buffer, engines, values};
 
 const FUNCTIONS: [Function; 3] = [Function::Sigmoid, Function::Tanh, Function::Relu];
-
-fn buffer<T: Element>(values: &[T]) -> CpuBuffer {
-    let mut fresh = Fresh::<T>::new(values.len()).unwrap();
-    fresh.copy_from_slice(values);
-    fresh.done()
-}
-
-fn bits(buffer: &CpuBuffer) -> Vec<u32> {
-    buffer.slice::<f32>().unwrap().iter().map(|x| x.to_bits()).collect()
-}
-
-fn engines() -> Vec<Cpu<'static>> {
-    Isa::available().into_iter().flat_map(|isa| [1, 3].map(|t| Cpu::quiet().with_isa(isa).with_threads(t))).collect()
-}
 
 #[test]
 fn worked_by_hand() {
@@ -81,7 +67,7 @@ fn cpu_backward_has_the_references_bits() {
             let want: Vec<u32> =
                 y.iter().zip(&dy).map(|(&y, &dy)| reference::backward(function, y, dy).to_bits()).collect();
             for cpu in engines() {
-                assert_eq!(bits(&cpu.activation_backward(&spec, &buffer(&y), &buffer(&dy)).unwrap()), want);
+                assert_eq!(bits(&values(&cpu.activation_backward(&spec, &buffer(&y), &buffer(&dy)).unwrap())), want);
             }
         }
     }
@@ -92,10 +78,10 @@ fn an_element_alone_has_the_bits_it_has_among_others() {
     let x: Vec<f32> = (0..70_001u64).map(|i| (i as f32 - 35_000.0) * 3.1e-4).collect();
     for function in FUNCTIONS {
         let spec = |len| ActivationSpec::new(function, DType::F32, len).unwrap();
-        let whole = bits(&Cpu::quiet().activation(&spec(x.len()), &buffer(&x)).unwrap());
+        let whole = bits(&values(&Cpu::quiet().activation(&spec(x.len()), &buffer(&x)).unwrap()));
         for i in [0, 17, 33_333, 70_000] {
             let alone = Cpu::quiet().with_threads(1).activation(&spec(1), &buffer(&x[i..=i])).unwrap();
-            assert_eq!(bits(&alone), [whole[i]]);
+            assert_eq!(bits(&values(&alone)), [whole[i]]);
         }
     }
 }

@@ -28,14 +28,11 @@ impl Dropout for Gpu<'_> {
             return self.slice(x, 0, x.len());
         }
         let y = self.allocate(DType::F32, x.len())?;
-        // pieces that a binding holds; windows begin at multiples of 64 elements, which are whole blocks
-        let step = (self.context().largest_window() & !255).clamp(256, 1 << 30);
-        for start in (0..x.len()).step_by(step) {
-            let len = step.min(x.len() - start);
-            let ((x, _), (y, _)) = (x.window(start, len)?, y.window(start, len)?);
-            let block = start as u64 / 4;
+        self.dispatch_pieces(&Kernel::new("dropout/mask", "dropout"), &[x, &y], |first, count| {
+            // pieces begin at multiples of 64 elements, which are whole blocks
+            let block = first as u64 / 4;
             let params = Mask {
-                count: len as u32,
+                count: count as u32,
                 threshold: spec.threshold,
                 scale: spec.scale as f32,
                 block_low: block as u32,
@@ -47,9 +44,8 @@ impl Dropout for Gpu<'_> {
                 unused: [0; 3],
             };
             // some 300 operations a block
-            let grid = Grid::new(len.div_ceil(256) as u64).work(len as u64 * 75);
-            self.dispatch(&Kernel::new("dropout/mask", "dropout"), &[&x, &y], &params, grid)?;
-        }
+            (params, Grid::elements(count).work(count as u64 * 75))
+        })?;
         Ok(y)
     }
 }

@@ -36,9 +36,7 @@ pub struct DropoutSpec {
 impl DropoutSpec {
     /// Checks p and the type; `len` is that of a buffer.
     pub fn new(dtype: DType, len: usize, p: f64, seed: u64, stream: u64) -> Result<DropoutSpec> {
-        if dtype == DType::I64 {
-            return Err(Error::dtype("dropout", "x", "float32 or float64", dtype));
-        }
+        dtype.check_float("dropout", "x")?;
         if !(0.0..=1.0).contains(&p) {
             return Err(Error::value("dropout", "p", "0 <= p <= 1", p));
         }

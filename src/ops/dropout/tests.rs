@@ -1,18 +1,9 @@
 //! Dropout against the definition of its mask, element by element.
 
 use super::{Dropout, DropoutSpec, reference};
-use crate::cpu::{Cpu, CpuBuffer, Fresh, Isa};
-use crate::tensor::{DType, Element, Philox, uniform};
-
-fn buffer<T: Element>(values: &[T]) -> CpuBuffer {
-    let mut fresh = Fresh::<T>::new(values.len()).unwrap();
-    fresh.copy_from_slice(values);
-    fresh.done()
-}
-
-fn bits(values: &[f32]) -> Vec<u32> {
-    values.iter().map(|v| v.to_bits()).collect()
-}
+use crate::cpu::testing::{bits, buffer};
+use crate::cpu::{Cpu, Isa};
+use crate::tensor::{DType, Philox, uniform};
 
 #[test]
 fn the_mask_is_the_definition() {

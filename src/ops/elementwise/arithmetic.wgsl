@@ -1,6 +1,6 @@
 // Arithmetic element by element: a thread is one element of the result. Functions are chosen by a uniform, so that
 // one pipeline serves all of them.
-// uses: grid, math
+// uses: grid, math, walk
 
 struct One {
     count: u32,
@@ -9,7 +9,7 @@ struct One {
     reversed: u32,
 }
 
-// Six axes, the last one fastest; an operand's step along each (0 where it is repeated).
+// An operand's step along an axis is 0 where it is repeated.
 struct Pair {
     count: u32,
     function: u32,
@@ -271,20 +271,10 @@ fn binary(
     let i = group_number(group, groups) * 256u + lane;
     if i < pair.count {
         let index = i + pair.first;
-        var rest = index;
-        let i5 = rest % pair.n5;
-        rest = rest / pair.n5;
-        let i4 = rest % pair.n4;
-        rest = rest / pair.n4;
-        let i3 = rest % pair.n3;
-        rest = rest / pair.n3;
-        let i2 = rest % pair.n2;
-        rest = rest / pair.n2;
-        let i1 = rest % pair.n1;
-        let i0 = rest / pair.n1;
-        let at_a = i0 * pair.a0 + i1 * pair.a1 + i2 * pair.a2 + i3 * pair.a3 + i4 * pair.a4 + i5 * pair.a5;
-        let at_b = i0 * pair.b0 + i1 * pair.b1 + i2 * pair.b2 + i3 * pair.b3 + i4 * pair.b4 + i5 * pair.b5;
-        z[pair.y_start + index] = binary_function(pair.function, a[pair.a_start + at_a], b[pair.b_start + at_b]);
+        let at = index_of(index, pair.n1, pair.n2, pair.n3, pair.n4, pair.n5);
+        let at_a = pair.a_start + offset_of(at, pair.a0, pair.a1, pair.a2, pair.a3, pair.a4, pair.a5);
+        let at_b = pair.b_start + offset_of(at, pair.b0, pair.b1, pair.b2, pair.b3, pair.b4, pair.b5);
+        z[pair.y_start + index] = binary_function(pair.function, a[at_a], b[at_b]);
     }
 }
 
@@ -299,23 +289,10 @@ fn choose(
 ) {
     let i = group_number(group, groups) * 256u + lane;
     if i < choice.count {
-        var rest = i;
-        let i5 = rest % choice.n5;
-        rest = rest / choice.n5;
-        let i4 = rest % choice.n4;
-        rest = rest / choice.n4;
-        let i3 = rest % choice.n3;
-        rest = rest / choice.n3;
-        let i2 = rest % choice.n2;
-        rest = rest / choice.n2;
-        let i1 = rest % choice.n1;
-        let i0 = rest / choice.n1;
-        let c_outer = i0 * choice.c0 + i1 * choice.c1 + i2 * choice.c2;
-        let at_c = choice.c_start + c_outer + i3 * choice.c3 + i4 * choice.c4 + i5 * choice.c5;
-        let a_outer = i0 * choice.a0 + i1 * choice.a1 + i2 * choice.a2;
-        let at_a = choice.a_start + a_outer + i3 * choice.a3 + i4 * choice.a4 + i5 * choice.a5;
-        let b_outer = i0 * choice.b0 + i1 * choice.b1 + i2 * choice.b2;
-        let at_b = choice.b_start + b_outer + i3 * choice.b3 + i4 * choice.b4 + i5 * choice.b5;
+        let at = index_of(i, choice.n1, choice.n2, choice.n3, choice.n4, choice.n5);
+        let at_c = choice.c_start + offset_of(at, choice.c0, choice.c1, choice.c2, choice.c3, choice.c4, choice.c5);
+        let at_a = choice.a_start + offset_of(at, choice.a0, choice.a1, choice.a2, choice.a3, choice.a4, choice.a5);
+        let at_b = choice.b_start + offset_of(at, choice.b0, choice.b1, choice.b2, choice.b3, choice.b4, choice.b5);
         let holds = ((condition[at_c >> 5u] >> (at_c & 31u)) & 1u) == 1u;
         chosen[choice.y_start + i] = select(no[at_b], yes[at_a], holds);
     }

@@ -6,9 +6,10 @@
 //! not. Kernels know six axes; what a walk has more is repeated dispatches.
 
 use super::{Binary, BinarySpec, Elementwise, FillSpec, ScalarSpec, Unary, UnarySpec, WhereSpec};
-use crate::backend::{Backend, Buffer};
+use crate::backend::Backend;
 use crate::error::{Error, Result};
-use crate::gpu::{Gpu, GpuBuffer, Grid, Kernel};
+use crate::gpu::walk::{AXES, Sizes, Steps, sizes, steps};
+use crate::gpu::{Gpu, GpuBuffer, Grid, Kernel, position};
 use crate::tensor::{DType, Walk};
 
 /// `One` of arithmetic.wgsl
@@ -30,9 +31,9 @@ struct Pair {
     a_start: u32,
     b_start: u32,
     y_start: u32,
-    sizes: [u32; 5],
-    a_steps: [u32; 6],
-    b_steps: [u32; 6],
+    sizes: Sizes,
+    a_steps: Steps,
+    b_steps: Steps,
     first: u32,
     pad: u32,
 }
@@ -46,10 +47,10 @@ struct Choice {
     a_start: u32,
     b_start: u32,
     y_start: u32,
-    sizes: [u32; 5],
-    c_steps: [u32; 6],
-    a_steps: [u32; 6],
-    b_steps: [u32; 6],
+    sizes: Sizes,
+    c_steps: Steps,
+    a_steps: Steps,
+    b_steps: Steps,
 }
 
 const SHADER: &str = "elementwise/arithmetic";
@@ -78,28 +79,17 @@ fn binary_number(function: Binary) -> u32 {
     }
 }
 
-/// 256 elements a workgroup; the trips are those of `power`.
+/// The trips are those of `power`.
 fn grid(count: usize) -> Grid {
-    Grid::new(count.div_ceil(256) as u64).trips(9).work(count as u64)
-}
-
-/// Sizes of all six axes but the first, and steps of view `view`. Steps are within a binding, and wrap as the
-/// shader's arithmetic does.
-fn axes<const N: usize>(shape: &[usize; 6], steps: &[[isize; N]; 6], view: usize) -> ([u32; 5], [u32; 6]) {
-    (std::array::from_fn(|i| shape[i + 1] as u32), std::array::from_fn(|i| steps[i][view] as u32))
+    Grid::elements(count).trips(9)
 }
 
 impl Gpu<'_> {
-    /// A kernel over elements in order, in pieces: (x, y) or (y).
-    fn elements(&self, entry: &'static str, x: Option<&GpuBuffer>, y: &GpuBuffer, params: One) -> Result<()> {
-        for (first, count) in self.pieces(y.len()) {
-            let params = One { count: count as u32, ..params };
-            let (y, _) = y.window(first, count)?;
-            let x = x.map(|x| x.window(first, count)).transpose()?;
-            let buffers: Vec<&GpuBuffer> = x.iter().map(|(x, _)| x).chain([&y]).collect();
-            self.dispatch(&Kernel::new(SHADER, entry), &buffers, &params, grid(count))?;
-        }
-        Ok(())
+    /// A kernel over elements in order: (x, y) or (y).
+    fn elements(&self, entry: &'static str, buffers: &[&GpuBuffer], params: One) -> Result<()> {
+        self.dispatch_pieces(&Kernel::new(SHADER, entry), buffers, |_, count| {
+            (One { count: count as u32, ..params }, grid(count))
+        })
     }
 }
 
@@ -107,7 +97,7 @@ impl Elementwise for Gpu<'_> {
     fn unary(&self, spec: &UnarySpec, x: &GpuBuffer) -> Result<GpuBuffer> {
         let y = self.allocate(spec.dtype, spec.len)?;
         let params = One { count: 0, function: unary_number(spec.function), value: 0.0, reversed: 0 };
-        self.elements("unary", Some(x), &y, params)?;
+        self.elements("unary", &[x, &y], params)?;
         Ok(y)
     }
 
@@ -117,9 +107,9 @@ impl Elementwise for Gpu<'_> {
         if len == 0 {
             return Ok(y);
         }
-        addressable(len)?;
-        let (outer, shape, steps) = spec.walk.split::<6>();
-        let ((sizes, a_steps), (_, b_steps)) = (axes(&shape, &steps, 0), axes(&shape, &steps, 1));
+        position("binary", len)?;
+        let (outer, shape, strides) = spec.walk.split::<AXES>();
+        let (sizes, a_steps, b_steps) = (sizes(&shape), steps(&strides, 0), steps(&strides, 1));
         let function = binary_number(spec.function);
         let (kernel, outside) = (Kernel::new(SHADER, "binary"), outer.shape.iter().product::<usize>());
         let params =
@@ -146,7 +136,8 @@ impl Elementwise for Gpu<'_> {
     fn binary_scalar(&self, spec: &ScalarSpec, x: &GpuBuffer) -> Result<GpuBuffer> {
         let y = self.allocate(spec.dtype, spec.len)?;
         let (function, value) = (binary_number(spec.function), spec.value as f32);
-        self.elements("number", Some(x), &y, One { count: 0, function, value, reversed: u32::from(spec.reversed) })?;
+        let params = One { count: 0, function, value, reversed: u32::from(spec.reversed) };
+        self.elements("number", &[x, &y], params)?;
         Ok(y)
     }
 
@@ -156,16 +147,15 @@ impl Elementwise for Gpu<'_> {
         if len == 0 {
             return Ok(y);
         }
-        addressable(len)?;
-        addressable(condition.len())?;
+        position("where", len.max(condition.len()))?;
         let words: Vec<u32> = condition
             .chunks(32)
             .map(|bits| bits.iter().enumerate().fold(0, |word, (i, &bit)| word | u32::from(bit) << i))
             .collect();
         let words = self.upload(DType::F32, bytemuck::cast_slice(&words))?;
-        let (outer, shape, steps) = spec.walk.split::<6>();
-        let (sizes, c_steps) = axes(&shape, &steps, 0);
-        let (a_steps, b_steps) = (axes(&shape, &steps, 1).1, axes(&shape, &steps, 2).1);
+        let (outer, shape, strides) = spec.walk.split::<AXES>();
+        let (sizes, c_steps) = (sizes(&shape), steps(&strides, 0));
+        let (a_steps, b_steps) = (steps(&strides, 1), steps(&strides, 2));
         let outside = outer.shape.iter().product::<usize>();
         let count = len / outside;
         self.repeat(&Kernel::new(SHADER, "choose"), &[&words, a, b, &y], grid(count), outside, |i| {
@@ -184,17 +174,9 @@ impl Elementwise for Gpu<'_> {
             _ => (spec.value as f32).to_bits(),
         };
         let y = self.allocate(spec.dtype, spec.len)?;
-        self.elements("fill", None, &y, One { count: 0, function: bits, value: 0.0, reversed: 0 })?;
+        self.elements("fill", &[&y], One { count: 0, function: bits, value: 0.0, reversed: 0 })?;
         Ok(y)
     }
-}
-
-/// Positions are u32 on the device.
-fn addressable(len: usize) -> Result<()> {
-    if u32::try_from(len).is_err() {
-        return Err(Error::memory(format_args!("{len} elements in one operation on the GPU")));
-    }
-    Ok(())
 }
 
 /// What a kernel binds of an operand for elements `first .. first + count` of the result, and where the operand

@@ -1,9 +1,9 @@
 //! The shaders against the reference, over the rows that the CPU's kernels are tested with.
 
-use super::tests::{CHOICES, ONE_X, ONE_Y, SHAPES, TWO_A, TWO_B, TWO_Y, numbers};
+use super::tests::{CHOICES, ONE_X, ONE_Y, SHAPES, TWO_A, TWO_B, TWO_Y};
 use super::*;
 use crate::backend::Buffer;
-use crate::gpu::testing::{down, gpu, gpu_with, up};
+use crate::gpu::testing::{down, gpu, gpu_with, noise, up};
 use crate::gpu::{Gpu, Options};
 
 /// Near enough for f32 without fused products; special values exactly.
@@ -64,7 +64,7 @@ fn tolerance(function: Binary, a: f32, b: f32) -> f64 {
 
 fn broadcasts_on(gpu: &Gpu, functions: &[Binary]) {
     for (a_shape, b_shape) in SHAPES {
-        let (a, b) = (numbers(elements(a_shape).unwrap(), 1), numbers(elements(b_shape).unwrap(), 2));
+        let (a, b) = (noise(1, elements(a_shape).unwrap()), noise(2, elements(b_shape).unwrap()));
         for &function in functions {
             let spec = BinarySpec::new(function, DType::F32, a_shape, b_shape).unwrap();
             let y = down(gpu, &gpu.binary(&spec, &up(gpu, &a), &up(gpu, &b)).unwrap());
@@ -92,7 +92,7 @@ fn pieces_of_tensors_that_are_larger_than_a_binding() {
     // 65,536 elements
     let Some(gpu) = gpu_with(Options { binding: Some(1 << 18), poison: true, ..Options::default() }) else { return };
     broadcasts_on(&gpu, &[Binary::Sub]);
-    let x = numbers(150_000, 8);
+    let x = noise(8, 150_000);
     let spec = UnarySpec::new(Unary::Neg, DType::F32, x.len()).unwrap();
     let y = down(&gpu, &gpu.unary(&spec, &up(&gpu, &x)).unwrap());
     assert!(y.iter().zip(&x).all(|(y, x)| *y == -x));
@@ -105,7 +105,7 @@ fn more_than_six_axes() {
     let Some(gpu) = gpu() else { return };
     let (a, b): (Vec<usize>, Vec<usize>) = (0..9).map(|i| if i % 2 == 0 { (2, 1) } else { (1, 2) }).unzip();
     let spec = BinarySpec::new(Binary::Sub, DType::F32, &a, &b).unwrap();
-    let (x, y) = (numbers(32, 1), numbers(16, 2));
+    let (x, y) = (noise(1, 32), noise(2, 16));
     let z = down(&gpu, &gpu.binary(&spec, &up(&gpu, &x), &up(&gpu, &y)).unwrap());
     let at = |i: usize| spec.walk.offsets(i).map(|at| at as usize);
     assert!(z.iter().enumerate().all(|(i, &z)| z == x[at(i)[0]] - y[at(i)[1]]));
@@ -119,7 +119,7 @@ fn more_than_six_axes() {
 #[test]
 fn numbers_with_arrays() {
     let Some(gpu) = gpu() else { return };
-    let x = numbers(1000, 3);
+    let x = noise(3, 1000);
     for (_, function) in Binary::ALL {
         for (value, reversed) in [(2.0, false), (-0.7, true), (0.5, false), (-3.0, false)] {
             let spec = ScalarSpec::new(function, DType::F32, x.len(), value, reversed).unwrap();
@@ -138,8 +138,8 @@ fn choices_and_fill() {
     let Some(gpu) = gpu() else { return };
     for [c, a, b] in CHOICES {
         let spec = WhereSpec::new(DType::F32, c, a, b).unwrap();
-        let condition: Vec<bool> = numbers(elements(c).unwrap(), 4).iter().map(|&x| x > 0.0).collect();
-        let (a, b) = (numbers(elements(a).unwrap(), 5), numbers(elements(b).unwrap(), 6));
+        let condition: Vec<bool> = noise(4, elements(c).unwrap()).iter().map(|&x| x > 0.0).collect();
+        let (a, b) = (noise(5, elements(a).unwrap()), noise(6, elements(b).unwrap()));
         let y = down(&gpu, &gpu.select(&spec, &condition, &up(&gpu, &a), &up(&gpu, &b)).unwrap());
         assert_eq!(y.len(), spec.len());
         for (i, &y) in y.iter().enumerate() {

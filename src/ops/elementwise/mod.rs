@@ -97,13 +97,6 @@ fn named<T: Copy>(op: &str, all: &[(&'static str, T)], name: &str) -> Result<T> 
     })
 }
 
-fn check_float(op: &str, dtype: DType) -> Result<()> {
-    if dtype == DType::I64 {
-        return Err(Error::dtype(op, "x", "float32 or float64", dtype));
-    }
-    Ok(())
-}
-
 /// One call of a function of one number, checked.
 #[derive(Clone, Copy, Debug)]
 pub struct UnarySpec {
@@ -118,7 +111,7 @@ pub struct UnarySpec {
 impl UnarySpec {
     /// Checks the type.
     pub fn new(function: Unary, dtype: DType, len: usize) -> Result<UnarySpec> {
-        check_float("unary", dtype)?;
+        dtype.check_float("unary", "x")?;
         Ok(UnarySpec { function, dtype, len })
     }
 }
@@ -140,7 +133,7 @@ impl BinarySpec {
     /// Checks the type, and finds the shape that `a` and `b` (in C order) take together.
     pub fn new(function: Binary, dtype: DType, a: &[usize], b: &[usize]) -> Result<BinarySpec> {
         let name = Binary::ALL.iter().find(|(_, f)| *f == function).map_or("binary", |&(name, _)| name);
-        check_float(name, dtype)?;
+        dtype.check_float(name, "x")?;
         let shape = broadcast(name, a, b)?;
         let [a, b] = [a, b].map(|s| Layout::contiguous(s).broadcast_to(&shape));
         let walk = Walk::new(&shape, [&a.strides, &b.strides]);
@@ -176,7 +169,7 @@ pub struct ScalarSpec {
 impl ScalarSpec {
     /// Checks the type.
     pub fn new(function: Binary, dtype: DType, len: usize, value: f64, reversed: bool) -> Result<ScalarSpec> {
-        check_float("binary_scalar", dtype)?;
+        dtype.check_float("binary_scalar", "x")?;
         Ok(ScalarSpec { function, dtype, len, value, reversed })
     }
 }
@@ -195,7 +188,7 @@ pub struct WhereSpec {
 impl WhereSpec {
     /// Checks the type, and finds the shape that the three (in C order) take together.
     pub fn new(dtype: DType, condition: &[usize], a: &[usize], b: &[usize]) -> Result<WhereSpec> {
-        check_float("where", dtype)?;
+        dtype.check_float("where", "x")?;
         let shape = broadcast("where", condition, &broadcast("where", a, b)?)?;
         let [c, a, b] = [condition, a, b].map(|s| Layout::contiguous(s).broadcast_to(&shape));
         let walk = Walk::new(&shape, [&c.strides, &a.strides, &b.strides]);

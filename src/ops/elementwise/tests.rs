@@ -3,33 +3,10 @@
 
 use super::*;
 use crate::backend::Buffer;
-use crate::cpu::{Cpu, CpuBuffer, Fresh, Isa};
+use crate::cpu::Cpu;
+use crate::cpu::testing::{bits, buffer, engines, values};
 use crate::error::Kind;
-use crate::tensor::Element;
-
-fn buffer<T: Element>(values: &[T]) -> CpuBuffer {
-    let mut fresh = Fresh::<T>::new(values.len()).unwrap();
-    fresh.copy_from_slice(values);
-    fresh.done()
-}
-
-/// Numbers without a pattern, from a generator of our own, in (-2, 2).
-pub(super) fn numbers(n: usize, seed: u32) -> Vec<f32> {
-    (0..n as u32)
-        .map(|i| {
-            let word = crate::tensor::Philox { seed: u64::from(seed), stream: 0 }.word(u64::from(i));
-            crate::tensor::uniform(word) * 4.0 - 2.0
-        })
-        .collect()
-}
-
-fn bits(buffer: &CpuBuffer) -> Vec<u32> {
-    buffer.slice::<f32>().unwrap().iter().map(|x| x.to_bits()).collect()
-}
-
-fn engines() -> Vec<Cpu<'static>> {
-    Isa::available().into_iter().flat_map(|isa| [1, 3].map(|t| Cpu::quiet().with_isa(isa).with_threads(t))).collect()
-}
+use crate::tensor::noise;
 
 const NAN: f32 = f32::NAN;
 const INF: f32 = f32::INFINITY;
@@ -116,7 +93,7 @@ pub(super) const SHAPES: &[(&[usize], &[usize])] = &[
 #[test]
 fn broadcasts() {
     for (a_shape, b_shape) in SHAPES {
-        let (a, b) = (numbers(elements(a_shape).unwrap(), 1), numbers(elements(b_shape).unwrap(), 2));
+        let (a, b) = (noise(1, elements(a_shape).unwrap()), noise(2, elements(b_shape).unwrap()));
         for (_, function) in Binary::ALL {
             let spec = BinarySpec::new(function, DType::F32, a_shape, b_shape).unwrap();
             let mut first: Option<Vec<u32>> = None;
@@ -124,7 +101,7 @@ fn broadcasts() {
                 let y = cpu.binary(&spec, &buffer(&a), &buffer(&b)).unwrap();
                 assert_eq!(y.len(), spec.len());
                 // every bit, between engines; NaN (of pow) has one pattern per operation
-                assert_eq!(*first.get_or_insert_with(|| bits(&y)), bits(&y));
+                assert_eq!(*first.get_or_insert_with(|| bits(&values(&y))), bits(&values(&y)));
                 for (i, &y) in y.slice::<f32>().unwrap().iter().enumerate() {
                     // NumPy's rule, spelled out: the index along an axis of size 1 is 0
                     let mut rest = i;
@@ -149,7 +126,7 @@ fn broadcasts() {
 
 #[test]
 fn numbers_with_arrays() {
-    let x = numbers(40_000, 3);
+    let x = noise(3, 40_000);
     for (_, function) in Binary::ALL {
         for value in [2.0, -0.7] {
             for reversed in [false, true] {
@@ -160,7 +137,11 @@ fn numbers_with_arrays() {
                 for cpu in engines() {
                     let y = cpu.binary_scalar(&spec, &x).unwrap();
                     let (a, b) = if reversed { (&v, &x) } else { (&x, &v) };
-                    assert_eq!(bits(&y), bits(&cpu.binary(&pair, a, b).unwrap()), "{function:?} {value} {reversed}");
+                    assert_eq!(
+                        bits(&values(&y)),
+                        bits(&values(&cpu.binary(&pair, a, b).unwrap())),
+                        "{function:?} {value} {reversed}"
+                    );
                 }
             }
         }
@@ -175,7 +156,7 @@ fn squares_flush_as_pow_does() {
     for cpu in engines() {
         let y = cpu.binary_scalar(&spec, &buffer(&x)).unwrap();
         let plain: Vec<u32> = x.iter().map(|&x| crate::cpu::pow(x, 2.0).to_bits()).collect();
-        assert_eq!(bits(&y), plain);
+        assert_eq!(bits(&values(&y)), plain);
     }
 }
 
@@ -198,15 +179,15 @@ pub(super) const CHOICES: &[[&[usize]; 3]] = &[
 fn choices() {
     for [c, a, b] in CHOICES {
         let spec = WhereSpec::new(DType::F32, c, a, b).unwrap();
-        let condition: Vec<bool> = numbers(elements(c).unwrap(), 4).iter().map(|&x| x > 0.0).collect();
-        let (mut a, b) = (numbers(elements(a).unwrap(), 5), numbers(elements(b).unwrap(), 6));
+        let condition: Vec<bool> = noise(4, elements(c).unwrap()).iter().map(|&x| x > 0.0).collect();
+        let (mut a, b) = (noise(5, elements(a).unwrap()), noise(6, elements(b).unwrap()));
         if let Some(first) = a.first_mut() {
             *first = f32::from_bits(0x7fc0_1234); // a NaN keeps its bits
         }
         for cpu in engines() {
             let y = cpu.select(&spec, &condition, &buffer(&a), &buffer(&b)).unwrap();
             assert_eq!(y.len(), spec.len());
-            for (i, y) in bits(&y).into_iter().enumerate() {
+            for (i, y) in bits(&values(&y)).into_iter().enumerate() {
                 let [at_c, at_a, at_b] = spec.walk.offsets(i).map(|at| at as usize);
                 assert_eq!(y, if condition[at_c] { a[at_a] } else { b[at_b] }.to_bits());
             }

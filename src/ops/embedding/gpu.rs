@@ -4,7 +4,7 @@
 use super::{Embedding, EmbeddingSpec};
 use crate::backend::Backend;
 use crate::error::{Error, Result};
-use crate::gpu::{Gpu, GpuBuffer, Grid, Kernel};
+use crate::gpu::{Gpu, GpuBuffer, Grid, Kernel, position};
 use crate::tensor::{DType, Ids};
 
 /// `Rows` of rows.wgsl
@@ -59,7 +59,7 @@ impl Embedding for Gpu<'_> {
 }
 
 fn small(n: usize) -> Result<u32> {
-    u32::try_from(n).map_err(|_| Error::memory(format_args!("{n} elements in one piece on a GPU")))
+    position("embedding", n)
 }
 
 /// Who sums what: see rows.wgsl.

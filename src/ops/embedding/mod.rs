@@ -72,9 +72,7 @@ impl EmbeddingSizes {
     }
 
     fn checked(self) -> Result<EmbeddingSizes> {
-        if self.dtype == DType::I64 {
-            return Err(Error::dtype(self.op, "weight", "float32 or float64", self.dtype));
-        }
+        self.dtype.check_float(self.op, "weight")?;
         bytes(&[self.vocabulary, self.features], self.dtype)?;
         bytes(&[elements(&self.ids)?, self.features], self.dtype)?;
         Ok(self)

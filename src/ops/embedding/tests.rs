@@ -1,15 +1,10 @@
 //! Embedding against numbers worked by hand, the reference, and itself.
 
 use super::{Embedding, EmbeddingSizes, reference};
-use crate::cpu::{Cpu, CpuBuffer, Fresh, Isa};
+use crate::cpu::testing::buffer;
+use crate::cpu::{Cpu, Isa};
 use crate::error::Kind;
-use crate::tensor::{DType, Element};
-
-fn buffer<T: Element>(values: &[T]) -> CpuBuffer {
-    let mut fresh = Fresh::<T>::new(values.len()).unwrap();
-    fresh.copy_from_slice(values);
-    fresh.done()
-}
+use crate::tensor::DType;
 
 #[test]
 fn worked_by_hand() {

@@ -5,7 +5,7 @@
 use super::{Linear, LinearGrads, LinearNeeds, LinearSpec, MatmulSpec};
 use crate::backend::Backend;
 use crate::error::Result;
-use crate::gpu::{Begin, Gpu, GpuBuffer, Matrix, Product};
+use crate::gpu::{Batch, Begin, Gpu, GpuBuffer, Matrix, Product};
 use crate::tensor::DType;
 
 impl Linear for Gpu<'_> {
@@ -109,14 +109,20 @@ impl Linear for Gpu<'_> {
     fn matmul(&self, spec: &MatmulSpec, a: &GpuBuffer, b: &GpuBuffer) -> Result<GpuBuffer> {
         let &MatmulSpec { batch, m, k, n, .. } = spec;
         let c = self.allocate(DType::F32, batch * m * n)?;
-        for i in 0..batch {
-            let (a, a_start) = a.window(i * m * k, m * k)?;
-            let (b, b_start) = b.window(i * k * n, k * n)?;
-            let (c, c_start) = c.window(i * m * n, m * n)?;
+        // as many products as a binding holds, at least one
+        let next = Batch { count: 1, a: m * k, b: k * n, c: m * n };
+        let room = self.context().largest_window().saturating_sub(64);
+        let step = (room / next.a.max(next.b).max(next.c).max(1)).max(1);
+        for first in (0..batch).step_by(step) {
+            let count = step.min(batch - first);
+            let (a, a_start) = a.window(first * next.a, count * next.a)?;
+            let (b, b_start) = b.window(first * next.b, count * next.b)?;
+            let (c, c_start) = c.window(first * next.c, count * next.c)?;
             let a = if spec.transpose_a { Matrix::new(&a, 1, m) } else { Matrix::new(&a, k, 1) };
             let b = if spec.transpose_b { Matrix::new(&b, k, 1) } else { Matrix::new(&b, 1, n) };
             let (a, b) = (Matrix { start: a_start, ..a }, Matrix { start: b_start, ..b });
-            self.product(&Product { m, n, k, block: k, a, b, c: &c, c_start, begin: Begin::Zero })?;
+            let product = Product { m, n, k, block: k, a, b, c: &c, c_start, begin: Begin::Zero };
+            self.products(&product, Batch { count, ..next })?;
         }
         Ok(c)
     }

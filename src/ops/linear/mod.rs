@@ -39,7 +39,7 @@ pub struct LinearSpec {
 impl LinearSpec {
     /// Checks x (..., in) against weight (out, in) and bias (out,).
     pub fn new(op: &str, dtype: DType, x: &[usize], weight: &[usize], bias: Option<&[usize]>) -> Result<LinearSpec> {
-        float(op, dtype)?;
+        dtype.check_float(op, "x")?;
         let &[output, input] = weight else {
             return Err(Error::shape(op, "weight", "(out, in)", Shape::from(weight)));
         };
@@ -121,7 +121,7 @@ pub struct MatmulSpec {
 impl MatmulSpec {
     /// Checks a (..., m, k) against b (..., k, n), each with its last two axes swapped where it is transposed.
     pub fn new(dtype: DType, a: &[usize], b: &[usize], transpose_a: bool, transpose_b: bool) -> Result<MatmulSpec> {
-        float("matmul", dtype)?;
+        dtype.check_float("matmul", "x")?;
         let [lead_a @ .., a0, a1] = a else {
             return Err(Error::shape("matmul", "a", "at least 2 axes", Shape::from(a)));
         };
@@ -158,13 +158,6 @@ impl MatmulSpec {
 
 fn product(sizes: &[usize]) -> u64 {
     sizes.iter().fold(1u64, |product, &n| product.saturating_mul(n as u64))
-}
-
-fn float(op: &str, dtype: DType) -> Result<()> {
-    if dtype == DType::I64 {
-        return Err(Error::dtype(op, "x", "float32 or float64", dtype));
-    }
-    Ok(())
 }
 
 /// An engine that runs linear layers and matrix products.

@@ -3,28 +3,9 @@
 use super::{Linear, LinearGrads, LinearNeeds, LinearSpec, MatmulSpec, reference};
 use crate::backend::{Backend, Buffer};
 use crate::cpu::pack::Panels;
-use crate::cpu::{Cpu, CpuBuffer, Fresh, Isa};
-use crate::tensor::{DType, Element, Real};
-
-/// Numbers in [-1, 1) by a linear congruence: the same on every machine.
-fn numbers(n: usize, seed: u32) -> Vec<f32> {
-    let mut state = seed.wrapping_mul(2_654_435_761).wrapping_add(12_345);
-    let mut next = || {
-        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-        (state >> 8) as f32 / 8_388_608.0 - 1.0
-    };
-    (0..n).map(|_| next()).collect()
-}
-
-fn buffer<T: Element>(values: &[T]) -> CpuBuffer {
-    let mut fresh = Fresh::<T>::new(values.len()).unwrap();
-    fresh.copy_from_slice(values);
-    fresh.done()
-}
-
-fn values(buffer: &CpuBuffer) -> Vec<f32> {
-    buffer.slice::<f32>().unwrap().to_vec()
-}
+use crate::cpu::testing::{buffer, values};
+use crate::cpu::{Cpu, Isa};
+use crate::tensor::{DType, Real, noise};
 
 fn wide(values: &[f32]) -> Vec<f64> {
     values.iter().map(|&v| f64::from(v)).collect()
@@ -67,7 +48,7 @@ fn worked_by_hand() {
 fn gradients_are_finite_differences() {
     // S-160
     let spec = spec(DType::F64, 5, 3, 7);
-    let (x, w, b, dy) = (wide(&numbers(15, 1)), wide(&numbers(21, 2)), wide(&numbers(7, 3)), wide(&numbers(35, 4)));
+    let (x, w, b, dy) = (wide(&noise(1, 15)), wide(&noise(2, 21)), wide(&noise(3, 7)), wide(&noise(4, 35)));
     let loss = |x: &[f64], w: &[f64], b: &[f64]| {
         let mut y = vec![0f64; 35];
         reference::forward(&spec, x, w, Some(b), &mut y);
@@ -99,24 +80,24 @@ fn same(isa: Isa, got: &[f32], want: &[f32], what: &str) {
     }
 }
 
-fn run_all(cpu: &Cpu<'_>, spec: &LinearSpec, seed: u32) -> (Vec<f32>, LinearGrads<Vec<f32>>) {
-    let x = buffer(&numbers(spec.rows * spec.input, seed));
-    let (w, b) = (buffer(&numbers(spec.output * spec.input, 2)), buffer(&numbers(spec.output, 3)));
-    let dy = buffer(&numbers(spec.rows * spec.output, seed + 1));
+fn run_all(cpu: &Cpu<'_>, spec: &LinearSpec, seed: u64) -> (Vec<f32>, LinearGrads<Vec<f32>>) {
+    let x = buffer(&noise(seed, spec.rows * spec.input));
+    let (w, b) = (buffer(&noise(2, spec.output * spec.input)), buffer(&noise(3, spec.output)));
+    let dy = buffer(&noise(seed + 1, spec.rows * spec.output));
     let y = cpu.linear(spec, &x, &w, Some(&b)).unwrap();
     let grads = cpu.linear_backward(spec, ALL, &x, &w, &dy).unwrap();
     let grads = LinearGrads {
-        x: grads.x.map(|g| values(&g)),
-        weight: grads.weight.map(|g| values(&g)),
-        bias: grads.bias.map(|g| values(&g)),
+        x: grads.x.map(|g| values::<f32>(&g)),
+        weight: grads.weight.map(|g| values::<f32>(&g)),
+        bias: grads.bias.map(|g| values::<f32>(&g)),
     };
-    (values(&y), grads)
+    (values::<f32>(&y), grads)
 }
 
-fn by_reference(spec: &LinearSpec, seed: u32) -> (Vec<f32>, LinearGrads<Vec<f32>>) {
-    let x = numbers(spec.rows * spec.input, seed);
-    let (w, b) = (numbers(spec.output * spec.input, 2), numbers(spec.output, 3));
-    let dy = numbers(spec.rows * spec.output, seed + 1);
+fn by_reference(spec: &LinearSpec, seed: u64) -> (Vec<f32>, LinearGrads<Vec<f32>>) {
+    let x = noise(seed, spec.rows * spec.input);
+    let (w, b) = (noise(2, spec.output * spec.input), noise(3, spec.output));
+    let dy = noise(seed + 1, spec.rows * spec.output);
     let (mut y, mut dx) = (vec![0f32; dy.len()], vec![0f32; x.len()]);
     let (mut dw, mut db) = (vec![0f32; w.len()], vec![0f32; b.len()]);
     reference::forward(spec, &x, &w, Some(&b), &mut y);
@@ -142,12 +123,12 @@ fn cpu() {
                 same(isa, &got.weight.unwrap(), &right.weight.unwrap(), "dW");
                 same(isa, got.bias.as_ref().unwrap(), right.bias.as_ref().unwrap(), "db");
                 // the bias gradient alone is the same sum
-                let (x, w) = (buffer(&numbers(rows * input, 10)), buffer(&numbers(output * input, 2)));
+                let (x, w) = (buffer(&noise(10, rows * input)), buffer(&noise(2, output * input)));
                 let only = LinearNeeds { x: false, weight: false, bias: true };
-                let dy = buffer(&numbers(rows * output, 11));
+                let dy = buffer(&noise(11, rows * output));
                 let alone = cpu.linear_backward(&spec, only, &x, &w, &dy).unwrap();
                 assert!(alone.x.is_none() && alone.weight.is_none());
-                same(isa, &values(&alone.bias.unwrap()), &right.bias.unwrap(), "db alone");
+                same(isa, &values::<f32>(&alone.bias.unwrap()), &right.bias.unwrap(), "db alone");
             }
         }
     }
@@ -159,15 +140,15 @@ fn a_row_alone_is_the_row_in_a_batch() {
     let (rows, input, output) = (37, 65, 130);
     let all = spec(DType::F32, rows, input, output);
     let (y, grads) = run_all(&cpu, &all, 5);
-    let (x, dy) = (numbers(rows * input, 5), numbers(rows * output, 6));
-    let (w, b) = (buffer(&numbers(output * input, 2)), buffer(&numbers(output, 3)));
+    let (x, dy) = (noise(5, rows * input), noise(6, rows * output));
+    let (w, b) = (buffer(&noise(2, output * input)), buffer(&noise(3, output)));
     let one = spec(DType::F32, 1, input, output);
     for r in [0, 5, 36] {
         let x = buffer(&x[r * input..][..input]);
         let alone = cpu.linear(&one, &x, &w, Some(&b)).unwrap();
-        assert_eq!(values(&alone), y[r * output..][..output]);
+        assert_eq!(values::<f32>(&alone), y[r * output..][..output]);
         let grad = cpu.linear_backward(&one, ALL, &x, &w, &buffer(&dy[r * output..][..output])).unwrap();
-        assert_eq!(values(&grad.x.unwrap()), grads.x.as_ref().unwrap()[r * input..][..input]);
+        assert_eq!(values::<f32>(&grad.x.unwrap()), grads.x.as_ref().unwrap()[r * input..][..input]);
     }
 }
 
@@ -176,16 +157,16 @@ fn a_changed_weight_is_packed_again() {
     let cpu = Cpu::quiet();
     let spec = spec(DType::F32, 1, 2, 1);
     let (x, w) = (buffer(&[1f32, 1.0]), buffer(&[1f32, 2.0]));
-    assert_eq!(values(&cpu.linear(&spec, &x, &w, None).unwrap()), [3.0]);
+    assert_eq!(values::<f32>(&cpu.linear(&spec, &x, &w, None).unwrap()), [3.0]);
     cpu.assign(&w, &buffer(&[5f32, 2.0])).unwrap();
-    assert_eq!(values(&cpu.linear(&spec, &x, &w, None).unwrap()), [7.0]);
+    assert_eq!(values::<f32>(&cpu.linear(&spec, &x, &w, None).unwrap()), [7.0]);
     // an image is kept while nobody outside can write to the memory, and not looked at after: here it is another's
     let kind = ("linear", cpu.isa().unwrap().index());
     w.stamp().bump();
     w.stamp().packed(kind, || Panels::transposed(&cpu, &[1.0, 1.0], 1, 2)).unwrap();
-    assert_eq!(values(&cpu.linear(&spec, &x, &w, None).unwrap()), [2.0]);
+    assert_eq!(values::<f32>(&cpu.linear(&spec, &x, &w, None).unwrap()), [2.0]);
     w.stamp().show();
-    assert_eq!(values(&cpu.linear(&spec, &x, &w, None).unwrap()), [7.0]);
+    assert_eq!(values::<f32>(&cpu.linear(&spec, &x, &w, None).unwrap()), [7.0]);
 }
 
 #[test]
@@ -199,7 +180,7 @@ fn matmul() {
                 let b_shape = if transpose_b { [batch, n, k] } else { [batch, k, n] };
                 let spec = MatmulSpec::new(DType::F32, &a_shape, &b_shape, transpose_a, transpose_b).unwrap();
                 assert_eq!(spec.c(&a_shape).0, [batch, m, n]);
-                let (a, b) = (numbers(batch * m * k, 1), numbers(batch * k * n, 2));
+                let (a, b) = (noise(1, batch * m * k), noise(2, batch * k * n));
                 let mut right = vec![0f32; batch * m * n];
                 for i in 0..batch {
                     let (a, b) = (&a[i * m * k..][..m * k], &b[i * k * n..][..k * n]);
@@ -207,7 +188,7 @@ fn matmul() {
                 }
                 let cpu = Cpu::quiet().with_isa(isa).with_threads(3);
                 let c = cpu.matmul(&spec, &buffer(&a), &buffer(&b)).unwrap();
-                same(isa, &values(&c), &right, "c");
+                same(isa, &values::<f32>(&c), &right, "c");
                 let spec = MatmulSpec { dtype: DType::F64, ..spec };
                 let c = cpu.matmul(&spec, &buffer(&wide(&a)), &buffer(&wide(&b))).unwrap();
                 for (c, &r) in c.slice::<f64>().unwrap().iter().zip(&right) {
@@ -242,7 +223,7 @@ mod gpu {
     use crate::gpu::{Gpu, Options};
 
     fn run(gpu: &Gpu, spec: &LinearSpec, x: &[f32], dy: &[f32]) -> [Vec<f32>; 4] {
-        let (w, b) = (up(gpu, &numbers(spec.output * spec.input, 2)), up(gpu, &numbers(spec.output, 3)));
+        let (w, b) = (up(gpu, &noise(2, spec.output * spec.input)), up(gpu, &noise(3, spec.output)));
         let (x, dy) = (up(gpu, x), up(gpu, dy));
         let y = gpu.linear(spec, &x, &w, Some(&b)).unwrap();
         let grads = gpu.linear_backward(spec, ALL, &x, &w, &dy).unwrap();
@@ -264,7 +245,7 @@ mod gpu {
             [(1, 1, 1), (7, 3, 5), (1, 65, 129), (33, 17, 64), (70, 70, 130), (0, 3, 2), (3, 2, 0)]
         {
             let spec = spec(DType::F32, rows, input, output);
-            let (x, dy) = (numbers(rows * input, 10), numbers(rows * output, 11));
+            let (x, dy) = (noise(10, rows * input), noise(11, rows * output));
             let got = run(&gpu, &spec, &x, &dy);
             let (y, grads) = by_reference(&spec, 10);
             let right = [y, grads.x.unwrap(), grads.weight.unwrap(), grads.bias.unwrap()];
@@ -293,7 +274,7 @@ mod gpu {
             return;
         };
         let spec = spec(DType::F32, 5000, 65, 3);
-        let (x, dy) = (numbers(5000 * 65, 1), numbers(5000 * 3, 2));
+        let (x, dy) = (noise(1, 5000 * 65), noise(2, 5000 * 3));
         assert_eq!(run(&small, &spec, &x, &dy), run(&whole, &spec, &x, &dy));
     }
 
@@ -305,10 +286,10 @@ mod gpu {
                 let a_shape = if transpose_a { [batch, k, m] } else { [batch, m, k] };
                 let b_shape = if transpose_b { [batch, n, k] } else { [batch, k, n] };
                 let spec = MatmulSpec::new(DType::F32, &a_shape, &b_shape, transpose_a, transpose_b).unwrap();
-                let (a, b) = (numbers(batch * m * k, 1), numbers(batch * k * n, 2));
+                let (a, b) = (noise(1, batch * m * k), noise(2, batch * k * n));
                 let right = Cpu::quiet().matmul(&spec, &buffer(&a), &buffer(&b)).unwrap();
                 let c = gpu.matmul(&spec, &up(&gpu, &a), &up(&gpu, &b)).unwrap();
-                close(&down(&gpu, &c), &values(&right), 2e-6, "c");
+                close(&down(&gpu, &c), &values::<f32>(&right), 2e-6, "c");
             }
         }
     }

@@ -1,22 +1,13 @@
 //! Cross-entropy against numbers worked by hand, finite differences, the f64 reference, and itself.
 
 use super::{CrossEntropySizes, Loss, Reduction};
-use crate::cpu::{Cpu, CpuBuffer, Fresh, Isa};
+use crate::cpu::testing::{bits, buffer};
+use crate::cpu::{Cpu, Isa};
 use crate::error::Kind;
-use crate::tensor::{DType, Element, Real};
-
-fn buffer<T: Element>(values: &[T]) -> CpuBuffer {
-    let mut fresh = Fresh::<T>::new(values.len()).unwrap();
-    fresh.copy_from_slice(values);
-    fresh.done()
-}
+use crate::tensor::{DType, Real};
 
 fn numbers(n: usize, seed: usize) -> Vec<f32> {
     (0..n).map(|i| ((i * 7919 + seed * 31) % 1009) as f32 / 84.0 - 6.0).collect()
-}
-
-fn bits(values: &[f32]) -> Vec<u32> {
-    values.iter().map(|v| v.to_bits()).collect()
 }
 
 /// loss and gradient of `logits` on `cpu`

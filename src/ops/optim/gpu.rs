@@ -104,11 +104,10 @@ impl Optim for Gpu<'_> {
         let mut partials = 0;
         let mut places = Vec::new();
         for grad in grads {
-            for (window, _) in windows(self, &[grad])? {
-                let len = window[0].len();
+            for (first, len) in self.pieces(grad.len()) {
                 // fixed by the length alone
                 let range = len.div_ceil(GROUPS).max(FEWEST);
-                places.push((window, range, partials));
+                places.push((grad.window(first, len)?.0, range, partials));
                 partials += len.div_ceil(range);
             }
         }
@@ -116,11 +115,11 @@ impl Optim for Gpu<'_> {
         let (norm, action) = (self.allocate(DType::F32, 1)?, self.allocate(DType::F32, 4)?);
         let partial = self.allocate(DType::F32, 3 * partials.max(1))?;
         for (window, range, first) in &places {
-            let len = window[0].len();
+            let len = window.len();
             let params = Clip { count: len as u32, range: *range as u32, first: *first as u32, ..Clip::default() };
             let trips = 2 * range.div_ceil(256) as u64 + 20;
             let grid = Grid::new(len.div_ceil(*range) as u64).trips(trips).work(4 * len as u64);
-            self.dispatch(&Kernel::new("optim/clip", "squares"), &[&window[0], &partial], &params, grid)?;
+            self.dispatch(&Kernel::new("optim/clip", "squares"), &[window, &partial], &params, grid)?;
         }
         let finite = |limit: f64| limit.min(f64::from(f32::MAX)) as f32;
         let params = Clip {
@@ -141,10 +140,9 @@ impl Optim for Gpu<'_> {
             }
         }
         for (window, ..) in &places {
-            let len = window[0].len();
-            let params = Clip { count: len as u32, ..Clip::default() };
-            let grid = Grid::new(len.div_ceil(256) as u64).work(len as u64);
-            self.dispatch(&Kernel::new("optim/clip", "scale"), &[&window[0], &action], &params, grid)?;
+            let params = Clip { count: window.len() as u32, ..Clip::default() };
+            let kernel = Kernel::new("optim/clip", "scale");
+            self.dispatch(&kernel, &[window, &action], &params, Grid::elements(window.len()))?;
         }
         // whether they were scaled is known on the device only
         grads.iter().for_each(|g| g.stamp().bump());
@@ -152,27 +150,10 @@ impl Optim for Gpu<'_> {
     }
 }
 
-/// Buffers of one length in pieces that a binding holds, each with its first element: mostly one.
-fn windows(gpu: &Gpu, buffers: &[&GpuBuffer]) -> Result<Vec<(Vec<GpuBuffer>, usize)>> {
-    let len = buffers.first().map_or(0, |b| b.len());
-    // multiples of 64 elements, where windows can begin
-    let size = (gpu.context().largest_window() & !63).clamp(64, 1 << 30);
-    (0..len)
-        .step_by(size)
-        .map(|start| {
-            let piece = |b: &&GpuBuffer| b.window(start, size.min(len - start)).map(|(window, _)| window);
-            Ok((buffers.iter().map(piece).collect::<Result<Vec<_>>>()?, start))
-        })
-        .collect()
-}
-
 /// One step of one tensor.
 fn step(gpu: &Gpu, entry: &'static str, buffers: &[&GpuBuffer], params: Step) -> Result<()> {
-    for (windows, _) in windows(gpu, buffers)? {
-        let len = windows[0].len();
-        let windows: Vec<&GpuBuffer> = windows.iter().collect();
-        let grid = Grid::new(len.div_ceil(64) as u64).work(20 * len as u64);
-        gpu.dispatch(&Kernel::new("optim/step", entry), &windows, &Step { count: len as u32, ..params }, grid)?;
-    }
-    Ok(())
+    gpu.dispatch_pieces(&Kernel::new("optim/step", entry), buffers, |_, count| {
+        let grid = Grid::new(count.div_ceil(64) as u64).work(20 * count as u64);
+        (Step { count: count as u32, ..params }, grid)
+    })
 }

@@ -145,9 +145,7 @@ pub struct AdamItem<B> {
 /// What is written to in one parameter's part of a call, and what is only read.
 fn check_item<B: Buffer>(op: &str, read: &B, written: &[&B], seen: &mut HashSet<u64>) -> Result<()> {
     let (dtype, len) = (read.dtype(), read.len());
-    if dtype == DType::I64 {
-        return Err(Error::dtype(op, "grads", "float32 or float64", dtype));
-    }
+    dtype.check_float(op, "grads")?;
     for buffer in written {
         if buffer.dtype() != dtype || buffer.len() != len {
             let got = format!("{} of {}", buffer.len(), buffer.dtype());
@@ -232,9 +230,7 @@ impl ClipSpec {
         if max_norm.is_nan() || max_norm < 0.0 {
             return Err(Error::value(op, "max_norm", "a number of at least 0", max_norm));
         }
-        if grads.iter().any(|g| g.dtype() == DType::I64) {
-            return Err(Error::dtype(op, "grads", "float32 or float64", DType::I64));
-        }
+        grads.iter().try_for_each(|g| g.dtype().check_float(op, "grads"))?;
         let dtype = if grads.iter().any(|g| g.dtype() == DType::F64) { DType::F64 } else { DType::F32 };
         Ok(ClipSpec { max_norm, error_if_nonfinite, dtype })
     }

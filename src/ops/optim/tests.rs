@@ -2,27 +2,10 @@
 
 use super::{AdamItem, AdamSpec, Checked, ClipSpec, Optim, SgdItem, SgdSpec, distinct, reference};
 use crate::backend::Buffer;
-use crate::cpu::{Cpu, CpuBuffer, Fresh, Isa};
+use crate::cpu::testing::{bits, buffer, values};
+use crate::cpu::{Cpu, CpuBuffer, Isa};
 use crate::error::Kind;
-use crate::tensor::{DType, Element, Real};
-
-fn buffer<T: Element>(values: &[T]) -> CpuBuffer {
-    let mut fresh = Fresh::<T>::new(values.len()).unwrap();
-    fresh.copy_from_slice(values);
-    fresh.done()
-}
-
-fn values<T: Element>(buffer: &CpuBuffer) -> Vec<T> {
-    buffer.slice::<T>().unwrap().to_vec()
-}
-
-fn numbers(n: usize, seed: usize) -> Vec<f32> {
-    (0..n).map(|i| ((i * 7919 + seed * 331) % 1009) as f32 / 504.0 - 1.0).collect()
-}
-
-fn bits(values: &[f32]) -> Vec<u32> {
-    values.iter().map(|v| v.to_bits()).collect()
-}
+use crate::tensor::{DType, Real, noise};
 
 const SGD: SgdSpec =
     SgdSpec { lr: 0.1, momentum: 0.0, dampening: 0.0, weight_decay: 0.0, nesterov: false, maximize: false };
@@ -94,14 +77,14 @@ fn cpu_is_the_reference_bit_for_bit() {
     for isa in Isa::available() {
         for (threads, n) in [(1, 1), (3, 7), (1, 1000), (3, 70_001)] {
             let cpu = Cpu::quiet().with_isa(isa).with_threads(threads);
-            let (p0, b0) = (numbers(n, 1), numbers(n, 2));
+            let (p0, b0) = (noise(1, n), noise(2, n));
             for (nesterov, dampening) in [(true, 0.0), (false, 0.3)] {
                 let spec = SgdSpec { momentum: 0.9, weight_decay: 0.1, nesterov, dampening, ..SGD }.new().unwrap();
-                let (param, grad, b) = (buffer(&p0), buffer(&numbers(n, 3)), buffer(&b0));
+                let (param, grad, b) = (buffer(&p0), buffer(&noise(3, n)), buffer(&b0));
                 let item = SgdItem { param: param.clone(), grad, buffer: Some(b.clone()), first: false };
                 cpu.sgd_step(&spec, &Checked::sgd(&spec, vec![item]).unwrap()).unwrap();
                 let (mut p, mut right_b) = (p0.clone(), b0.clone());
-                reference::Sgd::new(&spec).with_momentum(&mut p, &numbers(n, 3), &mut right_b, false);
+                reference::Sgd::new(&spec).with_momentum(&mut p, &noise(3, n), &mut right_b, false);
                 assert_eq!((bits(&values(&param)), bits(&values(&b))), (bits(&p), bits(&right_b)), "{}", isa.name());
                 assert_eq!((param.stamp().version(), b.stamp().version()), (1, 1));
             }
@@ -109,7 +92,7 @@ fn cpu_is_the_reference_bit_for_bit() {
             let square: Vec<f32> = b0.iter().map(|b| b * b).collect();
             let item = AdamItem {
                 param: buffer(&p0),
-                grad: buffer(&numbers(n, 3)),
+                grad: buffer(&noise(3, n)),
                 mean: buffer(&b0),
                 square: buffer(&square),
                 largest: None,
@@ -117,7 +100,7 @@ fn cpu_is_the_reference_bit_for_bit() {
             };
             cpu.adam_step(&spec, &Checked::adam(vec![item.clone()]).unwrap()).unwrap();
             let (mut p, mut m, mut v) = (p0.clone(), b0.clone(), square);
-            reference::Adam::new(&spec, 3).step(&mut p, &numbers(n, 3), &mut m, &mut v);
+            reference::Adam::new(&spec, 3).step(&mut p, &noise(3, n), &mut m, &mut v);
             assert_eq!(bits(&values(&item.param)), bits(&p), "{}", isa.name());
             assert_eq!((bits(&values(&item.mean)), bits(&values(&item.square))), (bits(&m), bits(&v)));
             assert_eq!([&item.param, &item.mean, &item.square].map(|b| b.stamp().version()), [1; 3]);
@@ -239,14 +222,14 @@ fn clipping_what_is_not_finite() {
 #[test]
 fn norms_do_not_depend_on_threads_or_instruction_sets() {
     let run = |isa, threads| {
-        let grads = [buffer(&numbers(200_003, 1)), buffer(&numbers(17, 2))];
+        let grads = [buffer(&noise(1, 200_003)), buffer(&noise(2, 17))];
         let spec = ClipSpec::new(0.5, false, &grads).unwrap();
         let cpu = Cpu::quiet().with_isa(isa).with_threads(threads);
         let norm = values::<f32>(&cpu.clip_grad_norm(&spec, &grads).unwrap());
         (bits(&norm), bits(&values(&grads[0])), bits(&values(&grads[1])))
     };
     let right = run(Isa::PORTABLE, 1);
-    let exact = numbers(200_003, 1).iter().chain(&numbers(17, 2)).map(|g| g.f64() * g.f64()).sum::<f64>().sqrt();
+    let exact = noise(1, 200_003).iter().chain(&noise(2, 17)).map(|g| g.f64() * g.f64()).sum::<f64>().sqrt();
     assert!((f32::from_bits(right.0[0]).f64() / exact - 1.0).abs() < 1e-7);
     for isa in Isa::available() {
         for threads in [1, 3] {
@@ -254,7 +237,7 @@ fn norms_do_not_depend_on_threads_or_instruction_sets() {
         }
     }
     // and one tensor alone is what the reference says
-    let g = numbers(200_003, 1);
+    let g = noise(1, 200_003);
     assert_eq!(clip(&[buffer(&g)], 1e9, false).unwrap(), (reference::norm_of(&g) as f32).f64());
 }
 
@@ -274,10 +257,10 @@ mod gpu {
     /// three steps on both engines
     fn compare_sgd(gpu: &Gpu, spec: SgdSpec, n: usize) {
         let spec = spec.new().unwrap();
-        let (p0, unset) = (numbers(n, 1), vec![f32::NAN; n]);
+        let (p0, unset) = (noise(1, n), vec![f32::NAN; n]);
         let (there, here) = ((up(gpu, &p0), up(gpu, &unset)), (buffer(&p0), buffer(&unset)));
         for t in 0..3 {
-            let g = numbers(n, 5 + t);
+            let g = noise(5 + t, n);
             let item = SgdItem { param: here.0.clone(), grad: buffer(&g), buffer: Some(here.1.clone()), first: t == 0 };
             Cpu::quiet().sgd_step(&spec, &Checked::sgd(&spec, vec![item]).unwrap()).unwrap();
             let item =
@@ -297,17 +280,17 @@ mod gpu {
 
     fn compare_adam(gpu: &Gpu, spec: AdamSpec, amsgrad: bool, n: usize) {
         let zero = vec![0f32; n];
-        let here: Vec<CpuBuffer> = [&numbers(n, 1), &zero, &zero, &zero].map(|v| buffer(v)).into();
-        let there: Vec<GpuBuffer> = [&numbers(n, 1), &zero, &zero, &zero].map(|v| up(gpu, v)).into();
+        let here: Vec<CpuBuffer> = [&noise(1, n), &zero, &zero, &zero].map(|v| buffer(v)).into();
+        let there: Vec<GpuBuffer> = [&noise(1, n), &zero, &zero, &zero].map(|v| up(gpu, v)).into();
         fn item<B: Buffer>(b: &[B], grad: B, amsgrad: bool, step: u64) -> Checked<AdamItem<B>> {
             let largest = amsgrad.then(|| b[3].clone());
             let item = AdamItem { param: b[0].clone(), grad, mean: b[1].clone(), square: b[2].clone(), largest, step };
             Checked::adam(vec![item]).map_err(|e| e.to_string()).unwrap_or_else(|e| panic!("{e}"))
         }
         for t in 1..4 {
-            let g = numbers(n, 5 + t);
-            Cpu::quiet().adam_step(&spec, &item(&here, buffer(&g), amsgrad, t as u64)).unwrap();
-            gpu.adam_step(&spec, &item(&there, up(gpu, &g), amsgrad, t as u64)).unwrap();
+            let g = noise(5 + t, n);
+            Cpu::quiet().adam_step(&spec, &item(&here, buffer(&g), amsgrad, t)).unwrap();
+            gpu.adam_step(&spec, &item(&there, up(gpu, &g), amsgrad, t)).unwrap();
         }
         for (i, name) in ["p", "m", "v", "largest"].into_iter().enumerate() {
             close(&down(gpu, &there[i]), &values(&here[i]), name);
@@ -357,7 +340,7 @@ mod gpu {
         let Some(gpu) = gpu() else { return };
         let sets: [Vec<Vec<f32>>; 10] = [
             vec![vec![3.0, 0.0], vec![4.0]],
-            vec![numbers(1000, 1), numbers(5, 2), vec![], numbers(9000, 3)],
+            vec![noise(1, 1000), noise(2, 5), vec![], noise(3, 9000)],
             vec![vec![0.0; 7]],
             vec![],
             vec![vec![3e30, 4e30], vec![1e-30]],
@@ -387,7 +370,7 @@ mod gpu {
                 }
             }
         }
-        let large = [vec![numbers(600_001, 4)], vec![numbers(600_001, 4), vec![]]];
+        let large = [vec![noise(4, 600_001)], vec![noise(4, 600_001), vec![]]];
         let (first, second) = (clip_there(&gpu, &large[0], 1.0), clip_there(&gpu, &large[1], 1.0));
         assert_eq!((first.0, bits(&first.1[0])), (second.0, bits(&second.1[0])));
         assert!((first.0 / clip_here(&large[0], 1.0).0 - 1.0).abs() < 1e-6);

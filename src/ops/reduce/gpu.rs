@@ -4,8 +4,8 @@
 
 use super::{Reduce, SumSpec};
 use crate::backend::{Backend, Buffer};
-use crate::error::{Error, Result};
-use crate::gpu::{Gpu, GpuBuffer, Grid, Kernel};
+use crate::error::Result;
+use crate::gpu::{Gpu, GpuBuffer, Grid, Kernel, position};
 use crate::ops::shape::{Move, StridedSpec};
 
 /// `Params` of sum.wgsl
@@ -50,12 +50,9 @@ impl Reduce for Gpu<'_> {
                 let (count, terms) = (here * blocks * inner, here * n * inner);
                 let (from, x_start) = x.window(outer * n * inner, terms)?;
                 let (to, y_start) = y.window(outer * blocks * inner, count)?;
-                let [terms, count] = [terms + 64, count + 64].map(u32::try_from);
-                let (Ok(terms), Ok(_)) = (terms, count) else {
-                    return Err(Error::memory(format_args!("a sum of {n} terms on the GPU")));
-                };
+                position("sum", terms.max(count) + 64)?;
                 let params = Params {
-                    count: (here * blocks * inner) as u32,
+                    count: count as u32,
                     n: n as u32,
                     inner: inner as u32,
                     blocks: blocks as u32,
@@ -63,8 +60,7 @@ impl Reduce for Gpu<'_> {
                     y_start: y_start as u32,
                     pad: [0; 2],
                 };
-                let groups = (here * blocks * inner).div_ceil(to_group) as u64;
-                let grid = Grid::new(groups).trips(trips).work(u64::from(terms));
+                let grid = Grid::new(count.div_ceil(to_group) as u64).trips(trips).work(terms as u64);
                 self.dispatch(&kernel, &[&from, &to], &params, grid)?;
             }
             (x, n) = (y, blocks);

@@ -37,9 +37,7 @@ pub struct SumSpec {
 impl SumSpec {
     /// Sums over `axes` (counted from the end where negative; all where None), left in the shape as 1 by `keepdims`.
     pub fn new(dtype: DType, shape: &[usize], axes: Option<&[isize]>, keepdims: bool) -> Result<SumSpec> {
-        if dtype == DType::I64 {
-            return Err(Error::dtype("sum", "a", "float32 or float64", dtype));
-        }
+        dtype.check_float("sum", "a")?;
         elements(shape)?;
         let mut summed = vec![axes.is_none(); shape.len()];
         for &axis in axes.unwrap_or(&[]) {

@@ -1,28 +1,14 @@
 //! Sums: worked by hand, and the kernels against the stated tree, bit for bit.
 
 use super::*;
-use crate::cpu::{Cpu, CpuBuffer, Fresh, Isa};
+use crate::cpu::Cpu;
+use crate::cpu::testing::{bits, buffer, engines};
 use crate::error::Kind;
-use crate::tensor::Element;
-
-fn buffer<T: Element>(values: &[T]) -> CpuBuffer {
-    let mut fresh = Fresh::<T>::new(values.len()).unwrap();
-    fresh.copy_from_slice(values);
-    fresh.done()
-}
 
 pub(super) fn numbers(n: usize) -> Vec<f32> {
     (0..n as u64)
         .map(|i| crate::tensor::uniform(crate::tensor::Philox { seed: 9, stream: 1 }.word(i)) * 2.0 - 0.9)
         .collect()
-}
-
-fn bits(x: &[f32]) -> Vec<u32> {
-    x.iter().map(|x| x.to_bits()).collect()
-}
-
-fn engines() -> Vec<Cpu<'static>> {
-    Isa::available().into_iter().flat_map(|isa| [1, 3].map(|t| Cpu::quiet().with_isa(isa).with_threads(t))).collect()
 }
 
 fn sum(cpu: &Cpu<'_>, spec: &SumSpec, x: &[f32]) -> Vec<f32> {

@@ -57,10 +57,10 @@ impl Move for Cpu<'_> {
 
     fn take(&self, spec: &IdsSpec, x: &CpuBuffer) -> Result<CpuBuffer> {
         of_type!(spec.dtype, T => {
-            let x = x.slice::<T>()?;
-            let mut y = Fresh::<T>::new(spec.ids.len())?;
+            let (x, ids) = (x.slice::<T>()?, spec.ids.as_slice());
+            let mut y = Fresh::<T>::new(ids.len())?;
             self.pieces(&mut y, PIECE, |start, y| {
-                y.iter_mut().zip(&spec.ids[start..]).for_each(|(y, &id)| *y = x[id]);
+                y.iter_mut().zip(&ids[start..]).for_each(|(y, &id)| *y = x[id as usize]);
                 Ok(())
             })?;
             Ok(y.done())
@@ -70,12 +70,12 @@ impl Move for Cpu<'_> {
     fn put_add(&self, spec: &IdsSpec, values: &CpuBuffer) -> Result<CpuBuffer> {
         match spec.dtype {
             DType::F32 => {
-                let mut x = Fresh::<f32>::zeros(spec.len)?;
-                put_add(self.isa()?, &spec.ids, values.slice()?, &mut x)?;
+                let mut x = Fresh::<f32>::zeros(spec.ids.bound())?;
+                put_add(self.isa()?, spec.ids.as_slice(), values.slice()?, &mut x)?;
                 Ok(x.done())
             }
             DType::F64 => {
-                let mut x = Fresh::<f64>::new(spec.len)?;
+                let mut x = Fresh::<f64>::new(spec.ids.bound())?;
                 x.copy_from_slice(&reference::put_add(spec, values.slice::<f64>()?));
                 Ok(x.done())
             }

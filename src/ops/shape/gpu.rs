@@ -3,8 +3,9 @@
 
 use super::{CatSpec, IdsSpec, Move, StridedSpec};
 use crate::backend::{Backend, Buffer};
-use crate::error::{Error, Result};
-use crate::gpu::{Gpu, GpuBuffer, Grid, Kernel};
+use crate::error::Result;
+use crate::gpu::walk::{AXES, Sizes, Steps, sizes, steps};
+use crate::gpu::{Gpu, GpuBuffer, Grid, Kernel, position};
 use crate::tensor::{DType, Layout, Shape, Walk};
 
 /// `View` of move.wgsl
@@ -14,8 +15,8 @@ struct View {
     count: u32,
     view_start: u32,
     dense_start: u32,
-    sizes: [u32; 5],
-    steps: [u32; 6],
+    sizes: Sizes,
+    steps: Steps,
     pad: [u32; 2],
 }
 
@@ -33,15 +34,6 @@ const SHADER: &str = "shape/move";
 /// Values of one id that one dispatch adds, each a loop trip.
 const MOST: usize = 32_768;
 
-fn groups(count: usize) -> Grid {
-    Grid::new(count.div_ceil(256) as u64).work(count as u64)
-}
-
-/// Positions are u32 on the device.
-fn narrow(what: &str, n: usize) -> Result<u32> {
-    u32::try_from(n).map_err(|_| Error::memory(format_args!("{what}: {n} elements in one operation on the GPU")))
-}
-
 impl Gpu<'_> {
     /// Elements between `dense`, from `dense_start` on, and a view of the other buffer.
     fn through_view(
@@ -52,14 +44,12 @@ impl Gpu<'_> {
         offset: usize,
         dense_start: usize,
     ) -> Result<()> {
-        let (outer, shape, steps) = walk.split::<6>();
+        let (outer, shape, strides) = walk.split::<AXES>();
         let count: usize = shape.iter().product();
         let outside: usize = outer.shape.iter().product();
-        narrow(entry, offset.max(dense_start.saturating_add(count.saturating_mul(outside))))?;
-        let sizes = std::array::from_fn(|i| shape[i + 1] as u32);
-        // within a binding; negative ones wrap, as the shader's arithmetic does
-        let steps = steps.map(|[step]| step as u32);
-        self.repeat(&Kernel::new(SHADER, entry), &[from, to], groups(count), outside, |i| {
+        position(entry, offset.max(dense_start.saturating_add(count.saturating_mul(outside))))?;
+        let (sizes, steps) = (sizes(&shape), steps(&strides, 0));
+        self.repeat(&Kernel::new(SHADER, entry), &[from, to], Grid::elements(count), outside, |i| {
             let [at] = outer.offsets(i);
             let dense_start = (dense_start + i * count) as u32;
             let view_start = (offset as isize + at) as u32;
@@ -123,27 +113,27 @@ impl Move for Gpu<'_> {
         if spec.ids.is_empty() {
             return Ok(y);
         }
-        let (count, _) = (narrow("take", spec.ids.len())?, narrow("take", spec.len)?);
-        let ids: Vec<u32> = spec.ids.iter().map(|&id| id as u32).collect();
-        let ids = self.upload(DType::F32, bytemuck::cast_slice(&ids))?;
+        let (count, _) = (position("take", spec.ids.len())?, position("take", spec.ids.bound())?);
+        let ids = self.upload(DType::I64, bytemuck::cast_slice(spec.ids.as_slice()))?;
         let params = Ids { count, first: 0, most: 0, pad: 0 };
-        self.dispatch(&Kernel::new(SHADER, "take"), &[x, &ids, &y], &params, groups(spec.ids.len()))?;
+        self.dispatch(&Kernel::new(SHADER, "take"), &[x, &ids, &y], &params, Grid::elements(spec.ids.len()))?;
         Ok(y)
     }
 
     fn put_add(&self, spec: &IdsSpec, values: &GpuBuffer) -> Result<GpuBuffer> {
-        let x = self.zeros(spec.dtype, spec.len)?;
+        let x = self.zeros(spec.dtype, spec.ids.bound())?;
         if spec.ids.is_empty() {
             return Ok(x);
         }
-        narrow("put_add", spec.ids.len().max(spec.len))?;
+        position("put_add", spec.ids.len().max(spec.ids.bound()))?;
+        let ids = spec.ids.as_slice();
         // a stable sort: the values of an id keep their order
-        let mut order: Vec<u32> = (0..spec.ids.len() as u32).collect();
-        order.sort_by_key(|&i| spec.ids[i as usize]);
+        let mut order: Vec<u32> = (0..ids.len() as u32).collect();
+        order.sort_by_key(|&i| ids[i as usize]);
         let mut begins: Vec<u32> = Vec::new();
         let (mut most, mut begin) = (0, 0);
         for k in 0..=order.len() {
-            let id = |k: usize| order.get(k).map(|&i| spec.ids[i as usize]);
+            let id = |k: usize| order.get(k).map(|&i| ids[i as usize]);
             if k == 0 || id(k) != id(k - 1) {
                 most = most.max(k - begin);
                 begin = k;
@@ -159,7 +149,7 @@ impl Move for Gpu<'_> {
         for first in (0..count).step_by(piece) {
             let count = piece.min(count - first);
             let (begins, _) = begins.window(2 * first, 2 * count + 2)?;
-            let grid = groups(count).trips(most.min(MOST) as u64 + 1).work(spec.ids.len() as u64);
+            let grid = Grid::elements(count).trips(most.min(MOST) as u64 + 1).work(spec.ids.len() as u64);
             self.repeat(&kernel, &[values, &begins, &order, &x], grid, most.div_ceil(MOST), |i| Ids {
                 count: count as u32,
                 first: (i * MOST) as u32,

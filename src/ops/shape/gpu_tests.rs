@@ -114,8 +114,8 @@ fn more_than_65535_workgroups() {
     drop(back);
     assert!(down(&gpu, &again).iter().enumerate().all(|(i, &v)| v == (i % 1000) as f32));
     // every element to the place after next
-    let ids: Vec<usize> = (0..n).map(|i| (i + 2) % n).collect();
-    let spec = IdsSpec { dtype: DType::F32, len: n, ids };
+    let ids: Vec<i64> = (0..n).map(|i| ((i + 2) % n) as i64).collect();
+    let spec = IdsSpec::new("put_add", DType::F32, n, &ids).unwrap();
     let y = gpu.put_add(&spec, &x).unwrap();
     let y = gpu.take(&spec, &y).unwrap();
     assert!(down(&gpu, &y).iter().enumerate().all(|(i, &v)| v == (i % 1000) as f32));

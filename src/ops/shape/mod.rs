@@ -17,8 +17,8 @@ pub mod python;
 pub mod reference;
 
 use crate::backend::Backend;
-use crate::error::{Error, Kind, Result};
-use crate::tensor::{DType, Layout, Shape, elements};
+use crate::error::{Error, Result};
+use crate::tensor::{DType, Ids, Layout, Shape, elements};
 
 /// A view to copy out of, or to place into, memory of `len` elements; checked.
 #[derive(Clone, Debug)]
@@ -112,30 +112,19 @@ pub fn axis_of(op: &str, name: &str, axis: isize, rank: usize) -> Result<usize> 
     })
 }
 
-/// Positions to read or to add to, checked against the memory's length; a copy that nobody else can change (S-10).
+/// Positions to read or to add to, in memory of as many elements as the ids are bound by; none is skipped.
 #[derive(Clone, Debug)]
 pub struct IdsSpec {
     /// element type
     pub dtype: DType,
-    /// elements of the memory that the ids point into
-    pub len: usize,
-    /// the ids, each below `len`
-    pub ids: Vec<usize>,
+    /// the ids
+    pub ids: Ids,
 }
 
 impl IdsSpec {
-    /// Checks every id; the first that is out of range is named (S-15).
+    /// Checks every id against memory of `len` elements; the first that is out of range is named (S-15).
     pub fn new(op: &str, dtype: DType, len: usize, ids: &[i64]) -> Result<IdsSpec> {
-        let mut checked = Vec::new();
-        checked.try_reserve_exact(ids.len()).map_err(|_| Error::memory(format_args!("{} ids", ids.len())))?;
-        for (i, &id) in ids.iter().enumerate() {
-            let id = usize::try_from(id).ok().filter(|&id| id < len).ok_or_else(|| {
-                let (expected, got) = (format!("0 <= id < {len}"), format!("{id} at position {i}"));
-                Error::argument(Kind::Index, op, "flat_ids", expected, got)
-            })?;
-            checked.push(id);
-        }
-        Ok(IdsSpec { dtype, len, ids: checked })
+        Ok(IdsSpec { dtype, ids: Ids::new(op, "flat_ids", ids, &[ids.len()], len, None)? })
     }
 }
 

@@ -1,8 +1,7 @@
 // Moving elements through strided views, and by position. Elements are moved as bits, whatever they stand for; a
 // thread is one element, in `put_add` one element of the result.
-// uses: grid
+// uses: grid, walk
 
-// Six axes of the view, the last one fastest. Steps may be negative: u32 wraps.
 struct View {
     count: u32,
     view_start: u32,
@@ -45,19 +44,8 @@ struct Ids {
 @group(0) @binding(4) var<storage, read_write> sums: array<f32>;
 
 fn position(i: u32) -> u32 {
-    var rest = i;
-    let i5 = rest % view.n5;
-    rest = rest / view.n5;
-    let i4 = rest % view.n4;
-    rest = rest / view.n4;
-    let i3 = rest % view.n3;
-    rest = rest / view.n3;
-    let i2 = rest % view.n2;
-    rest = rest / view.n2;
-    let i1 = rest % view.n1;
-    let i0 = rest / view.n1;
-    let outer = i0 * view.s0 + i1 * view.s1 + i2 * view.s2;
-    return view.view_start + outer + i3 * view.s3 + i4 * view.s4 + i5 * view.s5;
+    let at = index_of(i, view.n1, view.n2, view.n3, view.n4, view.n5);
+    return view.view_start + offset_of(at, view.s0, view.s1, view.s2, view.s3, view.s4, view.s5);
 }
 
 // grid: ceil(count / 256)

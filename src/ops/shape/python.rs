@@ -117,7 +117,7 @@ fn put_add(values: &Bound<'_, PyAny>, flat_ids: &Bound<'_, PyAny>, full_shape: V
     let (device, dtype, len) = (call.device(), values.dtype(), elements(&full_shape)?);
     let (values, ids) = (call.here(values)?, call.own_ids(ids)?);
     let spec = IdsSpec::new("put_add", dtype, len, ids.slice()?)?;
-    let ns = (spec.ids.len() as u64).saturating_mul(3).saturating_add(spec.len as u64);
+    let ns = (spec.ids.len() as u64).saturating_mul(3).saturating_add(spec.ids.bound() as u64);
     let y = call.run(ns, false, |poll| {
         on_device!(device, poll, |engine| Ok(engine.put(engine.put_add(&spec, &engine.get(&values)?)?)))
     })?;

@@ -40,12 +40,12 @@ pub fn cat<T: Element>(spec: &CatSpec, parts: &[&[T]]) -> Vec<T> {
 
 /// y[i] = x[ids[i]]
 pub fn take<T: Element>(spec: &IdsSpec, x: &[T]) -> Vec<T> {
-    spec.ids.iter().map(|&id| x[id]).collect()
+    spec.ids.iter().flatten().map(|id| x[id]).collect()
 }
 
 /// x[ids[i]] += values[i], i ascending
 pub fn put_add<R: Real>(spec: &IdsSpec, values: &[R]) -> Vec<R> {
-    let mut x = vec![R::ZERO; spec.len];
-    spec.ids.iter().zip(values).for_each(|(&id, &v)| x[id] += v);
+    let mut x = vec![R::ZERO; spec.ids.bound()];
+    spec.ids.iter().flatten().zip(values).for_each(|(id, &v)| x[id] += v);
     x
 }

@@ -1,0 +1,23 @@
+//! What the tests of kernels start from: memory with numbers in it, and every engine that this machine has.
+
+use super::{Cpu, CpuBuffer, Fresh, Isa};
+use crate::tensor::Element;
+
+pub(crate) fn buffer<T: Element>(values: &[T]) -> CpuBuffer {
+    let mut fresh = Fresh::<T>::new(values.len()).unwrap();
+    fresh.copy_from_slice(values);
+    fresh.done()
+}
+
+pub(crate) fn values<T: Element>(buffer: &CpuBuffer) -> Vec<T> {
+    buffer.slice::<T>().unwrap().to_vec()
+}
+
+pub(crate) fn bits(values: &[f32]) -> Vec<u32> {
+    values.iter().map(|v| v.to_bits()).collect()
+}
+
+/// Every instruction set, alone and on a team.
+pub(crate) fn engines() -> Vec<Cpu<'static>> {
+    Isa::available().into_iter().flat_map(|isa| [1, 3].map(|t| Cpu::quiet().with_isa(isa).with_threads(t))).collect()
+}
