@@ -78,9 +78,7 @@ pub struct CrossEntropySizes {
 impl CrossEntropySizes {
     /// Checks logits (N, C), for targets (N,).
     pub fn new(dtype: DType, logits: &[usize], targets: &[usize]) -> Result<CrossEntropySizes> {
-        if dtype == DType::I64 {
-            return Err(Error::dtype(OP, "input", "float32 or float64", dtype));
-        }
+        dtype.check_float(OP, "input")?;
         let &[rows, classes] = logits else {
             return Err(Error::shape(OP, "input", "(N, C)", Shape::from(logits)));
         };
