@@ -41,6 +41,7 @@ mod pool;
 mod probe;
 mod read;
 mod record;
+mod sequence;
 mod shaders;
 #[cfg(test)]
 pub(crate) mod testing;
@@ -52,6 +53,7 @@ pub use context::{Context, Options};
 pub use counters::Counts;
 pub use gemm::{Begin, Matrix, Product};
 pub use pipeline::Kernel;
+pub use sequence::Steps;
 pub use shaders::{Access, Binding, Entry, Shader, shaders};
 
 use crate::error::Result;

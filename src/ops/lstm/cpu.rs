@@ -11,16 +11,15 @@ mod step;
 
 pub use step::LstmStep;
 
-use super::{
-    Lstm, LstmGrads, LstmInputs, LstmOutput, LstmOutputGrads, LstmSaved, LstmSpec, LstmWants, LstmWeights, reference,
-};
+use super::{Lstm, LstmSaved, reference};
 use crate::backend::{Buffer, ImageKind};
 use crate::cpu::gemm::{Segment, Start, accumulate, product, product_joined};
 use crate::cpu::pack::{Panels, Shared};
 use crate::cpu::tile::PANEL;
 use crate::cpu::{Cpu, CpuBuffer, Fresh, Isa, launch};
 use crate::error::{Error, Result};
-use crate::tensor::{DType, Element, Real, elements};
+use crate::ops::recurrent::{Above, Kept, Layer, LayerGrads, LayerSpec, Run, Wants, Weights, states};
+use crate::tensor::{DType, Element, Real, Shape, elements};
 use kernels::{Backward, Bias, Forward};
 use std::cell::Cell;
 use std::sync::Arc;
@@ -39,49 +38,63 @@ const WORTH_A_TEAM: u64 = 4 << 20;
 /// Multiplications and additions of a phase where a thread has its own rows: some milliseconds, for `poll`.
 const PHASE: usize = 400_000_000;
 
-impl Lstm for Cpu<'_> {
-    fn lstm_forward(
+impl Layer<Cpu<'_>> for Lstm<CpuBuffer> {
+    type Saved = LstmSaved<CpuBuffer>;
+
+    fn forward(
         &self,
-        spec: &LstmSpec,
-        inputs: &LstmInputs<CpuBuffer>,
+        cpu: &Cpu<'_>,
+        x: &CpuBuffer,
+        initial: &[Option<CpuBuffer>],
         save: bool,
-    ) -> Result<(LstmOutput<CpuBuffer>, Option<LstmSaved<CpuBuffer>>)> {
-        if !inputs.fit(spec) {
-            return Err(Error::internal("lstm: inputs that do not fit their spec"));
-        }
-        match spec.dtype {
-            DType::F64 => forward_plain::<f64>(self, spec, inputs, save),
-            _ => forward(self, spec, inputs, save),
+    ) -> Result<Run<CpuBuffer, Self::Saved>> {
+        self.fits(x, initial)?;
+        match self.spec.dtype {
+            DType::F64 => forward_plain::<f64>(cpu, self, x, states(initial), save),
+            _ => forward(cpu, self, x, states(initial), save),
         }
     }
 
-    fn lstm_backward(
+    fn backward(
         &self,
-        spec: &LstmSpec,
-        inputs: &LstmInputs<CpuBuffer>,
-        saved: LstmSaved<CpuBuffer>,
-        grads: &LstmOutputGrads<CpuBuffer>,
-        wants: LstmWants,
-    ) -> Result<LstmGrads<CpuBuffer>> {
+        cpu: &Cpu<'_>,
+        kept: Kept<CpuBuffer, Self::Saved>,
+        above: Above<CpuBuffer>,
+        wants: Wants,
+    ) -> Result<LayerGrads<CpuBuffer>> {
+        self.fits(&kept.x, &kept.initial)?;
+        let spec = &self.spec;
         let fits = |b: &CpuBuffer, n: usize| b.dtype() == spec.dtype && b.len() == n;
         let (steps, state) = (elements(&spec.y())?, elements(&spec.state())?);
-        let given = fits(&saved.gates, 4 * steps)
-            && fits(&saved.c, steps)
-            && fits(&saved.h, steps)
-            && grads.dy.as_ref().is_none_or(|b| fits(b, steps))
-            && grads.dh_n.iter().chain(&grads.dc_n).all(|b| fits(b, state));
-        if !inputs.fit(spec) || !given {
-            return Err(Error::internal("lstm: inputs that do not fit their spec"));
+        let given = fits(&kept.own.gates, 4 * steps)
+            && fits(&kept.own.c, steps)
+            && fits(&kept.own.h, steps)
+            && above.dy.as_ref().is_none_or(|b| fits(b, steps))
+            && above.dlast.iter().flatten().all(|b| fits(b, state));
+        if !given {
+            return Err(Error::internal("lstm: gradients that do not fit their spec"));
         }
         match spec.dtype {
-            DType::F64 => backward_plain::<f64>(self, spec, inputs, saved, grads, wants),
-            _ => backward(self, spec, inputs, saved, grads, wants),
+            DType::F64 => backward_plain::<f64>(cpu, self, kept, above, wants),
+            _ => backward(cpu, self, kept, above, wants),
         }
     }
 }
 
+impl Lstm<CpuBuffer> {
+    /// Err unless every buffer has the size and type that the spec says.
+    fn fits(&self, x: &CpuBuffer, initial: &[Option<CpuBuffer>]) -> Result<()> {
+        let is = |b: &CpuBuffer, shape: Shape| b.dtype() == self.spec.dtype && elements(&shape) == Ok(b.len());
+        let states = initial.iter().flatten().all(|s| is(s, self.spec.state()));
+        if is(x, self.spec.x()) && states && self.weights.fit(&self.spec) {
+            return Ok(());
+        }
+        Err(Error::internal("lstm: inputs that do not fit their spec"))
+    }
+}
+
 /// A state as given, or zeros.
-fn state<T: Element>(spec: &LstmSpec, given: Option<&CpuBuffer>) -> Result<Fresh<T>> {
+fn state<T: Element>(spec: &LayerSpec, given: Option<&CpuBuffer>) -> Result<Fresh<T>> {
     let mut state = Fresh::new(elements(&spec.state())?)?;
     match given {
         Some(given) => state.copy_from_slice(given.slice()?),
@@ -122,7 +135,7 @@ fn backward_image(cpu: &Cpu<'_>, weights: &CpuBuffer, hidden: usize, width: usiz
 }
 
 /// b_ih + b_hh in the order of the forward panels, zeros without.
-fn bias_image(weights: &LstmWeights<CpuBuffer>, hidden: usize, isa: Isa, panels: usize) -> Result<Fresh<f32>> {
+fn bias_image(weights: &Weights<CpuBuffer>, hidden: usize, isa: Isa, panels: usize) -> Result<Fresh<f32>> {
     let mut image = Fresh::zeros(panels * PANEL * isa.lanes())?;
     if let Some((ih, hh)) = &weights.bias {
         let (ih, hh) = (ih.slice::<f32>()?, hh.slice::<f32>()?);
@@ -147,7 +160,7 @@ enum Split {
 }
 
 /// `step`: multiplications and additions of a step; `weights`: bytes that every row needs.
-fn split(cpu: &Cpu<'_>, spec: &LstmSpec, panels: usize, step: usize, weights: usize) -> Split {
+fn split(cpu: &Cpu<'_>, spec: &LayerSpec, panels: usize, step: usize, weights: usize) -> Split {
     let threads = cpu.threads();
     if step > 2 * PHASE {
         // so large that a step is cut for `poll`'s sake, whatever the threads
@@ -190,26 +203,26 @@ fn time_loop(
     }
 }
 
-#[allow(clippy::type_complexity)]
 fn forward(
     cpu: &Cpu<'_>,
-    spec: &LstmSpec,
-    inputs: &LstmInputs<CpuBuffer>,
+    Lstm { spec, weights }: &Lstm<CpuBuffer>,
+    x: &CpuBuffer,
+    [h0, c0]: [Option<&CpuBuffer>; 2],
     save: bool,
-) -> Result<(LstmOutput<CpuBuffer>, Option<LstmSaved<CpuBuffer>>)> {
+) -> Result<Run<CpuBuffer, LstmSaved<CpuBuffer>>> {
     let isa = cpu.isa()?;
     let (steps, batch, input, hidden) = (spec.steps, spec.batch, spec.input, spec.hidden);
     let state_size = elements(&spec.state())?;
-    let (h0, c0) = (state::<f32>(spec, inputs.h0.as_ref())?, state::<f32>(spec, inputs.c0.as_ref())?);
+    let (h0, c0) = (state::<f32>(spec, h0)?, state::<f32>(spec, c0)?);
     let mut y = Fresh::<f32>::new(elements(&spec.y())?)?;
     let mut c = Fresh::<f32>::new(if save { y.len() } else { state_size })?;
-    let mut gates = if save { Some(Fresh::<f32>::new(elements(&spec.gates())?)?) } else { None };
+    let mut gates = if save { Some(Fresh::<f32>::new(elements(&spec.by_gate())?)?) } else { None };
     if !y.is_empty() {
-        let ih = forward_image(cpu, &inputs.weights.ih, hidden, input)?;
-        let hh = forward_image(cpu, &inputs.weights.hh, hidden, hidden)?;
+        let ih = forward_image(cpu, &weights.ih, hidden, input)?;
+        let hh = forward_image(cpu, &weights.hh, hidden, hidden)?;
         let panels = hh.count();
-        let bias = bias_image(&inputs.weights, hidden, isa, panels)?;
-        let x = inputs.x.slice::<f32>()?;
+        let bias = bias_image(weights, hidden, isa, panels)?;
+        let x = x.slice::<f32>()?;
         let project = batch < FUSED_ROWS;
         let chunk = if project { (PROJECTED / (batch * hh.outputs())).clamp(1, steps) } else { steps };
         let mut projected = Fresh::<f32>::new(if project { chunk * batch * hh.outputs() } else { 0 })?;
@@ -261,23 +274,23 @@ fn forward(
     let c_n = if y.is_empty() { c0.done() } else { last(&c, &c0)?.done() };
     let y = y.done();
     let saved = gates.map(|gates| LstmSaved { gates: gates.done(), c: c.done(), h: y.clone() });
-    Ok((LstmOutput { y, h_n, c_n }, saved))
+    Ok(Run { y, last: vec![h_n, c_n], saved })
 }
 
 fn backward(
     cpu: &Cpu<'_>,
-    spec: &LstmSpec,
-    inputs: &LstmInputs<CpuBuffer>,
-    saved: LstmSaved<CpuBuffer>,
-    grads: &LstmOutputGrads<CpuBuffer>,
-    wants: LstmWants,
-) -> Result<LstmGrads<CpuBuffer>> {
+    Lstm { spec, weights }: &Lstm<CpuBuffer>,
+    Kept { x, initial, own: saved }: Kept<CpuBuffer, LstmSaved<CpuBuffer>>,
+    Above { dy, dlast }: Above<CpuBuffer>,
+    wants: Wants,
+) -> Result<LayerGrads<CpuBuffer>> {
+    let ([h0, c0], [dh_n, dc_n]) = (states(&initial), states(&dlast));
     let isa = cpu.isa()?;
     let (steps, batch, input, hidden) = (spec.steps, spec.batch, spec.input, spec.hidden);
     let state_size = elements(&spec.state())?;
-    let mut dc = state::<f32>(spec, grads.dc_n.as_ref())?;
-    let c0 = state::<f32>(spec, inputs.c0.as_ref())?;
-    let hh = backward_image(cpu, &inputs.weights.hh, hidden, hidden)?;
+    let mut dc = state::<f32>(spec, dc_n)?;
+    let c0 = state::<f32>(spec, c0)?;
+    let hh = backward_image(cpu, &weights.hh, hidden, hidden)?;
     // SAFETY: `saved` was given to this call to overwrite; nobody else has its gates.
     let da = unsafe { saved.gates.slice_mut::<f32>()? };
     let h = saved.h.slice::<f32>()?;
@@ -292,8 +305,8 @@ fn backward(
             hh: hh.as_ptr(),
             c: saved.c.slice::<f32>()?.as_ptr(),
             c0: c0.as_ptr(),
-            dy: pointer(grads.dy.as_ref())?,
-            dh: pointer(grads.dh_n.as_ref())?,
+            dy: pointer(dy.as_ref())?,
+            dh: pointer(dh_n)?,
             dc: dc.as_mut_ptr(),
             gates: da.as_mut_ptr(),
         };
@@ -308,20 +321,20 @@ fn backward(
         })?;
     }
     let da = &*da;
-    let mut result = LstmGrads { dx: None, dh0: None, dc0: None, dweights: None, dbias: None };
+    let mut grads = LayerGrads { dx: None, dinitial: vec![None, None], dparameters: vec![] };
     if wants.states {
-        let mut dh0 = state::<f32>(spec, grads.dh_n.as_ref())?;
+        let mut dh0 = state::<f32>(spec, dh_n)?;
         if steps > 0 {
             product_joined(cpu, &da[..4 * state_size], batch, &hh, 4, &mut dh0)?;
         }
-        (result.dh0, result.dc0) = (Some(dh0.done()), Some(dc.done()));
+        grads.dinitial = vec![Some(dh0.done()), Some(dc.done())];
     }
-    let x = inputs.x.slice::<f32>()?;
+    let x = x.slice::<f32>()?;
     if wants.dx {
-        let ih = backward_image(cpu, &inputs.weights.ih, hidden, input)?;
+        let ih = backward_image(cpu, &weights.ih, hidden, input)?;
         let mut dx = Fresh::<f32>::new(x.len())?;
         product_joined(cpu, da, steps * batch, &ih, 4, &mut dx)?;
-        result.dx = Some(dx.done());
+        grads.dx = Some(dx.done());
     }
     if wants.weights {
         let mut ih = Fresh::<f32>::new(elements(&spec.weight_ih())?)?;
@@ -330,7 +343,7 @@ fn backward(
         let whole = [Segment { dy: da, x, steps, batch }];
         accumulate(cpu, &whole, (4 * hidden, input), true, &mut ih, db.as_deref_mut())?;
         // h before step t is y of t - 1; before step 0, which comes last, it is h0
-        let h0 = state::<f32>(spec, inputs.h0.as_ref())?;
+        let h0 = state::<f32>(spec, h0)?;
         let parts = match steps {
             0 => vec![],
             _ => vec![
@@ -339,9 +352,9 @@ fn backward(
             ],
         };
         accumulate(cpu, &parts, (4 * hidden, hidden), true, &mut hh, None)?;
-        (result.dweights, result.dbias) = (Some((ih.done(), hh.done())), db.map(Fresh::done));
+        grads.dparameters = [ih.done(), hh.done()].into_iter().chain(db.map(Fresh::done)).collect();
     }
-    Ok(result)
+    Ok(grads)
 }
 
 /// `poll` every few milliseconds, however often it is asked.
@@ -360,7 +373,7 @@ fn pointer(given: Option<&CpuBuffer>) -> Result<*const f32> {
     given.map_or(Ok(std::ptr::null()), |buffer| Ok(buffer.slice::<f32>()?.as_ptr()))
 }
 
-fn parameters<T: Element>(weights: &LstmWeights<CpuBuffer>) -> Result<reference::Parameters<'_, T>> {
+fn parameters<T: Element>(weights: &Weights<CpuBuffer>) -> Result<reference::Parameters<'_, T>> {
     let bias = match &weights.bias {
         Some((ih, hh)) => Some((ih.slice()?, hh.slice()?)),
         None => None,
@@ -368,46 +381,46 @@ fn parameters<T: Element>(weights: &LstmWeights<CpuBuffer>) -> Result<reference:
     Ok(reference::Parameters { ih: weights.ih.slice()?, hh: weights.hh.slice()?, bias })
 }
 
-#[allow(clippy::type_complexity)]
 fn forward_plain<T: Real>(
     cpu: &Cpu<'_>,
-    spec: &LstmSpec,
-    inputs: &LstmInputs<CpuBuffer>,
+    Lstm { spec, weights }: &Lstm<CpuBuffer>,
+    x: &CpuBuffer,
+    [h0, c0]: [Option<&CpuBuffer>; 2],
     save: bool,
-) -> Result<(LstmOutput<CpuBuffer>, Option<LstmSaved<CpuBuffer>>)> {
-    let (h0, c0) = (state::<T>(spec, inputs.h0.as_ref())?, state::<T>(spec, inputs.c0.as_ref())?);
+) -> Result<Run<CpuBuffer, LstmSaved<CpuBuffer>>> {
+    let (h0, c0) = (state::<T>(spec, h0)?, state::<T>(spec, c0)?);
     let size = elements(&spec.y())?;
     let (mut y, mut c, mut gates) = (Fresh::<T>::new(size)?, Fresh::<T>::new(size)?, Fresh::<T>::new(4 * size)?);
     let out = (&mut *y, &mut *c, &mut *gates);
-    let w = parameters(&inputs.weights)?;
-    reference::forward(spec, inputs.x.slice()?, (&h0, &c0), w, out, &paced(cpu))?;
+    let w = parameters(weights)?;
+    reference::forward(spec, x.slice()?, (&h0, &c0), w, out, &paced(cpu))?;
     let (h_n, c_n) = (last(&y, &h0)?.done(), last(&c, &c0)?.done());
     let y = y.done();
     let saved = save.then(|| LstmSaved { gates: gates.done(), c: c.done(), h: y.clone() });
-    Ok((LstmOutput { y, h_n, c_n }, saved))
+    Ok(Run { y, last: vec![h_n, c_n], saved })
 }
 
 fn backward_plain<T: Real>(
     cpu: &Cpu<'_>,
-    spec: &LstmSpec,
-    inputs: &LstmInputs<CpuBuffer>,
-    saved: LstmSaved<CpuBuffer>,
-    grads: &LstmOutputGrads<CpuBuffer>,
-    wants: LstmWants,
-) -> Result<LstmGrads<CpuBuffer>> {
-    let (h0, c0) = (state::<T>(spec, inputs.h0.as_ref())?, state::<T>(spec, inputs.c0.as_ref())?);
-    let (mut dh, mut dc) = (state::<T>(spec, grads.dh_n.as_ref())?, state::<T>(spec, grads.dc_n.as_ref())?);
+    Lstm { spec, weights }: &Lstm<CpuBuffer>,
+    Kept { x, initial, own: saved }: Kept<CpuBuffer, LstmSaved<CpuBuffer>>,
+    Above { dy, dlast }: Above<CpuBuffer>,
+    wants: Wants,
+) -> Result<LayerGrads<CpuBuffer>> {
+    let ([h0, c0], [dh_n, dc_n]) = (states(&initial), states(&dlast));
+    let (h0, c0) = (state::<T>(spec, h0)?, state::<T>(spec, c0)?);
+    let (mut dh, mut dc) = (state::<T>(spec, dh_n)?, state::<T>(spec, dc_n)?);
     let fresh = |wanted: bool, n: usize| wanted.then(|| Fresh::<T>::new(n)).transpose();
-    let mut dx = fresh(wants.dx, inputs.x.len())?;
-    let mut ih = fresh(wants.weights, inputs.weights.ih.len())?;
-    let mut hh = fresh(wants.weights, inputs.weights.hh.len())?;
+    let mut dx = fresh(wants.dx, x.len())?;
+    let mut ih = fresh(wants.weights, weights.ih.len())?;
+    let mut hh = fresh(wants.weights, weights.hh.len())?;
     let mut db = fresh(wants.weights && spec.bias, 4 * spec.hidden)?;
     let given = reference::Context {
-        x: inputs.x.slice()?,
+        x: x.slice()?,
         state: (&*h0, &*c0),
         h: saved.h.slice()?,
         c: saved.c.slice()?,
-        dy: grads.dy.as_ref().map(|dy| dy.slice()).transpose()?,
+        dy: dy.as_ref().map(|dy| dy.slice()).transpose()?,
     };
     let out = reference::Gradients {
         dx: dx.as_deref_mut(),
@@ -416,13 +429,12 @@ fn backward_plain<T: Real>(
     };
     // SAFETY: `saved` was given to this call to overwrite; nobody else has its gates.
     let gates = unsafe { saved.gates.slice_mut::<T>()? };
-    let w = parameters(&inputs.weights)?;
+    let w = parameters(weights)?;
     reference::backward(spec, &given, w, gates, (&mut dh, &mut dc), out, &paced(cpu))?;
-    Ok(LstmGrads {
+    let states = [dh, dc].map(|d| wants.states.then(|| d.done()));
+    Ok(LayerGrads {
         dx: dx.map(Fresh::done),
-        dh0: wants.states.then(|| dh.done()),
-        dc0: wants.states.then(|| dc.done()),
-        dweights: ih.map(Fresh::done).zip(hh.map(Fresh::done)),
-        dbias: db.map(Fresh::done),
+        dinitial: states.into(),
+        dparameters: [ih, hh, db].into_iter().flatten().map(Fresh::done).collect(),
     })
 }
