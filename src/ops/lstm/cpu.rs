@@ -3,8 +3,6 @@
 //!
 //! * Up to 5 rows the inputs are projected before the time loop (a product of many rows runs at the speed of
 //!   arithmetic, a step of few rows at the speed of the cache); from 6 rows on both chains run in one tile.
-//! * Threads take rows where each gets a tile of them and the weights fit its cache, else units of the layer, with
-//!   a barrier a step.
 
 mod kernels;
 mod step;
@@ -12,31 +10,21 @@ mod step;
 pub use step::LstmStep;
 
 use super::{Lstm, LstmSaved, reference};
-use crate::backend::{Buffer, ImageKind};
+use crate::backend::Buffer;
 use crate::cpu::gemm::{Segment, Start, accumulate, product, product_joined};
 use crate::cpu::pack::{Panels, Shared};
 use crate::cpu::tile::PANEL;
-use crate::cpu::{Cpu, CpuBuffer, Fresh, Isa, launch};
+use crate::cpu::{Cpu, CpuBuffer, Fresh, Isa, TimeLoop, launch};
 use crate::error::{Error, Result};
-use crate::ops::recurrent::{Above, Kept, Layer, LayerGrads, LayerSpec, Run, Wants, Weights, states};
+use crate::ops::recurrent::{Above, Kept, Layer, LayerGrads, Run, Wants, Weights, last, states};
 use crate::tensor::{DType, Element, Real, Shape, elements};
 use kernels::{Backward, Bias, Forward};
-use std::cell::Cell;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
 /// Fewer rows than this are projected before the time loop.
 const FUSED_ROWS: usize = 6;
 /// Elements of the projected chunk of steps: it stays in the second level of cache.
 const PROJECTED: usize = 96 << 10;
-/// Weights up to so many bytes leave room in the cache of a core that runs rows of its own.
-const OWN_WEIGHTS: usize = 640 << 10;
-/// Multiplications and additions that a thread must have in a step to be worth a barrier.
-const WORTH_A_BARRIER: usize = 48 << 10;
-/// And in a whole call to be worth a team.
-const WORTH_A_TEAM: u64 = 4 << 20;
-/// Multiplications and additions of a phase where a thread has its own rows: some milliseconds, for `poll`.
-const PHASE: usize = 400_000_000;
 
 impl Layer<Cpu<'_>> for Lstm<CpuBuffer> {
     type Saved = LstmSaved<CpuBuffer>;
@@ -93,45 +81,14 @@ impl Lstm<CpuBuffer> {
     }
 }
 
-/// A state as given, or zeros.
-fn state<T: Element>(spec: &LayerSpec, given: Option<&CpuBuffer>) -> Result<Fresh<T>> {
-    let mut state = Fresh::new(elements(&spec.state())?)?;
-    match given {
-        Some(given) => state.copy_from_slice(given.slice()?),
-        None => state.fill(T::default()),
-    }
-    Ok(state)
-}
-
-/// The last (B, H) of a sequence, or `initial` where there is none.
-fn last<T: Element>(sequence: &[T], initial: &[T]) -> Result<Fresh<T>> {
-    let mut state = Fresh::new(initial.len())?;
-    match sequence.len().checked_sub(initial.len()) {
-        Some(from) if !sequence.is_empty() => state.copy_from_slice(&sequence[from..]),
-        _ => state.copy_from_slice(initial),
-    }
-    Ok(state)
-}
-
-/// The image of `weights`; memory that others may write to is packed at every call.
-fn image(weights: &CpuBuffer, kind: ImageKind, pack: impl FnOnce() -> Result<Panels>) -> Result<Arc<Panels>> {
-    if weights.is_borrowed() || weights.stamp().is_shown() {
-        pack().map(Arc::new)
-    } else {
-        weights.stamp().packed(kind, pack)
-    }
-}
-
 /// W_ih or W_hh for forward: panels of N units of all gates.
 fn forward_image(cpu: &Cpu<'_>, weights: &CpuBuffer, hidden: usize, width: usize) -> Result<Arc<Panels>> {
-    let kind = ("lstm forward", cpu.isa()?.index());
-    image(weights, kind, || Panels::gates(cpu, weights.slice()?, hidden, width))
+    Panels::kept(cpu, weights, "lstm forward", || Panels::gates(cpu, weights.slice()?, hidden, width))
 }
 
 /// W_ih or W_hh for backward: its columns are the outputs.
 fn backward_image(cpu: &Cpu<'_>, weights: &CpuBuffer, hidden: usize, width: usize) -> Result<Arc<Panels>> {
-    let kind = ("lstm backward", cpu.isa()?.index());
-    image(weights, kind, || Panels::straight(cpu, weights.slice()?, 4 * hidden, width))
+    Panels::kept(cpu, weights, "lstm backward", || Panels::straight(cpu, weights.slice()?, 4 * hidden, width))
 }
 
 /// b_ih + b_hh in the order of the forward panels, zeros without.
@@ -150,59 +107,6 @@ fn bias_image(weights: &Weights<CpuBuffer>, hidden: usize, isa: Isa, panels: usi
     Ok(image)
 }
 
-/// Who does what in the time loop.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Split {
-    /// so many threads with their own rows (one: no threads)
-    Rows(usize),
-    /// so many threads with their own panels
-    Panels(usize),
-}
-
-/// `step`: multiplications and additions of a step; `weights`: bytes that every row needs.
-fn split(cpu: &Cpu<'_>, spec: &LayerSpec, panels: usize, step: usize, weights: usize) -> Split {
-    let threads = cpu.threads();
-    if step > 2 * PHASE {
-        // so large that a step is cut for `poll`'s sake, whatever the threads
-        return Split::Panels((step / PHASE).max(threads).min(panels));
-    }
-    if threads == 1 || spec.flops() < WORTH_A_TEAM {
-        return Split::Rows(1);
-    }
-    let by_rows = threads.min(spec.batch / FUSED_ROWS);
-    let by_panels = threads.min(panels).min(step / WORTH_A_BARRIER);
-    if by_rows >= 2 && (weights <= OWN_WEIGHTS || by_rows > by_panels) {
-        Split::Rows(by_rows)
-    } else if by_panels >= 2 {
-        Split::Panels(by_panels)
-    } else {
-        Split::Rows(1)
-    }
-}
-
-/// Calls `work(steps, rows, panels)` so that all is done, steps in the order of phases.
-fn time_loop(
-    cpu: &Cpu<'_>,
-    split: Split,
-    (steps, rows, panels): (usize, usize, usize),
-    step: usize,
-    work: impl Fn((usize, usize), (usize, usize), (usize, usize)) + Sync,
-) -> Result<()> {
-    let part = |unit: usize, units: usize, n: usize| (unit * n / units, (unit + 1) * n / units);
-    match split {
-        Split::Rows(units) => {
-            let length = (PHASE / (step / units).max(1)).clamp(1, steps.max(1));
-            cpu.run_phases(steps.div_ceil(length), units, |at| {
-                let first = at.phase * length;
-                work((first, steps.min(first + length)), part(at.unit, units, rows), (0, panels));
-            })
-        }
-        Split::Panels(units) => cpu.run_phases(steps, units, |at| {
-            work((at.phase, at.phase + 1), (0, rows), part(at.unit, units, panels));
-        }),
-    }
-}
-
 fn forward(
     cpu: &Cpu<'_>,
     Lstm { spec, weights }: &Lstm<CpuBuffer>,
@@ -213,7 +117,7 @@ fn forward(
     let isa = cpu.isa()?;
     let (steps, batch, input, hidden) = (spec.steps, spec.batch, spec.input, spec.hidden);
     let state_size = elements(&spec.state())?;
-    let (h0, c0) = (state::<f32>(spec, h0)?, state::<f32>(spec, c0)?);
+    let (start_h, start_c) = (Fresh::copy_or_zeros(h0, state_size)?, Fresh::copy_or_zeros(c0, state_size)?);
     let mut y = Fresh::<f32>::new(elements(&spec.y())?)?;
     let mut c = Fresh::<f32>::new(if save { y.len() } else { state_size })?;
     let mut gates = if save { Some(Fresh::<f32>::new(elements(&spec.by_gate())?)?) } else { None };
@@ -241,8 +145,8 @@ fn forward(
             hh: hh.as_ptr(),
             bias: bias.as_ptr(),
             all_panels: panels,
-            h0: h0.as_ptr(),
-            c0: c0.as_ptr(),
+            h0: start_h.as_ptr(),
+            c0: start_c.as_ptr(),
             y: y.as_mut_ptr(),
             c: c.as_mut_ptr(),
             c_step: if save { state_size } else { 0 },
@@ -250,7 +154,7 @@ fn forward(
         };
         let terms = if project { hidden } else { input + hidden };
         let step = 8 * batch * hidden * terms;
-        let split = split(cpu, spec, panels, step, 16 * hidden * terms);
+        let time = TimeLoop::new(cpu, (batch, panels), spec.flops(), step, 16 * hidden * terms);
         for first in (0..steps).step_by(chunk) {
             let end = steps.min(first + chunk);
             if project {
@@ -262,7 +166,7 @@ fn forward(
             }
             // SAFETY: units write disjoint rows or panels of a step, and read what earlier phases wrote.
             let kernel = unsafe { Shared::new(kernel) };
-            time_loop(cpu, split, (end - first, batch, panels), step, |steps, rows, panels| {
+            time.run(cpu, end - first, |steps, rows, panels| {
                 let steps = (first + steps.0, first + steps.1);
                 let kernel = Forward { steps, rows, panels, ..kernel.get() };
                 // SAFETY: `fit` checked the inputs' sizes, the outputs were made above.
@@ -270,11 +174,10 @@ fn forward(
             })?;
         }
     }
-    let h_n = last(&y, &h0)?.done();
-    let c_n = if y.is_empty() { c0.done() } else { last(&c, &c0)?.done() };
-    let y = y.done();
-    let saved = gates.map(|gates| LstmSaved { gates: gates.done(), c: c.done(), h: y.clone() });
-    Ok(Run { y, last: vec![h_n, c_n], saved })
+    let (y, c) = (y.done(), c.done());
+    let last = vec![last(cpu, spec, &y, h0)?, last(cpu, spec, &c, c0)?];
+    let saved = gates.map(|gates| LstmSaved { gates: gates.done(), c, h: y.clone() });
+    Ok(Run { y, last, saved })
 }
 
 fn backward(
@@ -288,8 +191,8 @@ fn backward(
     let isa = cpu.isa()?;
     let (steps, batch, input, hidden) = (spec.steps, spec.batch, spec.input, spec.hidden);
     let state_size = elements(&spec.state())?;
-    let mut dc = state::<f32>(spec, dc_n)?;
-    let c0 = state::<f32>(spec, c0)?;
+    let mut dc = Fresh::copy_or_zeros(dc_n, state_size)?;
+    let c0 = Fresh::copy_or_zeros(c0, state_size)?;
     let hh = backward_image(cpu, &weights.hh, hidden, hidden)?;
     // SAFETY: `saved` was given to this call to overwrite; nobody else has its gates.
     let da = unsafe { saved.gates.slice_mut::<f32>()? };
@@ -313,8 +216,8 @@ fn backward(
         let (step, panels) = (8 * batch * hidden * hidden, hh.count());
         // SAFETY: units write disjoint rows or panels of a step, and read what earlier phases wrote.
         let kernel = unsafe { Shared::new(kernel) };
-        let split = split(cpu, spec, panels, step, 16 * hidden * hidden);
-        time_loop(cpu, split, (steps, batch, panels), step, |done, rows, panels| {
+        let time = TimeLoop::new(cpu, (batch, panels), spec.flops(), step, 16 * hidden * hidden);
+        time.run(cpu, steps, |done, rows, panels| {
             let kernel = Backward { steps: (steps - done.1, steps - done.0), rows, panels, ..kernel.get() };
             // SAFETY: sizes were checked on entry.
             unsafe { launch(isa, &kernel) }
@@ -323,7 +226,7 @@ fn backward(
     let da = &*da;
     let mut grads = LayerGrads { dx: None, dinitial: vec![None, None], dparameters: vec![] };
     if wants.states {
-        let mut dh0 = state::<f32>(spec, dh_n)?;
+        let mut dh0 = Fresh::copy_or_zeros(dh_n, state_size)?;
         if steps > 0 {
             product_joined(cpu, &da[..4 * state_size], batch, &hh, 4, &mut dh0)?;
         }
@@ -342,31 +245,12 @@ fn backward(
         let mut db = if spec.bias { Some(Fresh::<f32>::new(4 * hidden)?) } else { None };
         let whole = [Segment { dy: da, x, steps, batch }];
         accumulate(cpu, &whole, (4 * hidden, input), true, &mut ih, db.as_deref_mut())?;
-        // h before step t is y of t - 1; before step 0, which comes last, it is h0
-        let h0 = state::<f32>(spec, h0)?;
-        let parts = match steps {
-            0 => vec![],
-            _ => vec![
-                Segment { dy: &da[4 * state_size..], x: &h[..(steps - 1) * state_size], steps: steps - 1, batch },
-                Segment { dy: &da[..4 * state_size], x: &h0, steps: 1, batch },
-            ],
-        };
+        let h0 = Fresh::copy_or_zeros(h0, state_size)?;
+        let parts = Segment::one_earlier(da, h, &h0, (steps, batch));
         accumulate(cpu, &parts, (4 * hidden, hidden), true, &mut hh, None)?;
         grads.dparameters = [ih.done(), hh.done()].into_iter().chain(db.map(Fresh::done)).collect();
     }
     Ok(grads)
-}
-
-/// `poll` every few milliseconds, however often it is asked.
-fn paced<'a>(cpu: &'a Cpu<'_>) -> impl Fn() -> Result<()> + 'a {
-    let last = Cell::new(Instant::now());
-    move || {
-        if last.get().elapsed() < Duration::from_millis(5) {
-            return Ok(());
-        }
-        last.set(Instant::now());
-        cpu.poll()
-    }
 }
 
 fn pointer(given: Option<&CpuBuffer>) -> Result<*const f32> {
@@ -388,16 +272,16 @@ fn forward_plain<T: Real>(
     [h0, c0]: [Option<&CpuBuffer>; 2],
     save: bool,
 ) -> Result<Run<CpuBuffer, LstmSaved<CpuBuffer>>> {
-    let (h0, c0) = (state::<T>(spec, h0)?, state::<T>(spec, c0)?);
-    let size = elements(&spec.y())?;
+    let (size, state_size) = (elements(&spec.y())?, elements(&spec.state())?);
+    let (start_h, start_c) = (Fresh::copy_or_zeros(h0, state_size)?, Fresh::copy_or_zeros(c0, state_size)?);
     let (mut y, mut c, mut gates) = (Fresh::<T>::new(size)?, Fresh::<T>::new(size)?, Fresh::<T>::new(4 * size)?);
     let out = (&mut *y, &mut *c, &mut *gates);
     let w = parameters(weights)?;
-    reference::forward(spec, x.slice()?, (&h0, &c0), w, out, &paced(cpu))?;
-    let (h_n, c_n) = (last(&y, &h0)?.done(), last(&c, &c0)?.done());
-    let y = y.done();
-    let saved = save.then(|| LstmSaved { gates: gates.done(), c: c.done(), h: y.clone() });
-    Ok(Run { y, last: vec![h_n, c_n], saved })
+    reference::forward(spec, x.slice()?, (&start_h, &start_c), w, out, &cpu.paced())?;
+    let (y, c) = (y.done(), c.done());
+    let last = vec![last(cpu, spec, &y, h0)?, last(cpu, spec, &c, c0)?];
+    let saved = save.then(|| LstmSaved { gates: gates.done(), c, h: y.clone() });
+    Ok(Run { y, last, saved })
 }
 
 fn backward_plain<T: Real>(
@@ -408,8 +292,9 @@ fn backward_plain<T: Real>(
     wants: Wants,
 ) -> Result<LayerGrads<CpuBuffer>> {
     let ([h0, c0], [dh_n, dc_n]) = (states(&initial), states(&dlast));
-    let (h0, c0) = (state::<T>(spec, h0)?, state::<T>(spec, c0)?);
-    let (mut dh, mut dc) = (state::<T>(spec, dh_n)?, state::<T>(spec, dc_n)?);
+    let size = elements(&spec.state())?;
+    let (h0, c0) = (Fresh::copy_or_zeros(h0, size)?, Fresh::copy_or_zeros(c0, size)?);
+    let (mut dh, mut dc) = (Fresh::copy_or_zeros(dh_n, size)?, Fresh::copy_or_zeros(dc_n, size)?);
     let fresh = |wanted: bool, n: usize| wanted.then(|| Fresh::<T>::new(n)).transpose();
     let mut dx = fresh(wants.dx, x.len())?;
     let mut ih = fresh(wants.weights, weights.ih.len())?;
@@ -430,7 +315,7 @@ fn backward_plain<T: Real>(
     // SAFETY: `saved` was given to this call to overwrite; nobody else has its gates.
     let gates = unsafe { saved.gates.slice_mut::<T>()? };
     let w = parameters(weights)?;
-    reference::backward(spec, &given, w, gates, (&mut dh, &mut dc), out, &paced(cpu))?;
+    reference::backward(spec, &given, w, gates, (&mut dh, &mut dc), out, &cpu.paced())?;
     let states = [dh, dc].map(|d| wants.states.then(|| d.done()));
     Ok(LayerGrads {
         dx: dx.map(Fresh::done),

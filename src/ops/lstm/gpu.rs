@@ -7,7 +7,7 @@ use super::{Lstm, LstmSaved};
 use crate::backend::{Backend, Buffer};
 use crate::error::{Error, Result};
 use crate::gpu::{Begin, Gpu, GpuBuffer, Grid, Kernel, Matrix, Product, Steps};
-use crate::ops::recurrent::{Above, Kept, Layer, LayerGrads, LayerSpec, Run, Wants, states};
+use crate::ops::recurrent::{Above, Kept, Layer, LayerGrads, LayerSpec, Run, Wants, last, state, states};
 use crate::tensor::DType;
 use std::ops::Range;
 use std::sync::Arc;
@@ -78,14 +78,6 @@ impl Gpu<'_> {
             self.dispatch(&Kernel::new("lstm/step", "pack"), &[weight_hh, &packed], &params, grid)?;
             Ok(packed)
         })
-    }
-
-    /// A copy of a state, or zeros.
-    fn lstm_state(&self, spec: &LayerSpec, from: Option<&GpuBuffer>) -> Result<GpuBuffer> {
-        match from {
-            Some(state) => self.slice(state, 0, state.len()),
-            None => self.zeros(DType::F32, Sizes::of(spec).state),
-        }
     }
 }
 
@@ -171,15 +163,9 @@ impl Layer<Gpu<'_>> for Lstm<GpuBuffer> {
             let buffers = [&*packed, first_h, first_c, &gates.0, &h.0, &c.0];
             gpu.repeat(&Kernel::new("lstm/step", "forward"), &buffers, gpu.lstm_grid(spec), steps, step)?;
         }
-        let (h_n, c_n) = if t_all == 0 {
-            (gpu.lstm_state(spec, h0)?, gpu.lstm_state(spec, c0)?)
-        } else {
-            let last = y.len() - size.state;
-            let c_last = c.len() - size.state;
-            (gpu.slice(&y, last, size.state)?, gpu.slice(&c, c_last, size.state)?)
-        };
+        let last = vec![last(gpu, spec, &y, h0)?, last(gpu, spec, &c, c0)?];
         let saved = save.then(|| LstmSaved { gates, c, h: y.clone() });
-        Ok(Run { y, last: vec![h_n, c_n], saved })
+        Ok(Run { y, last, saved })
     }
 
     fn backward(
@@ -194,14 +180,14 @@ impl Layer<Gpu<'_>> for Lstm<GpuBuffer> {
         let (t_all, size) = (spec.steps, Sizes::of(spec));
         let zeros = |len: usize| gpu.zeros(spec.dtype, len);
         if t_all == 0 || spec.batch == 0 {
-            let state = |grad| wants.states.then(|| gpu.lstm_state(spec, grad)).transpose();
+            let given = |grad| wants.states.then(|| state(gpu, spec, grad)).transpose();
             let mut dparameters = Vec::new();
             if wants.weights {
                 dparameters.extend([zeros(weights.ih.len())?, zeros(weights.hh.len())?]);
                 dparameters.extend(spec.bias.then(|| zeros(spec.rows())).transpose()?);
             }
             let dx = wants.dx.then(|| zeros(0)).transpose()?;
-            return Ok(LayerGrads { dx, dinitial: vec![state(dh_n)?, state(dc_n)?], dparameters });
+            return Ok(LayerGrads { dx, dinitial: vec![given(dh_n)?, given(dc_n)?], dparameters });
         }
         let new = |len: usize| gpu.allocate(spec.dtype, len);
         let dx = wants.dx.then(|| new(kept.x.len())).transpose()?;

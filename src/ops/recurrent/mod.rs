@@ -96,6 +96,12 @@ impl LayerSpec {
         Shape::from([self.rows(), self.hidden])
     }
 
+    /// Whether a sequence of such width and states have the sizes and the type of the spec.
+    pub fn fits<B: Buffer>(&self, sequence: Option<&B>, width: usize, states: &[Option<B>]) -> bool {
+        sequence.is_none_or(|s| is(self, s, self.steps * self.batch * width))
+            && states.iter().flatten().all(|s| is(self, s, self.batch * self.hidden))
+    }
+
     /// Multiplications and additions of a forward call; a backward call takes about twice as many.
     pub fn flops(&self) -> u64 {
         let products = 2 * self.rows() as u64 * (self.input as u64 + self.hidden as u64);
@@ -117,17 +123,44 @@ pub struct Weights<B> {
 impl<B: Buffer> Weights<B> {
     /// Whether every buffer has the size and type that the spec says.
     pub fn fit(&self, spec: &LayerSpec) -> bool {
-        let is = |b: &B, n: usize| b.dtype() == spec.dtype && b.len() == n;
-        is(&self.ih, spec.rows() * spec.input)
-            && is(&self.hh, spec.rows() * spec.hidden)
+        let bias = self.bias.iter().flat_map(|(ih, hh)| [ih, hh]);
+        let rows = spec.rows();
+        is(spec, &self.ih, rows * spec.input)
+            && is(spec, &self.hh, rows * spec.hidden)
             && self.bias.is_some() == spec.bias
-            && self.bias.iter().all(|(ih, hh)| is(ih, spec.rows()) && is(hh, spec.rows()))
+            && bias.into_iter().all(|b| is(spec, b, rows))
     }
+}
+
+fn is<B: Buffer>(spec: &LayerSpec, buffer: &B, elements: usize) -> bool {
+    buffer.dtype() == spec.dtype && buffer.len() == elements
 }
 
 /// `N` states by name: `let [h0, c0] = states(initial)`. None is zero.
 pub fn states<const N: usize, B>(given: &[Option<B>]) -> [Option<&B>; N] {
     std::array::from_fn(|kind| given.get(kind).and_then(Option::as_ref))
+}
+
+/// New memory: the state as given, or zeros.
+pub fn state<E: Backend>(engine: &E, spec: &LayerSpec, given: Option<&E::Buffer>) -> Result<E::Buffer> {
+    match given {
+        Some(given) => engine.slice(given, 0, given.len()),
+        None => engine.zeros(spec.dtype, elements(&spec.state())?),
+    }
+}
+
+/// New memory: the last state of `sequence`, or without steps the initial one (S-30).
+pub fn last<E: Backend>(
+    engine: &E,
+    spec: &LayerSpec,
+    sequence: &E::Buffer,
+    initial: Option<&E::Buffer>,
+) -> Result<E::Buffer> {
+    if spec.steps == 0 {
+        return state(engine, spec, initial);
+    }
+    let size = elements(&spec.state())?;
+    engine.slice(sequence, sequence.len() - size, size)
 }
 
 /// One layer of a stack on engine `E`, with its parameters.
