@@ -17,7 +17,7 @@ use crate::cpu::tile::PANEL;
 use crate::cpu::{Cpu, CpuBuffer, Fresh, Isa, TimeLoop, launch};
 use crate::error::{Error, Result};
 use crate::ops::recurrent::{Above, Kept, Layer, LayerGrads, Run, Wants, Weights, last, states};
-use crate::tensor::{DType, Element, Real, Shape, elements};
+use crate::tensor::{DType, Element, Real, elements};
 use kernels::{Backward, Bias, Forward};
 use std::sync::Arc;
 
@@ -36,7 +36,9 @@ impl Layer<Cpu<'_>> for Lstm<CpuBuffer> {
         initial: &[Option<CpuBuffer>],
         save: bool,
     ) -> Result<Run<CpuBuffer, Self::Saved>> {
-        self.fits(x, initial)?;
+        if !self.spec.fits(Some(x), self.spec.input, initial) || !self.weights.fit(&self.spec) {
+            return Err(Error::internal("lstm: inputs that do not fit their spec"));
+        }
         match self.spec.dtype {
             DType::F64 => forward_plain::<f64>(cpu, self, x, states(initial), save),
             _ => forward(cpu, self, x, states(initial), save),
@@ -50,34 +52,18 @@ impl Layer<Cpu<'_>> for Lstm<CpuBuffer> {
         above: Above<CpuBuffer>,
         wants: Wants,
     ) -> Result<LayerGrads<CpuBuffer>> {
-        self.fits(&kept.x, &kept.initial)?;
-        let spec = &self.spec;
-        let fits = |b: &CpuBuffer, n: usize| b.dtype() == spec.dtype && b.len() == n;
-        let (steps, state) = (elements(&spec.y())?, elements(&spec.state())?);
-        let given = fits(&kept.own.gates, 4 * steps)
-            && fits(&kept.own.c, steps)
-            && fits(&kept.own.h, steps)
-            && above.dy.as_ref().is_none_or(|b| fits(b, steps))
-            && above.dlast.iter().flatten().all(|b| fits(b, state));
-        if !given {
-            return Err(Error::internal("lstm: gradients that do not fit their spec"));
+        let (spec, LstmSaved { gates, c, h }) = (&self.spec, &kept.own);
+        let given = spec.fits(Some(&kept.x), spec.input, &kept.initial)
+            && spec.fits(above.dy.as_ref(), spec.hidden, &above.dlast)
+            && [c, h].into_iter().all(|s| spec.fits(Some(s), spec.hidden, &[]))
+            && spec.fits(Some(gates), spec.rows(), &[]);
+        if !given || !self.weights.fit(spec) {
+            return Err(Error::internal("lstm: inputs that do not fit their spec"));
         }
         match spec.dtype {
             DType::F64 => backward_plain::<f64>(cpu, self, kept, above, wants),
             _ => backward(cpu, self, kept, above, wants),
         }
-    }
-}
-
-impl Lstm<CpuBuffer> {
-    /// Err unless every buffer has the size and type that the spec says.
-    fn fits(&self, x: &CpuBuffer, initial: &[Option<CpuBuffer>]) -> Result<()> {
-        let is = |b: &CpuBuffer, shape: Shape| b.dtype() == self.spec.dtype && elements(&shape) == Ok(b.len());
-        let states = initial.iter().flatten().all(|s| is(s, self.spec.state()));
-        if is(x, self.spec.x()) && states && self.weights.fit(&self.spec) {
-            return Ok(());
-        }
-        Err(Error::internal("lstm: inputs that do not fit their spec"))
     }
 }
 
