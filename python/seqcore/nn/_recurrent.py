@@ -51,7 +51,8 @@ class _Recurrent(Module):
         self.bidirectional, self.proj_size = False, 0
         if self.dropout and self.num_layers == 1:
             warnings.warn(
-                message(self._kind, "dropout", "0 with one layer, as it acts between layers", self.dropout), stacklevel=2
+                message(self._kind, "dropout", "0 with one layer, as it acts between layers", self.dropout),
+                stacklevel=2,
             )
         rows = self._gates * self.hidden_size
         for k in range(self.num_layers):

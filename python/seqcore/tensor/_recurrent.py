@@ -40,10 +40,8 @@ def lstm(x: Any, h0: Any, c0: Any, weights: Any, dropout: float = 0.0) -> tuple[
     if not is_recording():
         y, h_n, c_n, _ = _core.lstm(x, h0, c0, weights.checked, dropout, seed, stream, False)
         return wrap(y), wrap(h_n), wrap(c_n)
-    y, h_n, c_n = _recorded(
-        "lstm", _core.lstm, _core.lstm_backward, x, (h0, c0), weights, (dropout, seed, stream)
-    )
-    return y, h_n, c_n
+    made = _recorded("lstm", _core.lstm, _core.lstm_backward, x, (h0, c0), weights, (dropout, seed, stream))
+    return made[0], made[1], made[2]
 
 
 def _recorded(op: str, forward: Any, backward: Any, x: Any, states: Any, weights: Any, draw: Any) -> tuple[Tensor, ...]:
