@@ -1,5 +1,5 @@
 //! What an engine offers to operations: memory, and a place to keep packed weights. What it *computes* is in
-//! the traits of `ops/*/mod.rs` (`trait Lstm: Backend`), each implemented beside its operation.
+//! the traits of `ops/*/mod.rs` (`trait Linear: Backend`), each implemented beside its operation.
 
 use crate::error::Result;
 use crate::tensor::DType;

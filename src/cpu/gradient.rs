@@ -30,6 +30,17 @@ pub struct Segment<'a> {
     pub batch: usize,
 }
 
+impl<'a> Segment<'a> {
+    /// Where step t of `dy` meets step t - 1 of `y`, and step 0, which comes last, meets `first`: the gradient of
+    /// recurrent weights.
+    pub fn one_earlier(dy: &'a [f32], y: &'a [f32], first: &'a [f32], (steps, batch): (usize, usize)) -> Vec<Self> {
+        let Some(later) = steps.checked_sub(1) else { return vec![] };
+        let (start, rest) = dy.split_at(dy.len() / steps);
+        let y = &y[..y.len() / steps * later];
+        vec![Segment { dy: rest, x: y, steps: later, batch }, Segment { dy: start, x: first, steps: 1, batch }]
+    }
+}
+
 /// Columns of dy that a tile's left side comes from: a cache line.
 const GROUP: usize = 16;
 /// Groups copied at once: neighbouring lines of a row are cheap to read together.

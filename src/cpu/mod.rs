@@ -20,6 +20,7 @@ mod team;
 #[cfg(test)]
 pub(crate) mod testing;
 pub mod tile;
+mod time_loop;
 
 pub use isa::{Isa, isa};
 pub use lanes::{Kernel, Lanes, ROUND, launch};
@@ -27,10 +28,13 @@ pub use memory::{CpuBuffer, Fresh};
 pub use pow::{pow, pow_all};
 pub use strided::put_add;
 pub use team::{At, num_threads, set_num_threads, wrong_num_threads};
+pub use time_loop::TimeLoop;
 
 use crate::backend::{Backend, Buffer};
 use crate::error::{Error, Result};
 use crate::tensor::{DType, bytes};
+use std::cell::Cell;
+use std::time::{Duration, Instant};
 
 /// Bytes that one thread copies at a time: some 50 µs.
 const COPY: usize = 1 << 19;
@@ -86,6 +90,18 @@ impl<'a> Cpu<'a> {
     /// `Err` when the caller wants the call to end.
     pub fn poll(&self) -> Result<()> {
         (self.poll)()
+    }
+
+    /// `poll` every few milliseconds, however often it is asked: for plain loops.
+    pub fn paced(&self) -> impl Fn() -> Result<()> + '_ {
+        let last = Cell::new(Instant::now());
+        move || {
+            if last.get().elapsed() < Duration::from_millis(5) {
+                return Ok(());
+            }
+            last.set(Instant::now());
+            self.poll()
+        }
     }
 
     /// The instruction set of its kernels; an error where `SEQCORE_ISA` asks for what is not there.

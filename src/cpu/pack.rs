@@ -2,11 +2,13 @@
 //! tiles. Outputs past the last are zeros, computed and never stored.
 
 use super::lanes::{Kernel, Lanes, launch};
-use super::memory::Fresh;
+use super::memory::{CpuBuffer, Fresh};
 use super::tile::PANEL;
 use super::{Cpu, Isa};
+use crate::backend::Buffer;
 use crate::error::{Error, Result};
 use crate::tensor::elements;
+use std::sync::Arc;
 
 /// A packed right side for one instruction set.
 pub struct Panels {
@@ -26,6 +28,20 @@ enum Order {
 }
 
 impl Panels {
+    /// The image of `weights` that `pack` makes, kept until their next version; made at every call where somebody
+    /// outside can write to the memory, which we would not see.
+    pub fn kept(
+        cpu: &Cpu<'_>,
+        weights: &CpuBuffer,
+        kind: &'static str,
+        pack: impl FnOnce() -> Result<Panels>,
+    ) -> Result<Arc<Panels>> {
+        if weights.is_borrowed() || weights.stamp().is_shown() {
+            return pack().map(Arc::new);
+        }
+        weights.stamp().packed((kind, cpu.isa()?.index()), pack)
+    }
+
     /// From `b` (k, n): output j takes column j. For products `a b`, and `dy W` where `b` is W (n_out, n_in).
     pub fn straight(cpu: &Cpu<'_>, b: &[f32], k: usize, n: usize) -> Result<Panels> {
         let mut panels = Panels::new(cpu, k, n, n, b.len())?;

@@ -42,6 +42,7 @@ mod pool;
 mod probe;
 mod read;
 mod record;
+mod sequence;
 mod shaders;
 #[cfg(test)]
 pub(crate) mod testing;
@@ -54,6 +55,7 @@ pub use context::{Context, Options};
 pub use counters::Counts;
 pub use gemm::{Batch, Begin, Matrix, Product};
 pub use pipeline::Kernel;
+pub use sequence::Steps;
 pub use shaders::{Access, Binding, Entry, Shader, shaders};
 
 use crate::backend::Buffer;

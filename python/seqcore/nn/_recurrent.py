@@ -1,4 +1,4 @@
-"""LSTM: a stack of layers over a sequence."""
+"""Recurrent layers: stacks of them over a sequence."""
 
 from __future__ import annotations
 
@@ -19,7 +19,121 @@ from ._parameter import zeros
 __all__ = ["LSTM"]
 
 
-class LSTM(Module):
+class _Recurrent(Module):
+    """What is the same in every kind of recurrent layer: parameters, layouts, what is remembered of a call."""
+
+    _kind: str
+    _gates: int
+    _checked: Any  # checks the parameters of a stack, for calls to come
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        num_layers: int = 1,
+        bias: bool = True,
+        batch_first: bool = False,
+        dropout: float = 0.0,
+        bidirectional: bool = False,
+        proj_size: int = 0,
+        device: Any = None,
+        dtype: Any = None,
+    ) -> None:
+        super().__init__()
+        self.input_size = size(self._kind, "input_size", input_size)
+        self.hidden_size = size(self._kind, "hidden_size", hidden_size)
+        self.num_layers = size(self._kind, "num_layers", num_layers)
+        self.bias = flag(self._kind, "bias", bias)
+        self.batch_first = flag(self._kind, "batch_first", batch_first)
+        self.dropout = check_probability(self._kind, dropout, "dropout")
+        not_built(self._kind, "bidirectional", flag(self._kind, "bidirectional", bidirectional), False)
+        not_built(self._kind, "proj_size", size(self._kind, "proj_size", proj_size, 0), 0)
+        self.bidirectional, self.proj_size = False, 0
+        if self.dropout and self.num_layers == 1:
+            warnings.warn(
+                message(self._kind, "dropout", "0 with one layer, as it acts between layers", self.dropout),
+                stacklevel=2,
+            )
+        rows = self._gates * self.hidden_size
+        for k in range(self.num_layers):
+            width = self.input_size if k == 0 else self.hidden_size
+            shapes: dict[str, tuple[int, ...]] = {"weight_ih": (rows, width), "weight_hh": (rows, self.hidden_size)}
+            if self.bias:
+                shapes |= {"bias_ih": (rows,), "bias_hh": (rows,)}
+            for name, shape in shapes.items():
+                setattr(self, f"{name}_l{k}", zeros(self._kind, shape, device, dtype))
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Draws the parameters anew."""
+        bound = 1.0 / math.sqrt(self.hidden_size)
+        for parameter in self.parameters():
+            init.uniform_(parameter, -bound, bound)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        super().__setattr__(name, value)
+        self.__dict__.pop("_layers", None)
+
+    def __delattr__(self, name: str) -> None:
+        super().__delattr__(name)
+        self.__dict__.pop("_layers", None)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in self.__dict__.items() if name != "_layers"}
+
+    def _weights(self) -> Any:
+        """Per layer the four parameters, as the operation takes them; remembered, as a step is short."""
+        own = self.__dict__
+        names = ("weight_ih_l", "weight_hh_l", *(("bias_ih_l", "bias_hh_l") if self.bias else ()))
+        none = (None,) * (4 - len(names))
+        # getattr for what was deleted: its error names the parameter
+        layers = [
+            tuple([own[n] if (n := f"{name}{k}") in own else getattr(self, n) for name in names]) + none
+            for k in range(self.num_layers)
+        ]
+        own["_layers"] = weights = self._checked(layers)
+        return weights
+
+    def _other_layouts(self, run: Any, x: Any, states: dict[str, Any], weights: Any, dropout: float) -> Any:
+        """y and the last states by `run`, for lists, unbatched and batch-first input."""
+        if not hasattr(x, "ndim"):
+            x = Tensor(x)
+        batched = x.ndim == 3
+        if x.ndim not in (2, 3) or x.shape[-1] != self.input_size:
+            axes = "B, T" if self.batch_first else "T, B"
+            hint = f"the last axis is the feature axis; this layer has input_size={self.input_size}"
+            wanted = f"({axes}, {self.input_size}) or (T, {self.input_size})"
+            raise ShapeError(message(self._kind.lower(), "x", wanted, tuple(x.shape), hint))
+        batch = x.shape[0 if self.batch_first else 1] if batched else 1
+        full = (self.num_layers, batch, self.hidden_size)
+        given: list[Any] = []
+        for name, state in states.items():
+            if state is not None:
+                state = state if hasattr(state, "shape") else Tensor(state)
+                expected: tuple[int, ...] = full if batched else (full[0], full[2])
+                if tuple(state.shape) != expected:
+                    hint = "states are (num_layers, B, hidden_size), without B for unbatched x"
+                    raise ShapeError(message(self._kind.lower(), name, expected, tuple(state.shape), hint))
+                state = state if batched else state.reshape(*full)
+            given.append(state)
+        if not batched:
+            x = x.reshape(x.shape[0], 1, x.shape[1])
+        elif self.batch_first:
+            x = x.transpose(0, 1) if isinstance(x, Tensor) else x.swapaxes(0, 1)
+        y, *last = run(x, *given, weights, dropout)
+        if not batched:
+            return y.reshape(-1 if y.shape[0] else 0, full[2]), *(s.reshape(full[0], -1) for s in last)
+        return (y.transpose(0, 1) if self.batch_first else y), *last
+
+    def extra_repr(self) -> str:
+        """Sizes and options that are not the default."""
+        text = f"{self.input_size}, {self.hidden_size}"
+        defaults = {"num_layers": 1, "bias": True, "batch_first": False, "dropout": 0.0}
+        changed = {name: getattr(self, name) for name, default in defaults.items() if getattr(self, name) != default}
+        return ", ".join([text, *(f"{name}={value}" for name, value in changed.items())])
+
+
+class LSTM(_Recurrent):
     """A stack of long short-term memory layers.
 
     For each step, with i, f, g, o the blocks of rows of the weights in this order (S-31):
@@ -52,72 +166,7 @@ class LSTM(Module):
         ((7, 2, 5), (2, 2, 5))
     """
 
-    def __init__(
-        self,
-        input_size: int,
-        hidden_size: int,
-        num_layers: int = 1,
-        bias: bool = True,
-        batch_first: bool = False,
-        dropout: float = 0.0,
-        bidirectional: bool = False,
-        proj_size: int = 0,
-        device: Any = None,
-        dtype: Any = None,
-    ) -> None:
-        super().__init__()
-        self.input_size = size("LSTM", "input_size", input_size)
-        self.hidden_size = size("LSTM", "hidden_size", hidden_size)
-        self.num_layers = size("LSTM", "num_layers", num_layers)
-        self.bias = flag("LSTM", "bias", bias)
-        self.batch_first = flag("LSTM", "batch_first", batch_first)
-        self.dropout = check_probability("LSTM", dropout, "dropout")
-        not_built("LSTM", "bidirectional", flag("LSTM", "bidirectional", bidirectional), False)
-        not_built("LSTM", "proj_size", size("LSTM", "proj_size", proj_size, 0), 0)
-        self.bidirectional, self.proj_size = False, 0
-        if self.dropout and self.num_layers == 1:
-            warnings.warn(
-                message("LSTM", "dropout", "0 with one layer, as it acts between layers", self.dropout), stacklevel=2
-            )
-        rows = 4 * self.hidden_size
-        for k in range(self.num_layers):
-            width = self.input_size if k == 0 else self.hidden_size
-            shapes: dict[str, tuple[int, ...]] = {"weight_ih": (rows, width), "weight_hh": (rows, self.hidden_size)}
-            if self.bias:
-                shapes |= {"bias_ih": (rows,), "bias_hh": (rows,)}
-            for name, shape in shapes.items():
-                setattr(self, f"{name}_l{k}", zeros("LSTM", shape, device, dtype))
-        self.reset_parameters()
-
-    def reset_parameters(self) -> None:
-        """Draws the parameters anew."""
-        bound = 1.0 / math.sqrt(self.hidden_size)
-        for parameter in self.parameters():
-            init.uniform_(parameter, -bound, bound)
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        super().__setattr__(name, value)
-        self.__dict__.pop("_layers", None)
-
-    def __delattr__(self, name: str) -> None:
-        super().__delattr__(name)
-        self.__dict__.pop("_layers", None)
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in self.__dict__.items() if name != "_layers"}
-
-    def _weights(self) -> functions.LstmWeights:
-        """Per layer the four parameters, as the operation takes them; remembered, as a step is short."""
-        own = self.__dict__
-        names = ("weight_ih_l", "weight_hh_l", *(("bias_ih_l", "bias_hh_l") if self.bias else ()))
-        none = (None,) * (4 - len(names))
-        # getattr for what was deleted: its error names the parameter
-        layers = [
-            tuple([own[n] if (n := f"{name}{k}") in own else getattr(self, n) for name in names]) + none
-            for k in range(self.num_layers)
-        ]
-        own["_layers"] = weights = functions.LstmWeights(layers)
-        return weights
+    _kind, _gates, _checked = "LSTM", 4, functions.LstmWeights
 
     def forward(self, x: Any, hx: Any = None) -> tuple[Tensor, tuple[Tensor, Tensor]]:
         """y and (h_n, c_n) of x."""
@@ -131,45 +180,8 @@ class LSTM(Module):
         if (type(x) is np.ndarray or isinstance(x, Tensor)) and x.ndim == 3 and not self.batch_first:
             y, h_n, c_n = functions.lstm(x, h0, c0, weights, dropout)
             return y, (h_n, c_n)
-        return self._other_layouts(x, h0, c0, weights, dropout)
-
-    def _other_layouts(self, x: Any, h0: Any, c0: Any, weights: Any, dropout: Any) -> Any:
-        """Lists, unbatched and batch-first input."""
-        if not hasattr(x, "ndim"):
-            x = Tensor(x)
-        batched = x.ndim == 3
-        if x.ndim not in (2, 3) or x.shape[-1] != self.input_size:
-            axes = "B, T" if self.batch_first else "T, B"
-            hint = f"the last axis is the feature axis; this layer has input_size={self.input_size}"
-            wanted = f"({axes}, {self.input_size}) or (T, {self.input_size})"
-            raise ShapeError(message("lstm", "x", wanted, tuple(x.shape), hint))
-        batch = x.shape[0 if self.batch_first else 1] if batched else 1
-        full = (self.num_layers, batch, self.hidden_size)
-        states: list[Any] = []
-        for name, state in (("h0", h0), ("c0", c0)):
-            if state is not None:
-                state = state if hasattr(state, "shape") else Tensor(state)
-                expected: tuple[int, ...] = full if batched else (full[0], full[2])
-                if tuple(state.shape) != expected:
-                    hint = "states are (num_layers, B, hidden_size), without B for unbatched x"
-                    raise ShapeError(message("lstm", name, expected, tuple(state.shape), hint))
-                state = state if batched else state.reshape(*full)
-            states.append(state)
-        if not batched:
-            x = x.reshape(x.shape[0], 1, x.shape[1])
-        elif self.batch_first:
-            x = x.transpose(0, 1) if isinstance(x, Tensor) else x.swapaxes(0, 1)
-        y, h_n, c_n = functions.lstm(x, states[0], states[1], weights, dropout)
-        if not batched:
-            return y.reshape(-1 if y.shape[0] else 0, full[2]), (h_n.reshape(full[0], -1), c_n.reshape(full[0], -1))
-        return (y.transpose(0, 1) if self.batch_first else y), (h_n, c_n)
-
-    def extra_repr(self) -> str:
-        """Sizes and options that are not the default."""
-        text = f"{self.input_size}, {self.hidden_size}"
-        defaults = {"num_layers": 1, "bias": True, "batch_first": False, "dropout": 0.0}
-        changed = {name: getattr(self, name) for name, default in defaults.items() if getattr(self, name) != default}
-        return ", ".join([text, *(f"{name}={value}" for name, value in changed.items())])
+        y, h_n, c_n = self._other_layouts(functions.lstm, x, {"h0": h0, "c0": c0}, weights, dropout)
+        return y, (h_n, c_n)
 
 
 def _pair(hx: Any) -> Any:

@@ -47,19 +47,10 @@ def lstm(
         >>> sorted(grads)
         ['c0', 'h0', 'weight_hh', 'weight_ih', 'x']
     """
-    names = list(weights) if hasattr(weights, "keys") else None
-    if names is None:
-        raise TypeError(message("lstm", "weights", "a mapping", type(weights).__name__))
-    unknown = sorted(str(n) for n in names if n not in _NAMES)
-    missing = [n for n in _NAMES[:2] if n not in names]
-    if unknown or missing:
-        wrong = [f"unknown {', '.join(unknown)}"] if unknown else []
-        wrong += [f"no {' and no '.join(missing)}"] if missing else []
-        expected = "weight_ih and weight_hh, and both or neither of bias_ih and bias_hh"
-        raise ValueError(message("lstm", "weights", expected, "; ".join(wrong)))
+    names = _names("lstm", weights)
     arrays_only("lstm", x=x, h0=h0, c0=c0, **weights)
     given = tuple(weights.get(name) for name in _NAMES)
-    h0, c0 = (None if s is None else _layered(name, s) for name, s in (("h0", h0), ("c0", c0)))
+    h0, c0 = (None if s is None else _layered("lstm", name, s) for name, s in (("h0", h0), ("c0", c0)))
     y, h_n, c_n, saved = _core.lstm(x, h0, c0, [given], 0.0, 0, 0, True, True)
     h_n, c_n = h_n.reshape(h_n.shape[1:]), c_n.reshape(c_n.shape[1:])
     return out(y), out(h_n), out(c_n), Saved("lstm", saved, names, h_n.shape, h_n.dtype)
@@ -80,8 +71,8 @@ def lstm_backward(saved: Any, dy: Any = None, dh_n: Any = None, dc_n: Any = None
     """
     with take(saved, "lstm") as (core, names, shape, dtype):
         arrays_only("lstm_backward", dy=dy, dh_n=dh_n, dc_n=dc_n)
-        dh_n = None if dh_n is None else _layered("dh_n", dh_n, "lstm_backward", shape)
-        dc_n = None if dc_n is None else _layered("dc_n", dc_n, "lstm_backward", shape)
+        dh_n = None if dh_n is None else _layered("lstm_backward", "dh_n", dh_n, shape)
+        dc_n = None if dc_n is None else _layered("lstm_backward", "dc_n", dc_n, shape)
         if dy is None and dh_n is None and dc_n is None:
             dh_n = np.zeros((1, *shape), dtype)
         found: Any = _core.lstm_backward(core, dy, dh_n, dc_n, True, True, True)
@@ -97,7 +88,22 @@ def lstm_backward(saved: Any, dy: Any = None, dh_n: Any = None, dc_n: Any = None
         return grads
 
 
-def _layered(name: str, state: Any, op: str = "lstm", shape: Any = None) -> Any:
+def _names(op: str, weights: Any) -> list[str]:
+    """Which parameters there are."""
+    names = list(weights) if hasattr(weights, "keys") else None
+    if names is None:
+        raise TypeError(message(op, "weights", "a mapping", type(weights).__name__))
+    unknown = sorted(str(n) for n in names if n not in _NAMES)
+    missing = [n for n in _NAMES[:2] if n not in names]
+    if unknown or missing:
+        wrong = [f"unknown {', '.join(unknown)}"] if unknown else []
+        wrong += [f"no {' and no '.join(missing)}"] if missing else []
+        expected = "weight_ih and weight_hh, and both or neither of bias_ih and bias_hh"
+        raise ValueError(message(op, "weights", expected, "; ".join(wrong)))
+    return names
+
+
+def _layered(op: str, name: str, state: Any, shape: Any = None) -> Any:
     """A state (B, H) as the stack of one layer that it is."""
     if isinstance(state, np.ndarray):
         array: Any = np.asarray(state) if isinstance(state, np.matrix) else state

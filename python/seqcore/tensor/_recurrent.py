@@ -1,4 +1,4 @@
-"""A stack of LSTM layers over a sequence, on the tape."""
+"""Stacks of recurrent layers over a sequence, on the tape."""
 
 from __future__ import annotations
 
@@ -40,27 +40,29 @@ def lstm(x: Any, h0: Any, c0: Any, weights: Any, dropout: float = 0.0) -> tuple[
     if not is_recording():
         y, h_n, c_n, _ = _core.lstm(x, h0, c0, weights.checked, dropout, seed, stream, False)
         return wrap(y), wrap(h_n), wrap(c_n)
-    inputs = [x, h0, c0]
+    made = _recorded("lstm", _core.lstm, _core.lstm_backward, x, (h0, c0), weights, (dropout, seed, stream))
+    return made[0], made[1], made[2]
+
+
+def _recorded(op: str, forward: Any, backward: Any, x: Any, states: Any, weights: Any, draw: Any) -> tuple[Tensor, ...]:
+    """y and the last states, with a record on the tape where a gradient is asked for."""
+    inputs = [x, *states]
     for layer in weights.layers:
         inputs += layer
     needs = [isinstance(t, Tensor) and t._requires_grad for t in inputs]
-    record = any(needs)
-    saved: Any
-    y, h_n, c_n, saved = _core.lstm(x, h0, c0, weights.checked, dropout, seed, stream, record)
+    record, own = any(needs), 1 + len(states)
+    *results, saved = forward(x, *states, weights.checked, *draw, record)
     if not record:
-        return wrap(y), wrap(h_n), wrap(c_n)
-    need_x, need_states, need_weights = needs[0], needs[1] or needs[2], any(needs[3:])
-    given = [t is not None for t in inputs]
+        return tuple(map(wrap, results))
+    wanted = needs[0], any(needs[1:own]), any(needs[own:])
+    count = len(inputs)
 
-    def run(dy: Any, dh_n: Any, dc_n: Any) -> Any:
-        dx, dh0, dc0, layers = _core.lstm_backward(saved, dy, dh_n, dc_n, need_x, need_states, need_weights)
-        grads = [dx, dh0, dc0]
+    def run(dy: Any, *dlast: Any) -> Any:
+        dx, *dinitial, layers = backward(saved, dy, *dlast, *wanted)
+        grads = [dx, *dinitial]
         for ih, hh, *biases in layers or ():
-            bias = biases[0] if biases else None
-            # b_ih and b_hh are added, so their gradients are equal (S-34); the tape copies where it must
-            grads += (ih, hh, bias, bias)
-        grads += [None] * (len(given) - len(grads))
-        return grads
+            # one of both where b_ih and b_hh are only added (S-34); the tape copies where it must
+            grads += (ih, hh, biases[0], biases[-1]) if biases else (ih, hh, None, None)
+        return grads + [None] * (count - len(grads))
 
-    made = record_many("lstm", (y, h_n, c_n), leaves(inputs), run)
-    return made[0], made[1], made[2]
+    return tuple(record_many(op, tuple(results), leaves(inputs), run))

@@ -1,7 +1,6 @@
 //! Linear layers on the CPU: f32 by the workshop's products, f64 by the reference.
 
 use super::{Linear, LinearGrads, LinearNeeds, LinearSpec, MatmulSpec, reference};
-use crate::backend::Buffer;
 use crate::cpu::gemm::{Segment, Start, accumulate, product};
 use crate::cpu::pack::{Panels, Shared};
 use crate::cpu::{Cpu, CpuBuffer, Fresh, Kernel, Lanes, launch};
@@ -28,8 +27,9 @@ impl Linear for Cpu<'_> {
         }
         let start = bias.map_or(Ok(Start::Zero), |b| b.slice::<f32>().map(Start::Row))?;
         let mut y = Fresh::<f32>::new(spec.rows * spec.output)?;
-        let panels =
-            image(self, weight, "linear", true, || Panels::transposed(self, weight.slice()?, spec.output, spec.input))?;
+        let panels = Panels::kept(self, weight, "linear", || {
+            Panels::transposed(self, weight.slice()?, spec.output, spec.input)
+        })?;
         product(self, x.slice()?, spec.rows, &panels, start, &mut y)?;
         Ok(y.done())
     }
@@ -49,9 +49,9 @@ impl Linear for Cpu<'_> {
         let mut grads = LinearGrads { x: None, weight: None, bias: None };
         if needs.x {
             let mut dx = Fresh::<f32>::new(rows * input)?;
-            let panels = image(self, weight, "linear dx", rows < FEW_ROWS, || {
-                Panels::straight(self, weight.slice()?, output, input)
-            })?;
+            let pack = || Panels::straight(self, weight.slice()?, output, input);
+            let panels =
+                if rows < FEW_ROWS { Panels::kept(self, weight, "linear dx", pack)? } else { pack().map(Arc::new)? };
             product(self, dy.slice()?, rows, &panels, Start::Zero, &mut dx)?;
             grads.x = Some(dx.done());
         }
@@ -101,21 +101,6 @@ impl Linear for Cpu<'_> {
         team.run(batch, work)?;
         failed.into_inner().unwrap_or_else(PoisonError::into_inner).map_or(Ok(c.done()), Err)
     }
-}
-
-/// The packed image of `weight`; kept until its next version if `keep`, and if nobody outside can write to the
-/// memory, which we would not see.
-fn image(
-    cpu: &Cpu<'_>,
-    weight: &CpuBuffer,
-    kind: &'static str,
-    keep: bool,
-    pack: impl FnOnce() -> Result<Panels>,
-) -> Result<Arc<Panels>> {
-    if keep && !weight.is_borrowed() && !weight.stamp().is_shown() {
-        return weight.stamp().packed((kind, cpu.isa()?.index()), pack);
-    }
-    Ok(Arc::new(pack()?))
 }
 
 /// One product of a batch.

@@ -3,126 +3,82 @@
 //!
 //! * Up to 5 rows the inputs are projected before the time loop (a product of many rows runs at the speed of
 //!   arithmetic, a step of few rows at the speed of the cache); from 6 rows on both chains run in one tile.
-//! * Threads take rows where each gets a tile of them and the weights fit its cache, else units of the layer, with
-//!   a barrier a step.
 
 mod kernels;
 mod step;
 
 pub use step::LstmStep;
 
-use super::{
-    Lstm, LstmGrads, LstmInputs, LstmOutput, LstmOutputGrads, LstmSaved, LstmSpec, LstmWants, LstmWeights, reference,
-};
-use crate::backend::{Buffer, ImageKind};
+use super::{Lstm, LstmSaved, reference};
+use crate::backend::Buffer;
 use crate::cpu::gemm::{Segment, Start, accumulate, product, product_joined};
 use crate::cpu::pack::{Panels, Shared};
 use crate::cpu::tile::PANEL;
-use crate::cpu::{Cpu, CpuBuffer, Fresh, Isa, launch};
+use crate::cpu::{Cpu, CpuBuffer, Fresh, Isa, TimeLoop, launch};
 use crate::error::{Error, Result};
+use crate::ops::recurrent::{Above, Kept, Layer, LayerGrads, Run, Wants, Weights, last, states};
 use crate::tensor::{DType, Element, Real, elements};
 use kernels::{Backward, Bias, Forward};
-use std::cell::Cell;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
 /// Fewer rows than this are projected before the time loop.
 const FUSED_ROWS: usize = 6;
 /// Elements of the projected chunk of steps: it stays in the second level of cache.
 const PROJECTED: usize = 96 << 10;
-/// Weights up to so many bytes leave room in the cache of a core that runs rows of its own.
-const OWN_WEIGHTS: usize = 640 << 10;
-/// Multiplications and additions that a thread must have in a step to be worth a barrier.
-const WORTH_A_BARRIER: usize = 48 << 10;
-/// And in a whole call to be worth a team.
-const WORTH_A_TEAM: u64 = 4 << 20;
-/// Multiplications and additions of a phase where a thread has its own rows: some milliseconds, for `poll`.
-const PHASE: usize = 400_000_000;
 
-impl Lstm for Cpu<'_> {
-    fn lstm_forward(
+impl Layer<Cpu<'_>> for Lstm<CpuBuffer> {
+    type Saved = LstmSaved<CpuBuffer>;
+
+    fn forward(
         &self,
-        spec: &LstmSpec,
-        inputs: &LstmInputs<CpuBuffer>,
+        cpu: &Cpu<'_>,
+        x: &CpuBuffer,
+        initial: &[Option<CpuBuffer>],
         save: bool,
-    ) -> Result<(LstmOutput<CpuBuffer>, Option<LstmSaved<CpuBuffer>>)> {
-        if !inputs.fit(spec) {
+    ) -> Result<Run<CpuBuffer, Self::Saved>> {
+        if !self.spec.fits(Some(x), self.spec.input, initial) || !self.weights.fit(&self.spec) {
             return Err(Error::internal("lstm: inputs that do not fit their spec"));
         }
-        match spec.dtype {
-            DType::F64 => forward_plain::<f64>(self, spec, inputs, save),
-            _ => forward(self, spec, inputs, save),
+        match self.spec.dtype {
+            DType::F64 => forward_plain::<f64>(cpu, self, x, states(initial), save),
+            _ => forward(cpu, self, x, states(initial), save),
         }
     }
 
-    fn lstm_backward(
+    fn backward(
         &self,
-        spec: &LstmSpec,
-        inputs: &LstmInputs<CpuBuffer>,
-        saved: LstmSaved<CpuBuffer>,
-        grads: &LstmOutputGrads<CpuBuffer>,
-        wants: LstmWants,
-    ) -> Result<LstmGrads<CpuBuffer>> {
-        let fits = |b: &CpuBuffer, n: usize| b.dtype() == spec.dtype && b.len() == n;
-        let (steps, state) = (elements(&spec.y())?, elements(&spec.state())?);
-        let given = fits(&saved.gates, 4 * steps)
-            && fits(&saved.c, steps)
-            && fits(&saved.h, steps)
-            && grads.dy.as_ref().is_none_or(|b| fits(b, steps))
-            && grads.dh_n.iter().chain(&grads.dc_n).all(|b| fits(b, state));
-        if !inputs.fit(spec) || !given {
+        cpu: &Cpu<'_>,
+        kept: Kept<CpuBuffer, Self::Saved>,
+        above: Above<CpuBuffer>,
+        wants: Wants,
+    ) -> Result<LayerGrads<CpuBuffer>> {
+        let (spec, LstmSaved { gates, c, h }) = (&self.spec, &kept.own);
+        let given = spec.fits(Some(&kept.x), spec.input, &kept.initial)
+            && spec.fits(above.dy.as_ref(), spec.hidden, &above.dlast)
+            && [c, h].into_iter().all(|s| spec.fits(Some(s), spec.hidden, &[]))
+            && spec.fits(Some(gates), spec.rows(), &[]);
+        if !given || !self.weights.fit(spec) {
             return Err(Error::internal("lstm: inputs that do not fit their spec"));
         }
         match spec.dtype {
-            DType::F64 => backward_plain::<f64>(self, spec, inputs, saved, grads, wants),
-            _ => backward(self, spec, inputs, saved, grads, wants),
+            DType::F64 => backward_plain::<f64>(cpu, self, kept, above, wants),
+            _ => backward(cpu, self, kept, above, wants),
         }
-    }
-}
-
-/// A state as given, or zeros.
-fn state<T: Element>(spec: &LstmSpec, given: Option<&CpuBuffer>) -> Result<Fresh<T>> {
-    let mut state = Fresh::new(elements(&spec.state())?)?;
-    match given {
-        Some(given) => state.copy_from_slice(given.slice()?),
-        None => state.fill(T::default()),
-    }
-    Ok(state)
-}
-
-/// The last (B, H) of a sequence, or `initial` where there is none.
-fn last<T: Element>(sequence: &[T], initial: &[T]) -> Result<Fresh<T>> {
-    let mut state = Fresh::new(initial.len())?;
-    match sequence.len().checked_sub(initial.len()) {
-        Some(from) if !sequence.is_empty() => state.copy_from_slice(&sequence[from..]),
-        _ => state.copy_from_slice(initial),
-    }
-    Ok(state)
-}
-
-/// The image of `weights`; memory that others may write to is packed at every call.
-fn image(weights: &CpuBuffer, kind: ImageKind, pack: impl FnOnce() -> Result<Panels>) -> Result<Arc<Panels>> {
-    if weights.is_borrowed() || weights.stamp().is_shown() {
-        pack().map(Arc::new)
-    } else {
-        weights.stamp().packed(kind, pack)
     }
 }
 
 /// W_ih or W_hh for forward: panels of N units of all gates.
 fn forward_image(cpu: &Cpu<'_>, weights: &CpuBuffer, hidden: usize, width: usize) -> Result<Arc<Panels>> {
-    let kind = ("lstm forward", cpu.isa()?.index());
-    image(weights, kind, || Panels::gates(cpu, weights.slice()?, hidden, width))
+    Panels::kept(cpu, weights, "lstm forward", || Panels::gates(cpu, weights.slice()?, hidden, width))
 }
 
 /// W_ih or W_hh for backward: its columns are the outputs.
 fn backward_image(cpu: &Cpu<'_>, weights: &CpuBuffer, hidden: usize, width: usize) -> Result<Arc<Panels>> {
-    let kind = ("lstm backward", cpu.isa()?.index());
-    image(weights, kind, || Panels::straight(cpu, weights.slice()?, 4 * hidden, width))
+    Panels::kept(cpu, weights, "lstm backward", || Panels::straight(cpu, weights.slice()?, 4 * hidden, width))
 }
 
 /// b_ih + b_hh in the order of the forward panels, zeros without.
-fn bias_image(weights: &LstmWeights<CpuBuffer>, hidden: usize, isa: Isa, panels: usize) -> Result<Fresh<f32>> {
+fn bias_image(weights: &Weights<CpuBuffer>, hidden: usize, isa: Isa, panels: usize) -> Result<Fresh<f32>> {
     let mut image = Fresh::zeros(panels * PANEL * isa.lanes())?;
     if let Some((ih, hh)) = &weights.bias {
         let (ih, hh) = (ih.slice::<f32>()?, hh.slice::<f32>()?);
@@ -137,79 +93,26 @@ fn bias_image(weights: &LstmWeights<CpuBuffer>, hidden: usize, isa: Isa, panels:
     Ok(image)
 }
 
-/// Who does what in the time loop.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Split {
-    /// so many threads with their own rows (one: no threads)
-    Rows(usize),
-    /// so many threads with their own panels
-    Panels(usize),
-}
-
-/// `step`: multiplications and additions of a step; `weights`: bytes that every row needs.
-fn split(cpu: &Cpu<'_>, spec: &LstmSpec, panels: usize, step: usize, weights: usize) -> Split {
-    let threads = cpu.threads();
-    if step > 2 * PHASE {
-        // so large that a step is cut for `poll`'s sake, whatever the threads
-        return Split::Panels((step / PHASE).max(threads).min(panels));
-    }
-    if threads == 1 || spec.flops() < WORTH_A_TEAM {
-        return Split::Rows(1);
-    }
-    let by_rows = threads.min(spec.batch / FUSED_ROWS);
-    let by_panels = threads.min(panels).min(step / WORTH_A_BARRIER);
-    if by_rows >= 2 && (weights <= OWN_WEIGHTS || by_rows > by_panels) {
-        Split::Rows(by_rows)
-    } else if by_panels >= 2 {
-        Split::Panels(by_panels)
-    } else {
-        Split::Rows(1)
-    }
-}
-
-/// Calls `work(steps, rows, panels)` so that all is done, steps in the order of phases.
-fn time_loop(
-    cpu: &Cpu<'_>,
-    split: Split,
-    (steps, rows, panels): (usize, usize, usize),
-    step: usize,
-    work: impl Fn((usize, usize), (usize, usize), (usize, usize)) + Sync,
-) -> Result<()> {
-    let part = |unit: usize, units: usize, n: usize| (unit * n / units, (unit + 1) * n / units);
-    match split {
-        Split::Rows(units) => {
-            let length = (PHASE / (step / units).max(1)).clamp(1, steps.max(1));
-            cpu.run_phases(steps.div_ceil(length), units, |at| {
-                let first = at.phase * length;
-                work((first, steps.min(first + length)), part(at.unit, units, rows), (0, panels));
-            })
-        }
-        Split::Panels(units) => cpu.run_phases(steps, units, |at| {
-            work((at.phase, at.phase + 1), (0, rows), part(at.unit, units, panels));
-        }),
-    }
-}
-
-#[allow(clippy::type_complexity)]
 fn forward(
     cpu: &Cpu<'_>,
-    spec: &LstmSpec,
-    inputs: &LstmInputs<CpuBuffer>,
+    Lstm { spec, weights }: &Lstm<CpuBuffer>,
+    x: &CpuBuffer,
+    [h0, c0]: [Option<&CpuBuffer>; 2],
     save: bool,
-) -> Result<(LstmOutput<CpuBuffer>, Option<LstmSaved<CpuBuffer>>)> {
+) -> Result<Run<CpuBuffer, LstmSaved<CpuBuffer>>> {
     let isa = cpu.isa()?;
     let (steps, batch, input, hidden) = (spec.steps, spec.batch, spec.input, spec.hidden);
     let state_size = elements(&spec.state())?;
-    let (h0, c0) = (state::<f32>(spec, inputs.h0.as_ref())?, state::<f32>(spec, inputs.c0.as_ref())?);
+    let (start_h, start_c) = (Fresh::copy_or_zeros(h0, state_size)?, Fresh::copy_or_zeros(c0, state_size)?);
     let mut y = Fresh::<f32>::new(elements(&spec.y())?)?;
     let mut c = Fresh::<f32>::new(if save { y.len() } else { state_size })?;
-    let mut gates = if save { Some(Fresh::<f32>::new(elements(&spec.gates())?)?) } else { None };
+    let mut gates = if save { Some(Fresh::<f32>::new(elements(&spec.by_gate())?)?) } else { None };
     if !y.is_empty() {
-        let ih = forward_image(cpu, &inputs.weights.ih, hidden, input)?;
-        let hh = forward_image(cpu, &inputs.weights.hh, hidden, hidden)?;
+        let ih = forward_image(cpu, &weights.ih, hidden, input)?;
+        let hh = forward_image(cpu, &weights.hh, hidden, hidden)?;
         let panels = hh.count();
-        let bias = bias_image(&inputs.weights, hidden, isa, panels)?;
-        let x = inputs.x.slice::<f32>()?;
+        let bias = bias_image(weights, hidden, isa, panels)?;
+        let x = x.slice::<f32>()?;
         let project = batch < FUSED_ROWS;
         let chunk = if project { (PROJECTED / (batch * hh.outputs())).clamp(1, steps) } else { steps };
         let mut projected = Fresh::<f32>::new(if project { chunk * batch * hh.outputs() } else { 0 })?;
@@ -228,8 +131,8 @@ fn forward(
             hh: hh.as_ptr(),
             bias: bias.as_ptr(),
             all_panels: panels,
-            h0: h0.as_ptr(),
-            c0: c0.as_ptr(),
+            h0: start_h.as_ptr(),
+            c0: start_c.as_ptr(),
             y: y.as_mut_ptr(),
             c: c.as_mut_ptr(),
             c_step: if save { state_size } else { 0 },
@@ -237,7 +140,7 @@ fn forward(
         };
         let terms = if project { hidden } else { input + hidden };
         let step = 8 * batch * hidden * terms;
-        let split = split(cpu, spec, panels, step, 16 * hidden * terms);
+        let time = TimeLoop::new(cpu, (batch, panels), spec.flops(), step, 16 * hidden * terms);
         for first in (0..steps).step_by(chunk) {
             let end = steps.min(first + chunk);
             if project {
@@ -249,7 +152,7 @@ fn forward(
             }
             // SAFETY: units write disjoint rows or panels of a step, and read what earlier phases wrote.
             let kernel = unsafe { Shared::new(kernel) };
-            time_loop(cpu, split, (end - first, batch, panels), step, |steps, rows, panels| {
+            time.run(cpu, end - first, |steps, rows, panels| {
                 let steps = (first + steps.0, first + steps.1);
                 let kernel = Forward { steps, rows, panels, ..kernel.get() };
                 // SAFETY: `fit` checked the inputs' sizes, the outputs were made above.
@@ -257,27 +160,26 @@ fn forward(
             })?;
         }
     }
-    let h_n = last(&y, &h0)?.done();
-    let c_n = if y.is_empty() { c0.done() } else { last(&c, &c0)?.done() };
-    let y = y.done();
-    let saved = gates.map(|gates| LstmSaved { gates: gates.done(), c: c.done(), h: y.clone() });
-    Ok((LstmOutput { y, h_n, c_n }, saved))
+    let (y, c) = (y.done(), c.done());
+    let last = vec![last(cpu, spec, &y, h0)?, last(cpu, spec, &c, c0)?];
+    let saved = gates.map(|gates| LstmSaved { gates: gates.done(), c, h: y.clone() });
+    Ok(Run { y, last, saved })
 }
 
 fn backward(
     cpu: &Cpu<'_>,
-    spec: &LstmSpec,
-    inputs: &LstmInputs<CpuBuffer>,
-    saved: LstmSaved<CpuBuffer>,
-    grads: &LstmOutputGrads<CpuBuffer>,
-    wants: LstmWants,
-) -> Result<LstmGrads<CpuBuffer>> {
+    Lstm { spec, weights }: &Lstm<CpuBuffer>,
+    Kept { x, initial, own: saved }: Kept<CpuBuffer, LstmSaved<CpuBuffer>>,
+    Above { dy, dlast }: Above<CpuBuffer>,
+    wants: Wants,
+) -> Result<LayerGrads<CpuBuffer>> {
+    let ([h0, c0], [dh_n, dc_n]) = (states(&initial), states(&dlast));
     let isa = cpu.isa()?;
     let (steps, batch, input, hidden) = (spec.steps, spec.batch, spec.input, spec.hidden);
     let state_size = elements(&spec.state())?;
-    let mut dc = state::<f32>(spec, grads.dc_n.as_ref())?;
-    let c0 = state::<f32>(spec, inputs.c0.as_ref())?;
-    let hh = backward_image(cpu, &inputs.weights.hh, hidden, hidden)?;
+    let mut dc = Fresh::copy_or_zeros(dc_n, state_size)?;
+    let c0 = Fresh::copy_or_zeros(c0, state_size)?;
+    let hh = backward_image(cpu, &weights.hh, hidden, hidden)?;
     // SAFETY: `saved` was given to this call to overwrite; nobody else has its gates.
     let da = unsafe { saved.gates.slice_mut::<f32>()? };
     let h = saved.h.slice::<f32>()?;
@@ -292,36 +194,36 @@ fn backward(
             hh: hh.as_ptr(),
             c: saved.c.slice::<f32>()?.as_ptr(),
             c0: c0.as_ptr(),
-            dy: pointer(grads.dy.as_ref())?,
-            dh: pointer(grads.dh_n.as_ref())?,
+            dy: pointer(dy.as_ref())?,
+            dh: pointer(dh_n)?,
             dc: dc.as_mut_ptr(),
             gates: da.as_mut_ptr(),
         };
         let (step, panels) = (8 * batch * hidden * hidden, hh.count());
         // SAFETY: units write disjoint rows or panels of a step, and read what earlier phases wrote.
         let kernel = unsafe { Shared::new(kernel) };
-        let split = split(cpu, spec, panels, step, 16 * hidden * hidden);
-        time_loop(cpu, split, (steps, batch, panels), step, |done, rows, panels| {
+        let time = TimeLoop::new(cpu, (batch, panels), spec.flops(), step, 16 * hidden * hidden);
+        time.run(cpu, steps, |done, rows, panels| {
             let kernel = Backward { steps: (steps - done.1, steps - done.0), rows, panels, ..kernel.get() };
             // SAFETY: sizes were checked on entry.
             unsafe { launch(isa, &kernel) }
         })?;
     }
     let da = &*da;
-    let mut result = LstmGrads { dx: None, dh0: None, dc0: None, dweights: None, dbias: None };
+    let mut grads = LayerGrads { dx: None, dinitial: vec![None, None], dparameters: vec![] };
     if wants.states {
-        let mut dh0 = state::<f32>(spec, grads.dh_n.as_ref())?;
+        let mut dh0 = Fresh::copy_or_zeros(dh_n, state_size)?;
         if steps > 0 {
             product_joined(cpu, &da[..4 * state_size], batch, &hh, 4, &mut dh0)?;
         }
-        (result.dh0, result.dc0) = (Some(dh0.done()), Some(dc.done()));
+        grads.dinitial = vec![Some(dh0.done()), Some(dc.done())];
     }
-    let x = inputs.x.slice::<f32>()?;
+    let x = x.slice::<f32>()?;
     if wants.dx {
-        let ih = backward_image(cpu, &inputs.weights.ih, hidden, input)?;
+        let ih = backward_image(cpu, &weights.ih, hidden, input)?;
         let mut dx = Fresh::<f32>::new(x.len())?;
         product_joined(cpu, da, steps * batch, &ih, 4, &mut dx)?;
-        result.dx = Some(dx.done());
+        grads.dx = Some(dx.done());
     }
     if wants.weights {
         let mut ih = Fresh::<f32>::new(elements(&spec.weight_ih())?)?;
@@ -329,38 +231,19 @@ fn backward(
         let mut db = if spec.bias { Some(Fresh::<f32>::new(4 * hidden)?) } else { None };
         let whole = [Segment { dy: da, x, steps, batch }];
         accumulate(cpu, &whole, (4 * hidden, input), true, &mut ih, db.as_deref_mut())?;
-        // h before step t is y of t - 1; before step 0, which comes last, it is h0
-        let h0 = state::<f32>(spec, inputs.h0.as_ref())?;
-        let parts = match steps {
-            0 => vec![],
-            _ => vec![
-                Segment { dy: &da[4 * state_size..], x: &h[..(steps - 1) * state_size], steps: steps - 1, batch },
-                Segment { dy: &da[..4 * state_size], x: &h0, steps: 1, batch },
-            ],
-        };
+        let h0 = Fresh::copy_or_zeros(h0, state_size)?;
+        let parts = Segment::one_earlier(da, h, &h0, (steps, batch));
         accumulate(cpu, &parts, (4 * hidden, hidden), true, &mut hh, None)?;
-        (result.dweights, result.dbias) = (Some((ih.done(), hh.done())), db.map(Fresh::done));
+        grads.dparameters = [ih.done(), hh.done()].into_iter().chain(db.map(Fresh::done)).collect();
     }
-    Ok(result)
-}
-
-/// `poll` every few milliseconds, however often it is asked.
-fn paced<'a>(cpu: &'a Cpu<'_>) -> impl Fn() -> Result<()> + 'a {
-    let last = Cell::new(Instant::now());
-    move || {
-        if last.get().elapsed() < Duration::from_millis(5) {
-            return Ok(());
-        }
-        last.set(Instant::now());
-        cpu.poll()
-    }
+    Ok(grads)
 }
 
 fn pointer(given: Option<&CpuBuffer>) -> Result<*const f32> {
     given.map_or(Ok(std::ptr::null()), |buffer| Ok(buffer.slice::<f32>()?.as_ptr()))
 }
 
-fn parameters<T: Element>(weights: &LstmWeights<CpuBuffer>) -> Result<reference::Parameters<'_, T>> {
+fn parameters<T: Element>(weights: &Weights<CpuBuffer>) -> Result<reference::Parameters<'_, T>> {
     let bias = match &weights.bias {
         Some((ih, hh)) => Some((ih.slice()?, hh.slice()?)),
         None => None,
@@ -368,46 +251,47 @@ fn parameters<T: Element>(weights: &LstmWeights<CpuBuffer>) -> Result<reference:
     Ok(reference::Parameters { ih: weights.ih.slice()?, hh: weights.hh.slice()?, bias })
 }
 
-#[allow(clippy::type_complexity)]
 fn forward_plain<T: Real>(
     cpu: &Cpu<'_>,
-    spec: &LstmSpec,
-    inputs: &LstmInputs<CpuBuffer>,
+    Lstm { spec, weights }: &Lstm<CpuBuffer>,
+    x: &CpuBuffer,
+    [h0, c0]: [Option<&CpuBuffer>; 2],
     save: bool,
-) -> Result<(LstmOutput<CpuBuffer>, Option<LstmSaved<CpuBuffer>>)> {
-    let (h0, c0) = (state::<T>(spec, inputs.h0.as_ref())?, state::<T>(spec, inputs.c0.as_ref())?);
-    let size = elements(&spec.y())?;
+) -> Result<Run<CpuBuffer, LstmSaved<CpuBuffer>>> {
+    let (size, state_size) = (elements(&spec.y())?, elements(&spec.state())?);
+    let (start_h, start_c) = (Fresh::copy_or_zeros(h0, state_size)?, Fresh::copy_or_zeros(c0, state_size)?);
     let (mut y, mut c, mut gates) = (Fresh::<T>::new(size)?, Fresh::<T>::new(size)?, Fresh::<T>::new(4 * size)?);
     let out = (&mut *y, &mut *c, &mut *gates);
-    let w = parameters(&inputs.weights)?;
-    reference::forward(spec, inputs.x.slice()?, (&h0, &c0), w, out, &paced(cpu))?;
-    let (h_n, c_n) = (last(&y, &h0)?.done(), last(&c, &c0)?.done());
-    let y = y.done();
-    let saved = save.then(|| LstmSaved { gates: gates.done(), c: c.done(), h: y.clone() });
-    Ok((LstmOutput { y, h_n, c_n }, saved))
+    let w = parameters(weights)?;
+    reference::forward(spec, x.slice()?, (&start_h, &start_c), w, out, &cpu.paced())?;
+    let (y, c) = (y.done(), c.done());
+    let last = vec![last(cpu, spec, &y, h0)?, last(cpu, spec, &c, c0)?];
+    let saved = save.then(|| LstmSaved { gates: gates.done(), c, h: y.clone() });
+    Ok(Run { y, last, saved })
 }
 
 fn backward_plain<T: Real>(
     cpu: &Cpu<'_>,
-    spec: &LstmSpec,
-    inputs: &LstmInputs<CpuBuffer>,
-    saved: LstmSaved<CpuBuffer>,
-    grads: &LstmOutputGrads<CpuBuffer>,
-    wants: LstmWants,
-) -> Result<LstmGrads<CpuBuffer>> {
-    let (h0, c0) = (state::<T>(spec, inputs.h0.as_ref())?, state::<T>(spec, inputs.c0.as_ref())?);
-    let (mut dh, mut dc) = (state::<T>(spec, grads.dh_n.as_ref())?, state::<T>(spec, grads.dc_n.as_ref())?);
+    Lstm { spec, weights }: &Lstm<CpuBuffer>,
+    Kept { x, initial, own: saved }: Kept<CpuBuffer, LstmSaved<CpuBuffer>>,
+    Above { dy, dlast }: Above<CpuBuffer>,
+    wants: Wants,
+) -> Result<LayerGrads<CpuBuffer>> {
+    let ([h0, c0], [dh_n, dc_n]) = (states(&initial), states(&dlast));
+    let size = elements(&spec.state())?;
+    let (h0, c0) = (Fresh::copy_or_zeros(h0, size)?, Fresh::copy_or_zeros(c0, size)?);
+    let (mut dh, mut dc) = (Fresh::copy_or_zeros(dh_n, size)?, Fresh::copy_or_zeros(dc_n, size)?);
     let fresh = |wanted: bool, n: usize| wanted.then(|| Fresh::<T>::new(n)).transpose();
-    let mut dx = fresh(wants.dx, inputs.x.len())?;
-    let mut ih = fresh(wants.weights, inputs.weights.ih.len())?;
-    let mut hh = fresh(wants.weights, inputs.weights.hh.len())?;
+    let mut dx = fresh(wants.dx, x.len())?;
+    let mut ih = fresh(wants.weights, weights.ih.len())?;
+    let mut hh = fresh(wants.weights, weights.hh.len())?;
     let mut db = fresh(wants.weights && spec.bias, 4 * spec.hidden)?;
     let given = reference::Context {
-        x: inputs.x.slice()?,
+        x: x.slice()?,
         state: (&*h0, &*c0),
         h: saved.h.slice()?,
         c: saved.c.slice()?,
-        dy: grads.dy.as_ref().map(|dy| dy.slice()).transpose()?,
+        dy: dy.as_ref().map(|dy| dy.slice()).transpose()?,
     };
     let out = reference::Gradients {
         dx: dx.as_deref_mut(),
@@ -416,13 +300,12 @@ fn backward_plain<T: Real>(
     };
     // SAFETY: `saved` was given to this call to overwrite; nobody else has its gates.
     let gates = unsafe { saved.gates.slice_mut::<T>()? };
-    let w = parameters(&inputs.weights)?;
-    reference::backward(spec, &given, w, gates, (&mut dh, &mut dc), out, &paced(cpu))?;
-    Ok(LstmGrads {
+    let w = parameters(weights)?;
+    reference::backward(spec, &given, w, gates, (&mut dh, &mut dc), out, &cpu.paced())?;
+    let states = [dh, dc].map(|d| wants.states.then(|| d.done()));
+    Ok(LayerGrads {
         dx: dx.map(Fresh::done),
-        dh0: wants.states.then(|| dh.done()),
-        dc0: wants.states.then(|| dc.done()),
-        dweights: ih.map(Fresh::done).zip(hh.map(Fresh::done)),
-        dbias: db.map(Fresh::done),
+        dinitial: states.into(),
+        dparameters: [ih, hh, db].into_iter().flatten().map(Fresh::done).collect(),
     })
 }

@@ -3,11 +3,13 @@
 //!
 //! Tensors larger than a binding are worked on in pieces of the sequence, through windows; bits do not change.
 
-use super::{Lstm, LstmGrads, LstmInputs, LstmOutput, LstmOutputGrads, LstmSaved, LstmSpec, LstmWants};
+use super::{Lstm, LstmSaved};
 use crate::backend::{Backend, Buffer};
 use crate::error::{Error, Result};
-use crate::gpu::{Begin, Gpu, GpuBuffer, Grid, Kernel, Matrix, Product};
+use crate::gpu::{Begin, Gpu, GpuBuffer, Grid, Kernel, Matrix, Product, Steps};
+use crate::ops::recurrent::{Above, Kept, Layer, LayerGrads, LayerSpec, Run, Wants, last, state, states};
 use crate::tensor::DType;
+use std::ops::Range;
 use std::sync::Arc;
 
 /// `Step` of step.wgsl
@@ -47,7 +49,7 @@ struct Sizes {
 }
 
 impl Sizes {
-    fn of(spec: &LstmSpec) -> Sizes {
+    fn of(spec: &LayerSpec) -> Sizes {
         let state = spec.batch * spec.hidden;
         Sizes { x: spec.batch * spec.input, gates: 4 * state, state }
     }
@@ -60,13 +62,13 @@ impl Sizes {
 }
 
 impl Gpu<'_> {
-    fn lstm_grid(&self, spec: &LstmSpec) -> Grid {
+    fn lstm_grid(&self, spec: &LayerSpec) -> Grid {
         let groups = spec.batch.div_ceil(4) as u64 * spec.hidden.div_ceil(64) as u64;
         let work = (spec.batch as u64).saturating_mul(8 * spec.hidden as u64).saturating_mul(spec.hidden as u64);
         Grid::new(groups).trips(spec.hidden as u64 + 1).work(work)
     }
 
-    fn lstm_packed(&self, spec: &LstmSpec, weight_hh: &GpuBuffer) -> Result<Arc<GpuBuffer>> {
+    fn lstm_packed(&self, spec: &LayerSpec, weight_hh: &GpuBuffer) -> Result<Arc<GpuBuffer>> {
         weight_hh.stamp().packed(("lstm step", 0), || {
             let packed = self.allocate(DType::F32, weight_hh.len())?;
             let units = spec.hidden as u32;
@@ -77,14 +79,6 @@ impl Gpu<'_> {
             Ok(packed)
         })
     }
-
-    /// A copy of a state, or zeros.
-    fn lstm_state(&self, spec: &LstmSpec, from: Option<&GpuBuffer>) -> Result<GpuBuffer> {
-        match from {
-            Some(state) => self.slice(state, 0, state.len()),
-            None => self.zeros(DType::F32, Sizes::of(spec).state),
-        }
-    }
 }
 
 /// An index that a kernel takes: within a window, so far below 2^32.
@@ -92,52 +86,48 @@ fn at(index: usize) -> Result<u32> {
     u32::try_from(index).map_err(|_| Error::memory("an LSTM whose steps are larger than 2^32 elements"))
 }
 
-/// A matrix of `batch` rows a step, `width` wide, read as (k = row, outer = column) with time descending from the
-/// end of `steps` steps. So a weight gradient is one chain however the sequence is cut.
-fn descending<'b>((buffer, start): &'b (GpuBuffer, usize), steps: usize, batch: usize, width: usize) -> Matrix<'b> {
-    let step = batch * width;
-    Matrix { buffer, start: start + steps.saturating_sub(1) * step, outer: 1, k: width, k_block: -(step as isize) }
-}
+impl Layer<Gpu<'_>> for Lstm<GpuBuffer> {
+    type Saved = LstmSaved<GpuBuffer>;
 
-impl Lstm for Gpu<'_> {
-    fn lstm_forward(
+    fn forward(
         &self,
-        spec: &LstmSpec,
-        inputs: &LstmInputs<GpuBuffer>,
+        gpu: &Gpu<'_>,
+        x: &GpuBuffer,
+        initial: &[Option<GpuBuffer>],
         save: bool,
-    ) -> Result<(LstmOutput<GpuBuffer>, Option<LstmSaved<GpuBuffer>>)> {
+    ) -> Result<Run<GpuBuffer, Self::Saved>> {
+        let (Lstm { spec, weights }, [h0, c0]) = (self, states(initial));
         let (t_all, size) = (spec.steps, Sizes::of(spec));
-        let piece = size.piece(self).min(t_all);
-        let y = self.allocate(spec.dtype, t_all * size.state)?;
-        let gates = self.allocate(spec.dtype, if save { t_all } else { piece } * size.gates)?;
-        let c = self.allocate(spec.dtype, if save { t_all } else { 1 } * size.state)?;
-        let packed = self.lstm_packed(spec, &inputs.weights.hh)?;
-        let begin = match &inputs.weights.bias {
+        let piece = size.piece(gpu).min(t_all);
+        let y = gpu.allocate(spec.dtype, t_all * size.state)?;
+        let gates = gpu.allocate(spec.dtype, if save { t_all } else { piece } * size.gates)?;
+        let c = gpu.allocate(spec.dtype, if save { t_all } else { 1 } * size.state)?;
+        let packed = gpu.lstm_packed(spec, &weights.hh)?;
+        let begin = match &weights.bias {
             Some((ih, hh)) => Begin::Biases(ih, hh),
             None => Begin::Zero,
         };
-        // Absent states are stood in for by what is only read.
-        let h0 = inputs.h0.as_ref().unwrap_or(&packed);
-        let c0 = inputs.c0.as_ref().unwrap_or(&packed);
-        let initial = self.lstm_initial(spec, inputs)?;
-        let (h0, c0) = match &initial {
-            Some((h, c)) => (h, c),
-            None => (h0, c0),
+        // where one of the two is given, the absent one is zeros; where none is, what is only read stands in for both
+        let has_state = h0.is_some() || c0.is_some();
+        let zeros = if has_state && (h0.is_none() || c0.is_none()) && t_all > 0 {
+            Some(gpu.zeros(spec.dtype, size.state)?)
+        } else {
+            None
         };
-        let has_state = initial.is_some() || inputs.h0.is_some();
+        let absent = zeros.as_ref().unwrap_or(&packed);
 
         for t0 in (0..t_all).step_by(piece.max(1)) {
             let steps = piece.min(t_all - t0);
             let own = if save { t0 } else { 0 };
-            let x = inputs.x.window(t0 * size.x, steps * size.x)?;
+            let x = x.window(t0 * size.x, steps * size.x)?;
             let gates = gates.window(own * size.gates, steps * size.gates)?;
-            self.product(&Product {
+            gpu.product(&Product {
                 m: steps * spec.batch,
-                n: 4 * spec.hidden,
+                n: spec.rows(),
                 k: spec.input,
                 block: spec.input,
                 a: Matrix { start: x.1, ..Matrix::new(&x.0, spec.input, 1) },
-                b: Matrix::new(&inputs.weights.ih, spec.input, 1),
+                b: Matrix::new(&weights.ih, spec.input, 1),
                 c: &gates.0,
                 c_start: gates.1,
                 begin,
@@ -169,71 +159,66 @@ impl Lstm for Gpu<'_> {
                     },
                 }
             };
-            let buffers = [&*packed, h0, c0, &gates.0, &h.0, &c.0];
-            self.repeat(&Kernel::new("lstm/step", "forward"), &buffers, self.lstm_grid(spec), steps, step)?;
+            let (first_h, first_c) = (h0.unwrap_or(absent), c0.unwrap_or(absent));
+            let buffers = [&*packed, first_h, first_c, &gates.0, &h.0, &c.0];
+            gpu.repeat(&Kernel::new("lstm/step", "forward"), &buffers, gpu.lstm_grid(spec), steps, step)?;
         }
-        let (h_n, c_n) = if t_all == 0 {
-            (self.lstm_state(spec, inputs.h0.as_ref())?, self.lstm_state(spec, inputs.c0.as_ref())?)
-        } else {
-            let last = y.len() - size.state;
-            let c_last = c.len() - size.state;
-            (self.slice(&y, last, size.state)?, self.slice(&c, c_last, size.state)?)
-        };
+        let last = vec![last(gpu, spec, &y, h0)?, last(gpu, spec, &c, c0)?];
         let saved = save.then(|| LstmSaved { gates, c, h: y.clone() });
-        Ok((LstmOutput { y, h_n, c_n }, saved))
+        Ok(Run { y, last, saved })
     }
 
-    fn lstm_backward(
+    fn backward(
         &self,
-        spec: &LstmSpec,
-        inputs: &LstmInputs<GpuBuffer>,
-        saved: LstmSaved<GpuBuffer>,
-        grads: &LstmOutputGrads<GpuBuffer>,
-        wants: LstmWants,
-    ) -> Result<LstmGrads<GpuBuffer>> {
+        gpu: &Gpu<'_>,
+        kept: Kept<GpuBuffer, Self::Saved>,
+        above: Above<GpuBuffer>,
+        wants: Wants,
+    ) -> Result<LayerGrads<GpuBuffer>> {
+        let (Lstm { spec, weights }, saved) = (self, &kept.own);
+        let ([h0, _], [dh_n, dc_n]) = (states(&kept.initial), states(&above.dlast));
         let (t_all, size) = (spec.steps, Sizes::of(spec));
-        let zeros = |len: usize| self.zeros(spec.dtype, len);
+        let zeros = |len: usize| gpu.zeros(spec.dtype, len);
         if t_all == 0 || spec.batch == 0 {
-            let weights = || Ok((zeros(inputs.weights.ih.len())?, zeros(inputs.weights.hh.len())?));
-            let state = |grad: &Option<GpuBuffer>| self.lstm_state(spec, grad.as_ref());
-            return Ok(LstmGrads {
-                dx: wants.dx.then(|| zeros(0)).transpose()?,
-                dh0: wants.states.then(|| state(&grads.dh_n)).transpose()?,
-                dc0: wants.states.then(|| state(&grads.dc_n)).transpose()?,
-                dweights: wants.weights.then(weights).transpose()?,
-                dbias: (wants.weights && spec.bias).then(|| zeros(4 * spec.hidden)).transpose()?,
-            });
+            let given = |grad| wants.states.then(|| state(gpu, spec, grad)).transpose();
+            let mut dparameters = Vec::new();
+            if wants.weights {
+                dparameters.extend([zeros(weights.ih.len())?, zeros(weights.hh.len())?]);
+                dparameters.extend(spec.bias.then(|| zeros(spec.rows())).transpose()?);
+            }
+            let dx = wants.dx.then(|| zeros(0)).transpose()?;
+            return Ok(LayerGrads { dx, dinitial: vec![given(dh_n)?, given(dc_n)?], dparameters });
         }
-        let new = |len: usize| self.allocate(spec.dtype, len);
-        let dx = wants.dx.then(|| new(inputs.x.len())).transpose()?;
+        let new = |len: usize| gpu.allocate(spec.dtype, len);
+        let dx = wants.dx.then(|| new(kept.x.len())).transpose()?;
         let dh0 = wants.states.then(|| new(size.state)).transpose()?;
-        let dc = match &grads.dc_n {
-            Some(dc_n) => self.slice(dc_n, 0, dc_n.len())?,
+        let dc = match dc_n {
+            Some(dc_n) => gpu.slice(dc_n, 0, dc_n.len())?,
             None => new(size.state)?,
         };
-        let mut sums = if wants.weights { Some(Sums::new(self, spec, inputs)?) } else { None };
-        let piece = size.piece(self);
+        let mut sums = if wants.weights { Some(Sums::new(gpu, self)?) } else { None };
+        let piece = size.piece(gpu);
         let mut t1 = t_all;
         while t1 > 0 {
             let t0 = t1.saturating_sub(piece);
-            self.lstm_steps_back(spec, inputs, &saved, grads, &dc, t0..t1)?;
+            self.steps_back(gpu, &kept, &above, &dc, t0..t1)?;
             let gates = saved.gates.window(t0 * size.gates, (t1 - t0) * size.gates)?;
             if let Some(dx) = &dx {
                 let dx = dx.window(t0 * size.x, (t1 - t0) * size.x)?;
-                self.product(&Product {
+                gpu.product(&Product {
                     m: (t1 - t0) * spec.batch,
                     n: spec.input,
-                    k: 4 * spec.hidden,
-                    block: 4 * spec.hidden,
-                    a: Matrix { start: gates.1, ..Matrix::new(&gates.0, 4 * spec.hidden, 1) },
-                    b: Matrix::new(&inputs.weights.ih, 1, spec.input),
+                    k: spec.rows(),
+                    block: spec.rows(),
+                    a: Matrix { start: gates.1, ..Matrix::new(&gates.0, spec.rows(), 1) },
+                    b: Matrix::new(&weights.ih, 1, spec.input),
                     c: &dx.0,
                     c_start: dx.1,
                     begin: Begin::Zero,
                 })?;
             }
             if let Some(sums) = &mut sums {
-                sums.add(self, spec, inputs, &saved, t0..t1)?;
+                sums.add(gpu, spec, (&kept.x, h0, &saved.h), &saved.gates, t0..t1)?;
             }
             t1 = t0;
         }
@@ -250,13 +235,10 @@ impl Lstm for Gpu<'_> {
                 flags: 0,
             };
             let kernel = Kernel::new("lstm/step_backward", "initial");
-            self.dispatch(&kernel, &[&inputs.weights.hh, &gates.0, dh0], &params, self.lstm_grid(spec))?;
+            gpu.dispatch(&kernel, &[&weights.hh, &gates.0, dh0], &params, gpu.lstm_grid(spec))?;
         }
-        let (dweights, dbias) = match sums {
-            Some(sums) => (Some((sums.ih, sums.hh)), sums.bias.map(|(_, dbias)| dbias)),
-            None => (None, None),
-        };
-        Ok(LstmGrads { dx, dh0, dc0: wants.states.then_some(dc), dweights, dbias })
+        let dparameters = sums.map_or(Vec::new(), Sums::done);
+        Ok(LayerGrads { dx, dinitial: vec![dh0, wants.states.then_some(dc)], dparameters })
     }
 }
 
@@ -270,37 +252,25 @@ mod flag {
     pub const HAS_DH_N: u32 = 32;
 }
 
-impl Gpu<'_> {
-    /// h0 and c0 where one of the two is given: the absent one as zeros.
-    fn lstm_initial(&self, spec: &LstmSpec, inputs: &LstmInputs<GpuBuffer>) -> Result<Option<(GpuBuffer, GpuBuffer)>> {
-        if inputs.h0.is_some() == inputs.c0.is_some() || spec.steps == 0 {
-            return Ok(None);
-        }
-        let given = |state: &Option<GpuBuffer>| match state {
-            Some(state) => Ok(state.clone()),
-            None => self.zeros(spec.dtype, spec.batch * spec.hidden),
-        };
-        Ok(Some((given(&inputs.h0)?, given(&inputs.c0)?)))
-    }
-
+impl Lstm<GpuBuffer> {
     /// Steps `span`, from the last to the first: gates become their gradients, dc moves to before the span.
-    fn lstm_steps_back(
+    fn steps_back(
         &self,
-        spec: &LstmSpec,
-        inputs: &LstmInputs<GpuBuffer>,
-        saved: &LstmSaved<GpuBuffer>,
-        grads: &LstmOutputGrads<GpuBuffer>,
+        gpu: &Gpu<'_>,
+        Kept { initial, own: saved, .. }: &Kept<GpuBuffer, LstmSaved<GpuBuffer>>,
+        Above { dy, dlast }: &Above<GpuBuffer>,
         dc: &GpuBuffer,
-        span: std::ops::Range<usize>,
+        span: Range<usize>,
     ) -> Result<()> {
+        let (spec, hh) = (&self.spec, &self.weights.hh);
+        let ([_, c0], [dh_n, dc_n]) = (states(initial), states(dlast));
         let (t_all, size) = (spec.steps, Sizes::of(spec));
         let (t0, t1) = (span.start, span.end);
-        let hh = &inputs.weights.hh;
         let end = t_all.min(t1 + 1);
         let before = t0.min(1);
         let gates = saved.gates.window(t0 * size.gates, (end - t0) * size.gates)?;
         let c = saved.c.window((t0 - before) * size.state, (t1 - t0 + before) * size.state)?;
-        let dy = match &grads.dy {
+        let dy_piece = match dy {
             Some(dy) => dy.window(t0 * size.state, (t1 - t0) * size.state)?,
             None => (hh.clone(), 0),
         };
@@ -310,11 +280,11 @@ impl Gpu<'_> {
             let here = (t - t0 + before) * size.state;
             let flags = [
                 (t + 1 == t_all, flag::NO_STEP_AFTER),
-                (t == 0 && inputs.c0.is_none(), flag::NO_C0),
-                (t == 0 && inputs.c0.is_some(), flag::HAS_C0),
-                (grads.dy.is_none(), flag::NO_DY),
-                (t + 1 == t_all && grads.dc_n.is_none(), flag::NO_DC),
-                (t + 1 == t_all && grads.dh_n.is_some(), flag::HAS_DH_N),
+                (t == 0 && c0.is_none(), flag::NO_C0),
+                (t == 0 && c0.is_some(), flag::HAS_C0),
+                (dy.is_none(), flag::NO_DY),
+                (t + 1 == t_all && dc_n.is_none(), flag::NO_DC),
+                (t + 1 == t_all && dh_n.is_some(), flag::HAS_DH_N),
             ];
             StepBackward {
                 rows: spec.batch as u32,
@@ -323,15 +293,13 @@ impl Gpu<'_> {
                 gates_after: (gates.1 + (t + 1 - t0) * size.gates) as u32,
                 c_start: (c.1 + here) as u32,
                 c_before: (c.1 + here.saturating_sub(size.state)) as u32,
-                y_start: (dy.1 + (t - t0) * size.state) as u32,
+                y_start: (dy_piece.1 + (t - t0) * size.state) as u32,
                 flags: flags.iter().filter(|(set, _)| *set).map(|(_, bit)| bit).sum(),
             }
         };
-        let c0 = inputs.c0.as_ref().unwrap_or(hh);
-        let dh_n = grads.dh_n.as_ref().unwrap_or(hh);
-        let buffers = [hh, &gates.0, &c.0, c0, &dy.0, dh_n, dc];
+        let buffers = [hh, &gates.0, &c.0, c0.unwrap_or(hh), &dy_piece.0, dh_n.unwrap_or(hh), dc];
         let kernel = Kernel::new("lstm/step_backward", "backward");
-        self.repeat(&kernel, &buffers, self.lstm_grid(spec), t1 - t0, step)
+        gpu.repeat(&kernel, &buffers, gpu.lstm_grid(spec), t1 - t0, step)
     }
 }
 
@@ -345,12 +313,12 @@ struct Sums {
 }
 
 impl Sums {
-    fn new(gpu: &Gpu, spec: &LstmSpec, inputs: &LstmInputs<GpuBuffer>) -> Result<Sums> {
+    fn new(gpu: &Gpu, Lstm { spec, weights }: &Lstm<GpuBuffer>) -> Result<Sums> {
         let new = |len: usize| gpu.allocate(spec.dtype, len);
-        let bias = || Ok((gpu.upload(spec.dtype, bytemuck::bytes_of(&1f32))?, new(4 * spec.hidden)?));
+        let bias = || Ok((gpu.upload(spec.dtype, bytemuck::bytes_of(&1f32))?, new(spec.rows())?));
         Ok(Sums {
-            ih: new(inputs.weights.ih.len())?,
-            hh: new(inputs.weights.hh.len())?,
+            ih: new(weights.ih.len())?,
+            hh: new(weights.hh.len())?,
             bias: spec.bias.then(bias).transpose()?,
             is_begun: false,
         })
@@ -359,67 +327,33 @@ impl Sums {
     fn add(
         &mut self,
         gpu: &Gpu,
-        spec: &LstmSpec,
-        inputs: &LstmInputs<GpuBuffer>,
-        saved: &LstmSaved<GpuBuffer>,
-        span: std::ops::Range<usize>,
+        spec: &LayerSpec,
+        (x, h0, y): (&GpuBuffer, Option<&GpuBuffer>, &GpuBuffer),
+        da: &GpuBuffer,
+        Range { start: t0, end: t1 }: Range<usize>,
     ) -> Result<()> {
-        let size = Sizes::of(spec);
-        let (t0, t1) = (span.start, span.end);
         let begin = if self.is_begun { Begin::Continue } else { Begin::Zero };
         self.is_begun = true;
-        let rows = 4 * spec.hidden;
-        let da = saved.gates.window(t0 * size.gates, (t1 - t0) * size.gates)?;
-        let da_steps = |steps: usize| descending(&da, steps, spec.batch, rows);
-
-        let x = inputs.x.window(t0 * size.x, (t1 - t0) * size.x)?;
-        let all = Product {
-            m: rows,
-            n: spec.input,
-            k: (t1 - t0) * spec.batch,
-            block: spec.batch,
-            a: da_steps(t1 - t0),
-            b: descending(&x, t1 - t0, spec.batch, spec.input),
-            c: &self.ih,
-            c_start: 0,
-            begin,
-        };
-        gpu.product(&all)?;
+        let da = |first| Steps { buffer: da, first, width: spec.rows() };
+        let h = |buffer, first| Steps { buffer, first, width: spec.hidden };
+        let x = Steps { buffer: x, first: t0, width: spec.input };
+        let all = (t1 - t0, spec.batch);
+        gpu.sum_over_rows(da(t0), x, all, &self.ih, begin)?;
         if let Some((one, dbias)) = &self.bias {
-            // One row of ones from the left: columns are what lanes lie along.
-            let ones = Matrix::new(one, 0, 0);
-            gpu.product(&Product { m: 1, n: rows, a: ones, b: all.a, c: dbias, ..all })?;
+            gpu.sum_rows(da(t0), one, all, dbias, begin)?;
         }
-
         // Step t meets h of step t - 1; the first step of the sequence h0.
         let first = t0.max(1);
-        let h = saved.h.window((first - 1) * size.state, (t1 - first) * size.state)?;
-        let later = saved.gates.window(first.min(t1) * size.gates, (t1 - first) * size.gates)?;
-        gpu.product(&Product {
-            m: rows,
-            n: spec.hidden,
-            k: (t1 - first) * spec.batch,
-            block: spec.batch,
-            a: descending(&later, t1 - first, spec.batch, rows),
-            b: descending(&h, t1 - first, spec.batch, spec.hidden),
-            c: &self.hh,
-            c_start: 0,
-            begin,
-        })?;
-        if let Some(h0) = inputs.h0.as_ref().filter(|_| t0 == 0) {
-            let h0 = (h0.clone(), 0);
-            gpu.product(&Product {
-                m: rows,
-                n: spec.hidden,
-                k: spec.batch,
-                block: spec.batch,
-                a: da_steps(1),
-                b: descending(&h0, 1, spec.batch, spec.hidden),
-                c: &self.hh,
-                c_start: 0,
-                begin: Begin::Continue,
-            })?;
+        let later = (t1 - first, spec.batch);
+        gpu.sum_over_rows(da(first.min(t1)), h(y, first - 1), later, &self.hh, begin)?;
+        match h0 {
+            Some(h0) if t0 == 0 => gpu.sum_over_rows(da(0), h(h0, 0), (1, spec.batch), &self.hh, Begin::Continue),
+            _ => Ok(()),
         }
-        Ok(())
+    }
+
+    /// dW_ih, dW_hh and, with biases, db.
+    fn done(self) -> Vec<GpuBuffer> {
+        [self.ih, self.hh].into_iter().chain(self.bias.map(|(_, dbias)| dbias)).collect()
     }
 }

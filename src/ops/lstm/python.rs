@@ -1,7 +1,7 @@
 //! The border of LSTM: what is particular to it in a stack of layers, and the bare step.
 
 use super::cpu::LstmStep as Step;
-use super::{Lstm, LstmInputs, LstmOutputGrads, LstmSaved, LstmSpec, LstmWants, LstmWeights};
+use super::{GATES, Lstm};
 use crate::cpu::Poll;
 use crate::device::{Device, Engine, Storage};
 use crate::error::{Error, Kind, Result};
@@ -10,7 +10,7 @@ use crate::ops::recurrent::python::{
     self as recurrent, Backward, Cell, Forward, Given, Held, How, Parameters, RecurrentLayers, RecurrentSaved, Sizes,
     expect,
 };
-use crate::ops::recurrent::{Above, Between, Kept, Layer, LayerGrads, Run, Wants};
+use crate::ops::recurrent::{Between, LayerSpec, Wants, Weights};
 use crate::python::{Arg, Array, Call, Out};
 use crate::tensor::{DType, Shape};
 use pyo3::prelude::*;
@@ -18,19 +18,13 @@ use std::sync::{Arc, Mutex, MutexGuard, TryLockError};
 
 struct LstmCell;
 
-/// A layer of a stack on one engine.
-struct LstmLayer<B> {
-    spec: LstmSpec,
-    weights: LstmWeights<B>,
-}
-
 impl Cell for LstmCell {
     fn ops(&self) -> (&'static str, &'static str) {
         ("lstm", "lstm_backward")
     }
 
     fn gates(&self) -> usize {
-        4
+        GATES
     }
 
     fn states(&self) -> &'static [(&'static str, &'static str)] {
@@ -62,10 +56,6 @@ impl Cell for LstmCell {
         }
     }
 
-    fn flops(&self, layer: &Parameters, sizes: Sizes) -> u64 {
-        spec(layer, sizes).map_or(0, |spec| spec.flops())
-    }
-
     fn forward(&self, device: Device, poll: Poll<'_>, given: &Given, how: How) -> Result<Forward> {
         on_device!(device, poll, |engine| {
             recurrent::run_forward(&engine, given, how, |layer, sizes| on(&engine, layer, sizes))
@@ -83,55 +73,9 @@ fn both(absent: &str, there: &str, name: &dyn Fn(&str) -> String) -> Result<()> 
     Err(Error::value("lstm", &name(absent), format_args!("an array, as {} is given", name(there)), "None"))
 }
 
-fn spec(layer: &Parameters, sizes: Sizes) -> Result<LstmSpec> {
-    let bias = layer.tensors[2].is_some();
-    LstmSpec::new(sizes.dtype, sizes.steps, sizes.batch, layer.input, layer.hidden, bias)
-}
-
-fn on<E: Engine>(engine: &E, layer: &Parameters, sizes: Sizes) -> Result<LstmLayer<E::Buffer>> {
-    let mut tensors = layer.on(engine)?.into_iter();
-    let mut next = || tensors.next().flatten();
-    let (Some(ih), Some(hh)) = (next(), next()) else {
-        return Err(Error::internal("lstm: a layer without weights"));
-    };
-    Ok(LstmLayer { spec: spec(layer, sizes)?, weights: LstmWeights { ih, hh, bias: next().zip(next()) } })
-}
-
-impl<B: Clone> LstmLayer<B> {
-    fn inputs(&self, x: &B, initial: &[Option<B>]) -> LstmInputs<B> {
-        let state = |i: usize| initial.get(i).cloned().flatten();
-        LstmInputs { x: x.clone(), h0: state(0), c0: state(1), weights: self.weights.clone() }
-    }
-}
-
-impl<E: Lstm> Layer<E> for LstmLayer<E::Buffer> {
-    type Saved = LstmSaved<E::Buffer>;
-
-    fn forward(
-        &self,
-        engine: &E,
-        x: &E::Buffer,
-        initial: &[Option<E::Buffer>],
-        save: bool,
-    ) -> Result<Run<E::Buffer, Self::Saved>> {
-        let (out, saved) = engine.lstm_forward(&self.spec, &self.inputs(x, initial), save)?;
-        Ok(Run { y: out.y, last: vec![out.h_n, out.c_n], saved })
-    }
-
-    fn backward(
-        &self,
-        engine: &E,
-        kept: Kept<E::Buffer, Self::Saved>,
-        above: Above<E::Buffer>,
-        wants: Wants,
-    ) -> Result<LayerGrads<E::Buffer>> {
-        let state = |i: usize| above.dlast.get(i).cloned().flatten();
-        let grads = LstmOutputGrads { dh_n: state(0), dc_n: state(1), dy: above.dy };
-        let wants = LstmWants { dx: wants.dx, states: wants.states, weights: wants.weights };
-        let out = engine.lstm_backward(&self.spec, &self.inputs(&kept.x, &kept.initial), kept.own, &grads, wants)?;
-        let dparameters = out.dweights.into_iter().flat_map(|(i, h)| [i, h]).chain(out.dbias).collect();
-        Ok(LayerGrads { dx: out.dx, dinitial: vec![out.dh0, out.dc0], dparameters })
-    }
+fn on<E: Engine>(engine: &E, layer: &Parameters, sizes: Sizes) -> Result<Lstm<E::Buffer>> {
+    let (spec, weights) = layer.on(engine, &LstmCell, sizes)?;
+    Ok(Lstm { spec, weights })
 }
 
 /// The parameters of a stack, checked once: per layer weight_ih, weight_hh, bias_ih and bias_hh, as tensors.
@@ -233,7 +177,7 @@ impl LstmStep {
         let (&[rows, input], &[_, hidden]) = (ih.shape.0.as_slice(), hh.shape.0.as_slice()) else {
             return Err(Error::shape(OP, "weight_ih", "(4 * hidden_size, input_size)", &ih.shape).into());
         };
-        let spec = LstmSpec::new(ih.dtype(), 1, batch, input, hidden, bias_ih.is_some())?;
+        let spec = LayerSpec::new("lstm", ih.dtype(), (1, batch), (input, hidden, GATES), bias_ih.is_some())?;
         expect(OP, "weight_ih", &ih, "(4 * hidden_size, input_size)", &spec.weight_ih())?;
         expect(OP, "weight_hh", &hh, "(4 * hidden_size, hidden_size)", &spec.weight_hh())?;
         let bias = match (call.optional("bias_ih", bias_ih)?, call.optional("bias_hh", bias_hh)?) {
@@ -249,7 +193,7 @@ impl LstmStep {
         let inner = call.run(spec.weight_hh().iter().product::<usize>() as u64, false, |poll| {
             let cpu = crate::cpu::Cpu::new(poll);
             let bias = bias.map(|(i, h)| Result::Ok((cpu.get(&i)?, cpu.get(&h)?))).transpose()?;
-            let weights = LstmWeights { ih: cpu.get(&ih)?, hh: cpu.get(&hh)?, bias };
+            let weights = Weights { ih: cpu.get(&ih)?, hh: cpu.get(&hh)?, bias };
             Step::new(&cpu, &spec, &weights)
         })?;
         Ok(LstmStep { inner: Mutex::new(inner), batch, input, hidden })

@@ -1,8 +1,8 @@
 //! The equations of `mod.rs` in plain loops, forward directly above backward: read this first. It is what f64
 //! calls run, and what every kernel is tested against; sums go in the order that the contract fixes.
 
-use super::LstmSpec;
 use crate::error::Result;
+use crate::ops::recurrent::LayerSpec;
 use crate::tensor::Real;
 
 /// The parameters: (4H, I), (4H, H), and b_ih, b_hh of (4H,).
@@ -20,7 +20,7 @@ pub struct Parameters<'a, T> {
 /// `poll` is asked once a row.
 #[allow(clippy::too_many_arguments)]
 pub fn forward<T: Real>(
-    spec: &LstmSpec,
+    spec: &LayerSpec,
     x: &[T],
     (h0, c0): (&[T], &[T]),
     w: Parameters<'_, T>,
@@ -89,7 +89,7 @@ pub struct Gradients<'a, T> {
 
 /// Backward: `gates` becomes da, `dh` and `dc` (B, H) go in as dh_n, dc_n and come out as dh0, dc0.
 pub fn backward<T: Real>(
-    spec: &LstmSpec,
+    spec: &LayerSpec,
     given: &Context<'_, T>,
     w: Parameters<'_, T>,
     gates: &mut [T],

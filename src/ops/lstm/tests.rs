@@ -4,8 +4,11 @@
 use super::cpu::LstmStep;
 use super::reference;
 use super::*;
+use crate::backend::{Backend, Buffer};
 use crate::cpu::{Cpu, CpuBuffer, Fresh, Isa};
-use crate::tensor::Element;
+use crate::error::Error;
+use crate::ops::recurrent::{Above, Kept, Layer, Wants};
+use crate::tensor::{DType, Element};
 
 /// Multiples of 2^-22 in [-scale, scale), by a linear congruence: the same on every machine.
 fn numbers(n: usize, seed: u32, scale: f32) -> Vec<f32> {
@@ -26,7 +29,7 @@ fn buffer<T: Element>(values: &[T]) -> CpuBuffer {
 
 #[derive(Clone)]
 struct Case {
-    spec: LstmSpec,
+    spec: LayerSpec,
     x: Vec<f32>,
     h0: Vec<f32>,
     c0: Vec<f32>,
@@ -42,8 +45,15 @@ struct Case {
 /// Sizes of a call: steps, batch, input, hidden.
 type Sizes = (usize, usize, usize, usize);
 
-fn case((t, b, i, h): Sizes) -> Case {
-    let spec = LstmSpec::new(DType::F32, t, b, i, h, true).unwrap();
+fn spec(dtype: DType, (t, b, i, h): Sizes) -> LayerSpec {
+    LayerSpec::new("lstm", dtype, (t, b), (i, h, GATES), true).unwrap()
+}
+
+/// Every gradient.
+const ALL: Wants = Wants { dx: true, states: true, weights: true };
+
+fn case(sizes: Sizes) -> Case {
+    let (spec, (t, b, i, h)) = (spec(DType::F32, sizes), sizes);
     let scale = 1.0 / (h as f32).sqrt();
     Case {
         x: numbers(t * b * i, 1, 1.0),
@@ -64,50 +74,35 @@ fn case((t, b, i, h): Sizes) -> Case {
 type Results = Vec<(&'static str, Vec<f32>)>;
 
 impl Case {
-    fn inputs(&self) -> LstmInputs<CpuBuffer> {
-        LstmInputs {
-            x: buffer(&self.x),
-            h0: Some(buffer(&self.h0)),
-            c0: Some(buffer(&self.c0)),
-            weights: LstmWeights {
-                ih: buffer(&self.ih),
-                hh: buffer(&self.hh),
-                bias: Some((buffer(&self.b_ih), buffer(&self.b_hh))),
-            },
-        }
+    fn layer(&self) -> Lstm<CpuBuffer> {
+        let bias = Some((buffer(&self.b_ih), buffer(&self.b_hh)));
+        Lstm { spec: self.spec.clone(), weights: Weights { ih: buffer(&self.ih), hh: buffer(&self.hh), bias } }
     }
 
     fn run(&self, cpu: &Cpu<'_>) -> Results {
-        let inputs = self.inputs();
-        let (plain, none) = cpu.lstm_forward(&self.spec, &inputs, false).unwrap();
-        assert!(none.is_none());
-        let (out, saved) = cpu.lstm_forward(&self.spec, &inputs, true).unwrap();
-        for (a, b) in [(&plain.y, &out.y), (&plain.h_n, &out.h_n), (&plain.c_n, &out.c_n)] {
+        let (layer, x) = (self.layer(), buffer(&self.x));
+        let initial = vec![Some(buffer(&self.h0)), Some(buffer(&self.c0))];
+        let plain = layer.forward(cpu, &x, &initial, false).unwrap();
+        assert!(plain.saved.is_none());
+        let out = layer.forward(cpu, &x, &initial, true).unwrap();
+        for (a, b) in plain.last.iter().chain([&plain.y]).zip(out.last.iter().chain([&out.y])) {
             assert_eq!(a.bytes(), b.bytes(), "saving changes nothing");
         }
-        let above =
-            LstmOutputGrads { dy: Some(buffer(&self.dy)), dh_n: Some(buffer(&self.dh)), dc_n: Some(buffer(&self.dc)) };
-        let wants = LstmWants { dx: true, states: true, weights: true };
-        let grads = cpu.lstm_backward(&self.spec, &inputs, saved.unwrap(), &above, wants).unwrap();
-        let (ih, hh) = grads.dweights.unwrap();
-        let named = [
-            ("y", out.y),
-            ("h_n", out.h_n),
-            ("c_n", out.c_n),
-            ("dx", grads.dx.unwrap()),
-            ("dh0", grads.dh0.unwrap()),
-            ("dc0", grads.dc0.unwrap()),
-            ("dW_ih", ih),
-            ("dW_hh", hh),
-            ("db", grads.dbias.unwrap()),
-        ];
-        named.map(|(name, b)| (name, b.slice::<f32>().unwrap().to_vec())).to_vec()
+        let above = Above { dy: Some(buffer(&self.dy)), dlast: vec![Some(buffer(&self.dh)), Some(buffer(&self.dc))] };
+        let kept = Kept { x, initial, own: out.saved.unwrap() };
+        let grads = layer.backward(cpu, kept, above, ALL).unwrap();
+        let names = ["y", "h_n", "c_n", "dx", "dh0", "dc0", "dW_ih", "dW_hh", "db"];
+        let found = [out.y].into_iter().chain(out.last).chain(grads.dx);
+        let found = found.chain(grads.dinitial.into_iter().flatten()).chain(grads.dparameters);
+        let found: Results = names.into_iter().zip(found.map(|b| b.slice::<f32>().unwrap().to_vec())).collect();
+        assert_eq!(found.len(), names.len());
+        found
     }
 
     /// The reference in f64.
     fn oracle(&self) -> Vec<Vec<f64>> {
         let wide = |v: &[f32]| v.iter().map(|&x| f64::from(x)).collect::<Vec<f64>>();
-        let spec = LstmSpec { dtype: DType::F64, ..self.spec.clone() };
+        let spec = LayerSpec { dtype: DType::F64, ..self.spec.clone() };
         let (t, b, h) = (spec.steps, spec.batch, spec.hidden);
         let (x, h0, c0) = (wide(&self.x), wide(&self.h0), wide(&self.c0));
         let (ih, hh, b_ih, b_hh) = (wide(&self.ih), wide(&self.hh), wide(&self.b_ih), wide(&self.b_hh));
@@ -127,7 +122,7 @@ impl Case {
 
     /// Row `row` of the batch by itself.
     fn row(&self, row: usize) -> Case {
-        let spec = LstmSpec { batch: 1, ..self.spec.clone() };
+        let spec = LayerSpec { batch: 1, ..self.spec.clone() };
         let (b, i, h) = (self.spec.batch, self.spec.input, self.spec.hidden);
         let pick = |v: &[f32], n: usize| -> Vec<f32> { v.chunks(n).skip(row).step_by(b).flatten().copied().collect() };
         Case {
@@ -188,7 +183,7 @@ fn kernels_agree_with_the_reference() {
 #[test]
 fn one_unit_by_hand() {
     // a = 1 for i, f, o and 0.5 for g: sigmoid(1) = 0.7310585786, tanh(0.5) = 0.4621171573
-    let spec = LstmSpec::new(DType::F64, 1, 1, 1, 1, true).unwrap();
+    let spec = spec(DType::F64, (1, 1, 1, 1));
     let w = reference::Parameters {
         ih: &[0.5, 0.5, 0.25, 0.5],
         hh: &[1.0, 1.0, 0.5, 1.0],
@@ -232,7 +227,7 @@ fn the_reference_is_its_own_derivative() {
             }
             v
         };
-        let spec = LstmSpec { dtype: DType::F64, ..case.spec.clone() };
+        let spec = LayerSpec { dtype: DType::F64, ..case.spec.clone() };
         let (x, h0, c0) = (wide(&case.x, 3), wide(&case.h0, 4), wide(&case.c0, 5));
         let (ih, hh, b_ih, b_hh) = (wide(&case.ih, 6), wide(&case.hh, 7), wide(&case.b_ih, 8), wide(&case.b_hh, 9));
         let w = reference::Parameters { ih: &ih, hh: &hh, bias: Some((&b_ih[..], &b_hh[..])) };
@@ -325,8 +320,7 @@ fn step_by_step_has_the_bits_of_the_whole() {
         for isa in Isa::available() {
             let cpu = Cpu::quiet().with_isa(isa);
             let whole = case.run(&cpu);
-            let inputs = case.inputs();
-            let mut stream = LstmStep::new(&cpu, &case.spec, &inputs.weights).unwrap();
+            let mut stream = LstmStep::new(&cpu, &case.spec, &case.layer().weights).unwrap();
             stream.set_state(&case.h0, &case.c0).unwrap();
             let mut out = vec![0f32; b * h];
             for (x, y) in case.x.chunks(b * i).zip(whole[0].1.chunks(b * h)) {
@@ -357,26 +351,19 @@ fn nothing_to_do_is_done() {
     for dtype in [DType::F32, DType::F64] {
         for (t, b) in [(0, 3), (4, 0), (0, 0)] {
             let (i, h) = (5, 7);
-            let spec = LstmSpec::new(dtype, t, b, i, h, true).unwrap();
+            let spec = spec(dtype, (t, b, i, h));
             let cpu = Cpu::quiet();
-            let made = |n: usize| crate::backend::Backend::zeros(&cpu, dtype, n).unwrap();
-            let inputs = LstmInputs {
-                x: made(t * b * i),
-                h0: Some(made(b * h)),
-                c0: None,
-                weights: LstmWeights {
-                    ih: made(4 * h * i),
-                    hh: made(4 * h * h),
-                    bias: Some((made(4 * h), made(4 * h))),
-                },
-            };
-            let (out, saved) = cpu.lstm_forward(&spec, &inputs, true).unwrap();
-            assert_eq!((out.y.len(), out.h_n.len(), out.c_n.len()), (0, b * h, b * h));
-            let above = LstmOutputGrads { dy: None, dh_n: None, dc_n: Some(made(b * h)) };
-            let wants = LstmWants { dx: true, states: true, weights: true };
-            let grads = cpu.lstm_backward(&spec, &inputs, saved.unwrap(), &above, wants).unwrap();
-            let (ih, hh) = grads.dweights.unwrap();
-            assert!(ih.bytes().iter().chain(hh.bytes()).all(|&byte| byte == 0));
+            let made = |n: usize| cpu.zeros(dtype, n).unwrap();
+            let bias = Some((made(4 * h), made(4 * h)));
+            let layer = Lstm { spec, weights: Weights { ih: made(4 * h * i), hh: made(4 * h * h), bias } };
+            let (x, initial) = (made(t * b * i), vec![Some(made(b * h)), None]);
+            let out = layer.forward(&cpu, &x, &initial, true).unwrap();
+            assert_eq!(out.y.len(), 0);
+            assert!(out.last.iter().map(Buffer::len).eq([b * h, b * h]));
+            let above = Above { dy: None, dlast: vec![None, Some(made(b * h))] };
+            let grads = layer.backward(&cpu, Kept { x, initial, own: out.saved.unwrap() }, above, ALL).unwrap();
+            assert_eq!(grads.dparameters.len(), 3);
+            assert!(grads.dparameters.iter().flat_map(|d| d.bytes()).all(|&byte| byte == 0));
             assert_eq!(grads.dx.unwrap().len(), 0);
         }
     }
@@ -384,28 +371,22 @@ fn nothing_to_do_is_done() {
 
 #[test]
 fn changed_weights_are_packed_anew_and_stops_are_heard() {
-    let case = case((3, 2, 4, 20));
-    let cpu = Cpu::quiet();
-    let inputs = case.inputs();
-    let before = cpu.lstm_forward(&case.spec, &inputs, false).unwrap().0.y.bytes().to_vec();
-    crate::backend::Backend::assign(&cpu, &inputs.weights.hh, &buffer(&vec![0f32; case.hh.len()])).unwrap();
-    assert_ne!(before, cpu.lstm_forward(&case.spec, &inputs, false).unwrap().0.y.bytes());
+    let small = case((3, 2, 4, 20));
+    let (cpu, layer, x) = (Cpu::quiet(), small.layer(), buffer(&small.x));
+    let y = || layer.forward(&cpu, &x, &[None, None], false).unwrap().y.bytes().to_vec();
+    let before = y();
+    cpu.assign(&layer.weights.hh, &buffer(&vec![0f32; small.hh.len()])).unwrap();
+    assert_ne!(before, y());
 
     let stop = || Err(Error::interrupted());
-    let long = self::case((4000, 1, 8, 64));
-    let spec = LstmSpec { dtype: DType::F64, ..long.spec.clone() };
+    let long = case((4000, 1, 8, 64));
     let wide = |v: &[f32]| buffer(&v.iter().map(|&x| f64::from(x)).collect::<Vec<_>>());
-    let inputs = LstmInputs {
-        x: wide(&long.x),
-        h0: None,
-        c0: None,
-        weights: LstmWeights {
-            ih: wide(&long.ih),
-            hh: wide(&long.hh),
-            bias: Some((wide(&long.b_ih), wide(&long.b_hh))),
-        },
+    let bias = Some((wide(&long.b_ih), wide(&long.b_hh)));
+    let layer = Lstm {
+        spec: LayerSpec { dtype: DType::F64, ..long.spec.clone() },
+        weights: Weights { ih: wide(&long.ih), hh: wide(&long.hh), bias },
     };
-    let e = Cpu::new(&stop).lstm_forward(&spec, &inputs, false).unwrap_err();
+    let e = layer.forward(&Cpu::new(&stop), &wide(&long.x), &[None, None], false).err().unwrap();
     assert_eq!(e.kind, crate::error::Kind::Interrupted);
 }
 

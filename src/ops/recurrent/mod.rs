@@ -1,4 +1,5 @@
-//! What recurrent layers share: stacking them, with dropout between, and cutting states by layer.
+//! What recurrent layers share: their sizes and parameters, what goes in and out of a layer, and stacking layers,
+//! with dropout between.
 //!
 //! A layer is whatever implements [`Layer`] on an engine: one cell, one direction, over a sequence. The stack
 //! feeds each layer's y to the next, through dropout where it is asked for (on the output of every layer but the
@@ -11,13 +12,165 @@ pub mod python;
 use crate::backend::{Backend, Buffer};
 use crate::error::{Error, Result};
 use crate::ops::dropout::{Dropout, DropoutSpec};
+use crate::tensor::{DType, Shape, bytes, elements};
+
+/// The sizes of a layer's call, checked: products of them do not wrap.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LayerSpec {
+    /// element type of everything
+    pub dtype: DType,
+    /// T, may be 0
+    pub steps: usize,
+    /// B, may be 0
+    pub batch: usize,
+    /// I, at least 1
+    pub input: usize,
+    /// H, at least 1
+    pub hidden: usize,
+    /// G: blocks of H rows in a weight
+    pub gates: usize,
+    /// whether there are b_ih and b_hh
+    pub bias: bool,
+}
+
+impl LayerSpec {
+    /// Checks the sizes, for `op`. Shapes are x (T, B, I), states (B, H), weights (G*H, I) and (G*H, H), biases
+    /// (G*H,).
+    pub fn new(
+        op: &'static str,
+        dtype: DType,
+        (steps, batch): (usize, usize),
+        (input, hidden, gates): (usize, usize, usize),
+        bias: bool,
+    ) -> Result<LayerSpec> {
+        for (name, n) in [("input_size", input), ("hidden_size", hidden)] {
+            if n == 0 {
+                return Err(Error::value(op, name, "at least 1", n));
+            }
+        }
+        if dtype == DType::I64 {
+            return Err(Error::dtype(op, "x", "float32 or float64", dtype));
+        }
+        // before any product of two sizes
+        elements(&[steps.max(1), batch.max(1), 2 * gates, hidden.max(input)])?;
+        elements(&[2 * gates, hidden, hidden.max(input)])?;
+        let spec = LayerSpec { dtype, steps, batch, input, hidden, gates, bias };
+        for shape in [spec.x(), spec.by_gate(), spec.weight_ih(), spec.weight_hh()] {
+            bytes(&shape, dtype)?;
+        }
+        Ok(spec)
+    }
+
+    /// (T, B, I)
+    pub fn x(&self) -> Shape {
+        Shape::from([self.steps, self.batch, self.input])
+    }
+
+    /// (T, B, H)
+    pub fn y(&self) -> Shape {
+        Shape::from([self.steps, self.batch, self.hidden])
+    }
+
+    /// (B, H)
+    pub fn state(&self) -> Shape {
+        Shape::from([self.batch, self.hidden])
+    }
+
+    /// (T, B, G, H)
+    pub fn by_gate(&self) -> Shape {
+        Shape::from([self.steps, self.batch, self.gates, self.hidden])
+    }
+
+    /// G*H: rows of a weight, elements of a bias
+    pub fn rows(&self) -> usize {
+        self.gates * self.hidden
+    }
+
+    /// (G*H, I)
+    pub fn weight_ih(&self) -> Shape {
+        Shape::from([self.rows(), self.input])
+    }
+
+    /// (G*H, H)
+    pub fn weight_hh(&self) -> Shape {
+        Shape::from([self.rows(), self.hidden])
+    }
+
+    /// Whether a sequence of such width and states have the sizes and the type of the spec.
+    pub fn fits<B: Buffer>(&self, sequence: Option<&B>, width: usize, states: &[Option<B>]) -> bool {
+        sequence.is_none_or(|s| is(self, s, self.steps * self.batch * width))
+            && states.iter().flatten().all(|s| is(self, s, self.batch * self.hidden))
+    }
+
+    /// Multiplications and additions of a forward call; a backward call takes about twice as many.
+    pub fn flops(&self) -> u64 {
+        let products = 2 * self.rows() as u64 * (self.input as u64 + self.hidden as u64);
+        (self.steps as u64 * self.batch as u64).saturating_mul(products)
+    }
+}
+
+/// The parameters of a layer, each of the shape that its `LayerSpec` says.
+#[derive(Clone, Debug)]
+pub struct Weights<B> {
+    /// (G*H, I)
+    pub ih: B,
+    /// (G*H, H)
+    pub hh: B,
+    /// b_ih and b_hh, each (G*H,); given exactly when `spec.bias`
+    pub bias: Option<(B, B)>,
+}
+
+impl<B: Buffer> Weights<B> {
+    /// Whether every buffer has the size and type that the spec says.
+    pub fn fit(&self, spec: &LayerSpec) -> bool {
+        let bias = self.bias.iter().flat_map(|(ih, hh)| [ih, hh]);
+        let rows = spec.rows();
+        is(spec, &self.ih, rows * spec.input)
+            && is(spec, &self.hh, rows * spec.hidden)
+            && self.bias.is_some() == spec.bias
+            && bias.into_iter().all(|b| is(spec, b, rows))
+    }
+}
+
+fn is<B: Buffer>(spec: &LayerSpec, buffer: &B, elements: usize) -> bool {
+    buffer.dtype() == spec.dtype && buffer.len() == elements
+}
+
+/// `N` states by name: `let [h0, c0] = states(initial)`. None is zero.
+pub fn states<const N: usize, B>(given: &[Option<B>]) -> [Option<&B>; N] {
+    std::array::from_fn(|kind| given.get(kind).and_then(Option::as_ref))
+}
+
+/// New memory: the state as given, or zeros.
+pub fn state<E: Backend>(engine: &E, spec: &LayerSpec, given: Option<&E::Buffer>) -> Result<E::Buffer> {
+    match given {
+        Some(given) => engine.slice(given, 0, given.len()),
+        None => engine.zeros(spec.dtype, elements(&spec.state())?),
+    }
+}
+
+/// New memory: the last state of `sequence`, or without steps the initial one (S-30).
+pub fn last<E: Backend>(
+    engine: &E,
+    spec: &LayerSpec,
+    sequence: &E::Buffer,
+    initial: Option<&E::Buffer>,
+) -> Result<E::Buffer> {
+    if spec.steps == 0 {
+        return state(engine, spec, initial);
+    }
+    let size = elements(&spec.state())?;
+    engine.slice(sequence, sequence.len() - size, size)
+}
 
 /// One layer of a stack on engine `E`, with its parameters.
 pub trait Layer<E: Backend> {
-    /// what backward needs beside the inputs
+    /// what backward needs beside the inputs; backward may overwrite it
     type Saved: Send;
 
-    /// Runs the layer. `initial` has one entry per kind of state (h, c); None is zero.
+    /// Runs the layer. `initial` has one entry per kind of state (h, c); None is zero. T = 0: y is empty, the final
+    /// states are copies of the initial ones (S-30). Outputs share memory with nothing, but what is saved may be the
+    /// memory of `y`: the border sees to it that y is not written to while it is saved.
     fn forward(
         &self,
         engine: &E,
@@ -26,7 +179,7 @@ pub trait Layer<E: Backend> {
         save: bool,
     ) -> Result<Run<E::Buffer, Self::Saved>>;
 
-    /// The gradients that `wants` names.
+    /// The gradients that `wants` names; the others are not computed.
     fn backward(
         &self,
         engine: &E,
@@ -112,8 +265,6 @@ pub struct Stack<'a, L> {
     pub layers: &'a [L],
     /// dropout between them
     pub between: Between,
-    /// B·H, the elements of one layer's state
-    pub state: usize,
 }
 
 /// What a stack's forward gives.
@@ -156,7 +307,7 @@ impl<L> Stack<'_, L> {
         let mut saved = Vec::with_capacity(if save { height } else { 0 });
         let mut x = x;
         for (l, layer) in self.layers.iter().enumerate() {
-            let initial = self.cut(engine, initial, l)?;
+            let initial = cut(engine, initial, l, height)?;
             let run = layer.forward(engine, &x, &initial, save)?;
             for (kind, state) in last.iter_mut().zip(run.last) {
                 kind.push(state);
@@ -189,7 +340,7 @@ impl<L> Stack<'_, L> {
         let mut dinitial: Vec<Vec<E::Buffer>> = dlast.iter().map(|_| Vec::new()).collect();
         let mut dparameters = Vec::with_capacity(self.layers.len());
         for (l, (layer, kept)) in self.layers.iter().zip(saved).enumerate().rev() {
-            let above = Above { dy: dy.take(), dlast: self.cut(engine, &dlast, l)? };
+            let above = Above { dy: dy.take(), dlast: cut(engine, &dlast, l, self.layers.len())? };
             let grads = layer.backward(engine, kept, above, Wants { dx: wants.dx || l > 0, ..wants })?;
             for (kind, state) in dinitial.iter_mut().zip(grads.dinitial) {
                 kind.extend(state);
@@ -210,15 +361,20 @@ impl<L> Stack<'_, L> {
             .collect::<Result<_>>()?;
         Ok(StackGrads { dx: dy, dinitial, dparameters })
     }
+}
 
-    /// Layer `l`'s (B, H) of each (L, B, H).
-    fn cut<E: Backend>(&self, engine: &E, states: &[Option<E::Buffer>], l: usize) -> Result<Vec<Option<E::Buffer>>> {
-        let one = |s: &E::Buffer| match self.layers.len() {
-            1 => Ok(s.clone()),
-            _ => engine.slice(s, l * self.state, self.state),
-        };
-        states.iter().map(|s| s.as_ref().map(one).transpose()).collect()
-    }
+/// Layer `l`'s part of each state of `height` layers.
+fn cut<E: Backend>(
+    engine: &E,
+    states: &[Option<E::Buffer>],
+    l: usize,
+    height: usize,
+) -> Result<Vec<Option<E::Buffer>>> {
+    let one = |s: &E::Buffer| match height {
+        1 => Ok(s.clone()),
+        _ => engine.slice(s, l * (s.len() / height), s.len() / height),
+    };
+    states.iter().map(|s| s.as_ref().map(one).transpose()).collect()
 }
 
 fn join<E: Backend>(engine: &E, parts: &[E::Buffer]) -> Result<E::Buffer> {

@@ -2,7 +2,7 @@
 //! kept for its backward. A cell's own `python.rs` says what is particular to it by implementing [`Cell`], and its
 //! functions are a few lines each.
 
-use super::{Above, Between, Layer, Stack, StackSaved, Wants};
+use super::{Above, Between, Layer, LayerSpec, Stack, StackSaved, Wants, Weights};
 use crate::backend::Buffer;
 use crate::cpu::Poll;
 use crate::device::{Device, Engine, Storage};
@@ -31,8 +31,6 @@ pub trait Cell: Send + Sync {
     fn gradients(&self, layer: &Parameters) -> Vec<Shape>;
     /// checks which parameters are there, given the name by which the caller knows each
     fn check(&self, given: &[Option<Arg<'_>>], name: &dyn Fn(&str) -> String) -> Result<()>;
-    /// multiplications and additions of a layer's forward
-    fn flops(&self, layer: &Parameters, sizes: Sizes) -> u64;
     /// `run_forward` on the device
     fn forward(&self, device: Device, poll: Poll<'_>, given: &Given, how: How) -> Result<Forward>;
     /// `run_backward` on the device
@@ -111,10 +109,28 @@ pub struct Held<'a> {
 }
 
 impl Parameters {
-    /// The parameters as buffers of `engine`.
-    pub fn on<E: Engine>(&self, engine: &E) -> Result<Vec<Option<E::Buffer>>> {
-        self.tensors.iter().map(|s| s.as_ref().map(|s| engine.get(s)).transpose()).collect()
+    /// The layer's sizes.
+    fn spec(&self, cell: &dyn Cell, sizes: Sizes) -> Result<LayerSpec> {
+        let bias = self.tensors.get(2).is_some_and(Option::is_some);
+        let (outer, inner) = ((sizes.steps, sizes.batch), (self.input, self.hidden, cell.gates()));
+        LayerSpec::new(cell.ops().0, sizes.dtype, outer, inner, bias)
     }
+
+    /// The layer's sizes, and its parameters as buffers of `engine`.
+    pub fn on<E: Engine>(&self, engine: &E, cell: &dyn Cell, sizes: Sizes) -> Result<(LayerSpec, Weights<E::Buffer>)> {
+        let mut tensors = self.tensors.iter().map(|s| s.as_ref().map(|s| engine.get(s)).transpose());
+        let mut next = || tensors.next().transpose().map(Option::flatten);
+        let (Some(ih), Some(hh)) = (next()?, next()?) else {
+            return Err(Error::internal("recurrent: a layer without weights"));
+        };
+        Ok((self.spec(cell, sizes)?, Weights { ih, hh, bias: next()?.zip(next()?) }))
+    }
+}
+
+/// Multiplications and additions of a stack's forward.
+fn flops(cell: &dyn Cell, layers: &[Parameters], sizes: Sizes) -> u64 {
+    let one = |layer: &Parameters| layer.spec(cell, sizes).map_or(0, |spec| spec.flops());
+    layers.iter().map(one).fold(0, u64::saturating_add)
 }
 
 /// A stack's forward on one engine; `layer` makes a layer of its parameters.
@@ -130,8 +146,7 @@ where
     let layers = given.layers.iter().map(|p| layer(p, given.sizes)).collect::<Result<Vec<_>>>()?;
     let initial = given.initial.iter().map(|s| s.as_ref().map(|s| engine.get(s)).transpose());
     let initial = initial.collect::<Result<Vec<_>>>()?;
-    let state = given.sizes.batch * given.sizes.hidden;
-    let stack = Stack { layers: &layers, between: how.between, state };
+    let stack = Stack { layers: &layers, between: how.between };
     let run = stack.forward(engine, engine.get(&given.x)?, &initial, how.save)?;
     let y = if how.own && how.save { engine.slice(&run.y, 0, run.y.len())? } else { run.y };
     let saved = run.saved.map(|saved| -> Box<dyn Any + Send> { Box::new(saved) });
@@ -153,7 +168,7 @@ where
     let saved = saved.map_err(|_| Error::internal("a backward call on another engine than its forward call"))?;
     let get = |s: &Option<Storage>| s.as_ref().map(|s| engine.get(s)).transpose();
     let above = Above { dy: get(&held.dy)?, dlast: held.dlast.iter().map(get).collect::<Result<_>>()? };
-    let stack = Stack { layers: &layers, between: held.between, state: held.sizes.batch * held.sizes.hidden };
+    let stack = Stack { layers: &layers, between: held.between };
     let grads = stack.backward(engine, *saved, above, wants)?;
     let put = |layer: Vec<E::Buffer>| layer.into_iter().map(|d| engine.put(d)).collect();
     Ok((
@@ -371,7 +386,7 @@ pub fn forward<'py>(
             *tensor = call.moved(tensor.clone())?;
         }
     }
-    let ns = layers.iter().map(|layer| cell.flops(layer, sizes)).fold(0u64, u64::saturating_add) / 30;
+    let ns = flops(&*cell, &layers, sizes) / 30;
     let how = How { between, save, own };
     let (y, last, kept) = call.run(ns, false, |poll| {
         let mut given = Given { x, initial, layers, sizes };
@@ -450,7 +465,7 @@ pub fn backward<'py>(
         let what = "expected what a forward call just gave, got one already used";
         Error::plain(Kind::State, format!("{op}: saved: {what}")).hint("run forward again")
     })?;
-    let ns = this.layers.iter().map(|layer| cell.flops(layer, sizes)).fold(0u64, u64::saturating_add) / 15;
+    let ns = flops(&**cell, &this.layers, sizes) / 15;
     let (device, between, layers) = (this.device, this.between, &this.layers);
     let (dx, dinitial, dparameters) = call.run(ns, false, |poll| {
         // once more, now that no other call can change them

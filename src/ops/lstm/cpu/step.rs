@@ -2,11 +2,10 @@
 
 use super::kernels::Forward;
 use super::{bias_image, forward_image};
-use crate::backend::Buffer;
 use crate::cpu::pack::Panels;
 use crate::cpu::{Cpu, CpuBuffer, Fresh, Isa, launch};
 use crate::error::{Error, Result};
-use crate::ops::lstm::{LstmSpec, LstmWeights};
+use crate::ops::recurrent::{LayerSpec, Weights};
 use crate::tensor::{DType, elements};
 use std::sync::Arc;
 
@@ -28,16 +27,12 @@ pub struct LstmStep {
 
 impl LstmStep {
     /// A stream with state zero; `spec.steps` is not looked at. f32 only.
-    pub fn new(cpu: &Cpu<'_>, spec: &LstmSpec, weights: &LstmWeights<CpuBuffer>) -> Result<LstmStep> {
+    pub fn new(cpu: &Cpu<'_>, spec: &LayerSpec, weights: &Weights<CpuBuffer>) -> Result<LstmStep> {
         if spec.dtype != DType::F32 {
             return Err(Error::dtype("lstm step", "weight_ih", "float32", spec.dtype));
         }
         let (input, hidden) = (spec.input, spec.hidden);
-        let fits = |b: &CpuBuffer, n: usize| b.dtype() == spec.dtype && b.len() == n;
-        let weights_fit = fits(&weights.ih, elements(&spec.weight_ih())?)
-            && fits(&weights.hh, elements(&spec.weight_hh())?)
-            && weights.bias.iter().all(|(ih, hh)| fits(ih, 4 * hidden) && fits(hh, 4 * hidden));
-        if !weights_fit {
+        if !weights.fit(spec) {
             return Err(Error::internal("lstm step: weights that do not fit their spec"));
         }
         let isa = cpu.isa()?;
