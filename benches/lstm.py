@@ -20,6 +20,7 @@ parser.add_argument("--seconds", type=float, default=3.0, help="seconds a row (d
 parser.add_argument("--record", help="append the raw samples to this file, a JSON line a row")
 arguments = parser.parse_args()
 threads = arguments.threads or len(os.sched_getaffinity(0))
+PAUSE = 0.0 if threads == 1 else 0.03
 os.environ["OMP_NUM_THREADS"] = str(threads)
 
 import numpy as np  # noqa: E402
@@ -58,7 +59,7 @@ def forward(t: int, b: int, h: int, floor: float) -> Row:
         with torch.inference_mode():
             theirs(tx)
 
-    return paired(f"forward  T={t} B={b} I=H={h}", run_ours, run_theirs, floor, arguments.seconds)
+    return paired(f"forward  T={t} B={b} I=H={h}", run_ours, run_theirs, floor, arguments.seconds, pause=PAUSE)
 
 
 def training(t: int, b: int, h: int, floor: float) -> Row:
@@ -84,7 +85,7 @@ def training(t: int, b: int, h: int, floor: float) -> Row:
         y.backward(tdy)
         their_sgd.step()
 
-    return paired(f"training T={t} B={b} I=H={h}", run_ours, run_theirs, floor, arguments.seconds)
+    return paired(f"training T={t} B={b} I=H={h}", run_ours, run_theirs, floor, arguments.seconds, pause=PAUSE)
 
 
 def step(h: int) -> list[Row]:

@@ -2,6 +2,9 @@
 
 Each side is calibrated to at least 2 ms a sample, the sides alternate, and a row is the ratio of the minima and the
 median of the paired ratios. Where the two differ by more than 10 % the machine was busy: run again.
+
+A thread pool spins for a while after its last work, for the next piece may come at once: on cores that the other side
+then needs. So with several threads a sample begins after a pause, and one run that is not timed wakes its own threads.
 """
 
 from __future__ import annotations
@@ -59,14 +62,18 @@ def paired(
     floor: float | None = None,
     seconds: float = 3.0,
     rounds: int = 9,
+    pause: float = 0.0,
 ) -> Row:
-    """Times both sides in turn for at least `rounds` rounds and `seconds` seconds."""
+    """Times both sides in turn for at least `rounds` rounds and `seconds` seconds, `pause` seconds apart."""
     counts = [_repeats(ours), _repeats(theirs)]
     samples: list[tuple[float, float]] = []
     began = time.perf_counter()
     while len(samples) < rounds or time.perf_counter() - began < seconds:
         pair = []
         for run, count in zip((ours, theirs), counts, strict=True):
+            if pause:
+                time.sleep(pause)
+                run()
             start = time.perf_counter()
             for _ in range(count):
                 run()
