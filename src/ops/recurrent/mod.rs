@@ -48,9 +48,7 @@ impl LayerSpec {
                 return Err(Error::value(op, name, "at least 1", n));
             }
         }
-        if dtype == DType::I64 {
-            return Err(Error::dtype(op, "x", "float32 or float64", dtype));
-        }
+        dtype.check_float(op, "x")?;
         // before any product of two sizes
         elements(&[steps.max(1), batch.max(1), 2 * gates, hidden.max(input)])?;
         elements(&[2 * gates, hidden, hidden.max(input)])?;
