@@ -56,7 +56,7 @@ impl Gpu<'_> {
             into.offset() + to,
             size,
         );
-        Ok(())
+        self.moved(size)
     }
 
     /// Records a copy of `len` elements of `from`, from number `at`, over those of `into` from number `to`.
@@ -81,6 +81,7 @@ impl Backend for Gpu<'_> {
         if !buffer.is_empty() {
             let block = buffer.block(&self.context)?;
             self.context.recorder().encoder(&self.context)?.clear_buffer(block, buffer.offset(), Some(buffer.bytes()));
+            self.moved(buffer.bytes())?;
         }
         Ok(buffer)
     }
@@ -101,6 +102,7 @@ impl Backend for Gpu<'_> {
         } else {
             self.context.write(block, data)?;
         }
+        self.throttle()?;
         Ok(buffer)
     }
 

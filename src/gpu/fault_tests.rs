@@ -243,3 +243,18 @@ fn long_grids_spill() {
     assert!(down(&gpu, &c) == doubled);
     assert_eq!(c.len(), m);
 }
+
+// fault: copies and clears recorded without end, then a read that waits for all of them
+#[test]
+fn copies_and_clears_are_work_too() {
+    let Some(gpu) = gpu_with(Options::default()) else { return };
+    let n = 8_000_000;
+    let a = gpu.zeros(DType::F32, n).unwrap();
+    gpu.context().take_counts();
+    for _ in 0..60 {
+        let both = gpu.concat(&[&a, &a]).unwrap();
+        gpu.assign(&both, &gpu.zeros(DType::F32, 2 * n).unwrap()).unwrap();
+    }
+    // a submission holds the copies of some hundred million elements at most, on a software adapter
+    assert!(!gpu.context().info().is_software || gpu.context().take_counts().submits > 20);
+}

@@ -224,6 +224,20 @@ impl Gpu<'_> {
         Ok(())
     }
 
+    /// Counts what was recorded without a kernel, a copy or a clear of `bytes`, as the work that it is: what is
+    /// recorded and submitted stays bounded.
+    pub(super) fn moved(&self, bytes: u64) -> Result<()> {
+        let context = &*self.context;
+        {
+            let mut recorder = context.recorder();
+            recorder.work = recorder.work.saturating_add(bytes / 4).saturating_add(context.limits.work / 5_000);
+            if recorder.is_due(context) {
+                context.submit(&mut recorder)?;
+            }
+        }
+        self.throttle()
+    }
+
     /// Refuses what wgpu would refuse later, with the whole submission, or what a driver would do wrongly.
     fn checked<'b>(
         &self,
@@ -277,7 +291,7 @@ impl Gpu<'_> {
     }
 
     /// Waits until no more than the allowed submissions are under way.
-    fn throttle(&self) -> Result<()> {
+    pub(super) fn throttle(&self) -> Result<()> {
         loop {
             let oldest = {
                 let recorder = self.context.recorder();
