@@ -162,3 +162,17 @@ def test_uniform_values_are_rounded_once(size, dtype):
     seqcore.manual_seed(5)
     t = nn.init.uniform_(seqcore.Tensor(np.zeros(size, dtype)), -0.3, 0.5)
     assert t.dtype == dtype and np.array_equal(t.numpy(), want)
+
+
+def test_an_ignored_row_has_no_gradient_whatever_comes_from_above(device):
+    values, target = rounded(RNG, (3, 4)).astype(np.float32), np.array([-100, 1, 2])
+    ours = Tensor(values, requires_grad=True, device=device)
+    theirs = torch.tensor(values, requires_grad=True)
+    # the ignored row's loss is 0: its logarithm's gradient is infinite
+    nn.functional.cross_entropy(ours, target, reduction="none").log().sum().backward()
+    torch.nn.functional.cross_entropy(theirs, torch.tensor(target), reduction="none").log().sum().backward()
+    np.testing.assert_allclose(ours.grad.numpy(), theirs.grad.numpy(), rtol=1e-5)
+    for value in (ours, theirs):
+        value.grad = None
+    (nn.functional.cross_entropy(ours, np.full(3, -100)) * 2).backward()
+    assert (ours.grad.numpy() == 0).all()

@@ -53,15 +53,21 @@ def cross_entropy(input: Any, target: Any, ignore_index: int = -100, reduction: 
         x = x.reshape(math.prod(expected), shape[1])
     if not isinstance(target, Tensor) and len(given) != 1:
         target = np.asarray(target).reshape(-1)
-    elif isinstance(target, Tensor) and len(given) != 1:
+    elif isinstance(target, Tensor):
         target = target.numpy().reshape(-1)
     need = records(x)
     loss, grad = _core.cross_entropy(x, target, ignore_index, reduction, need)
     if grad is not None:
         each = reduction == "none"
+        kept = np.asarray(target).reshape(-1, 1) != ignore_index
+        all_kept = bool(kept.all())
 
         def run(dy: Any) -> Any:
-            return (_core.binary("mul", grad, dy.reshape([grad.shape[0], 1]) if each else dy),)
+            dx = _core.binary("mul", grad, dy.reshape([grad.shape[0], 1]) if each else dy)
+            if not all_kept:
+                # an ignored row's 0 by an infinite gradient would be NaN
+                dx = _core.where(kept, dx, _core.zeros([1, 1], dx.dtype, dx.device))
+            return (dx,)
 
         y = record("cross_entropy", loss, (x,), run)
     else:
