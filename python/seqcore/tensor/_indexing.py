@@ -28,11 +28,31 @@ def getitem(x: Any, index: Any) -> Tensor:
         if not recorded:
             return wrap(y)
         return record("getitem", y, (x,), lambda dy: (_core.place_strided(dy, list(shape), strides, offset),))
+    lead = _leading(index)
+    if lead and array.dtype != "int64" and math.prod(shape[lead:]) > 1 and math.prod(shape[:lead]):
+        return _rows(x, index, lead, recorded)
     ids = _positions(shape)[index]
     y = _core.take(array, ids.ravel(), list(ids.shape))
     if not recorded:
         return wrap(y)
     return record("getitem", y, (x,), lambda dy: (_core.put_add(dy, ids.ravel(), list(shape)),))
+
+
+def _rows(x: Any, index: Any, lead: int, recorded: bool) -> Tensor:
+    """As `getitem` where the index picks whole rows, the elements of the axes behind the first `lead`."""
+    shape = x._array.shape
+    count, width = math.prod(shape[:lead]), math.prod(shape[lead:])
+    ids = _positions(shape[:lead])[index]
+    flat = ids.ravel()
+    y = _core.embedding(x._array.reshape([count, width]), flat).reshape([*ids.shape, *shape[lead:]])
+    if not recorded:
+        return wrap(y)
+
+    def run(dy: Any) -> Any:
+        dx = _core.embedding_backward(dy.reshape([len(flat), width]), flat, count, None)
+        return (dx.reshape(list(shape)),)
+
+    return record("getitem", y, (x,), run)
 
 
 def setitem(x: Any, index: Any, value: Any) -> Any:
@@ -114,6 +134,17 @@ def _view(shape: Any, index: Any) -> tuple[list[int], list[int], int]:
     base = stand_in.__array_interface__["data"][0]
     offset = picked.__array_interface__["data"][0] - base if picked.size else 0
     return list(picked.shape), list(picked.strides), offset
+
+
+def _leading(index: Any) -> int:
+    """How many axes an index of arrays and integers takes from the front; 0 where anything else is in it."""
+    axes = 0
+    for i in index:
+        if i is None or i is Ellipsis or isinstance(i, (slice, bool, np.bool_)):
+            return 0
+        given = np.asarray(i)
+        axes += given.ndim if given.dtype == np.bool_ else 1
+    return axes
 
 
 def _positions(shape: Any) -> np.ndarray:
