@@ -1,12 +1,12 @@
 """The shipped shaders through wgpu-py, an implementation that is not ours: another host, another release of naga.
 
 Both sides get the same buffers on the same driver, so results are equal bit for bit; and what wgpu-py computes is held
-against float64 PyTorch too. Only the manifest of `seqcore.debug.shaders()` says how buffers are bound.
+against float64 too. Only the manifest of `seqcore.debug.shaders()` says how buffers are bound. Every entry point of
+every shader has a case, here or in `wgpu_cases.py`, and a change of its text that the case must notice.
 """
 
 import json
 import math
-import struct
 
 import numpy as np
 import pytest
@@ -16,104 +16,12 @@ import wgpu
 import seqcore
 from seqcore import Tensor
 from seqcore.nn import functional as F
-from torch_compare import FORWARD, WEIGHTS, assert_close, error, rounded
+from torch_compare import FORWARD, WEIGHTS, assert_close, rounded
+from wgpu_cases import CASES, SHADERS, Other, case, right, same
 
 pytestmark = pytest.mark.gpu
 
-SHADERS = seqcore.debug.shaders()
-
-
-def bits(array):
-    return np.ascontiguousarray(array).view(np.uint32)
-
-
-class Other:
-    """The adapter that seqcore takes, opened by wgpu-py."""
-
-    def __init__(self):
-        mine = next(d for d in seqcore.devices() if d["device"] == "gpu:0")
-        found = [
-            adapter
-            for adapter in wgpu.gpu.enumerate_adapters_sync()
-            if adapter.info["device"] == mine["name"] and adapter.info["backend_type"].lower() == mine["backend"]
-        ]
-        assert found, f"wgpu-py does not see {mine}"
-        self.device = found[0].request_device_sync()
-
-    def buffer(self, array):
-        usage = wgpu.BufferUsage.STORAGE | wgpu.BufferUsage.COPY_SRC | wgpu.BufferUsage.COPY_DST
-        data = np.ascontiguousarray(array).tobytes().ljust(16, b"\0")
-        return self.device.create_buffer_with_data(data=data, usage=usage)
-
-    def empty(self, *shape):
-        """NaN everywhere: a kernel must write every element."""
-        return self.buffer(np.full(shape, np.nan, np.float32))
-
-    def read(self, buffer, *shape):
-        data = np.frombuffer(self.device.queue.read_buffer(buffer), np.float32)
-        return data[: int(np.prod(shape))].reshape(shape)
-
-    def run(self, shader, entry, buffers, params, groups, constants=None):
-        """One dispatch for each of `params`, in one pass; `buffers` in the order of their bindings."""
-        source, manifest = SHADERS[shader]
-        bindings = json.loads(manifest)["entries"][entry]["bindings"]
-        uniform, storage = bindings[0], bindings[1:]
-        assert uniform["type"] == "uniform" and len(storage) == len(buffers)
-        records = b"".join(self.record(uniform, p).ljust(256, b"\0") for p in params)
-        records = self.device.create_buffer_with_data(data=records, usage=wgpu.BufferUsage.UNIFORM)
-        types = [{"type": "uniform", "has_dynamic_offset": True}] + [{"type": b["type"]} for b in storage]
-        stage = wgpu.ShaderStage.COMPUTE
-        layout = self.device.create_bind_group_layout(
-            entries=[
-                {"binding": b["binding"], "visibility": stage, "buffer": t}
-                for b, t in zip(bindings, types, strict=True)
-            ]
-        )
-        bound = [{"buffer": records, "offset": 0, "size": uniform["size"]}]
-        bound += [{"buffer": b, "offset": 0, "size": b.size} for b in buffers]
-        group = self.device.create_bind_group(
-            layout=layout,
-            entries=[{"binding": b["binding"], "resource": r} for b, r in zip(bindings, bound, strict=True)],
-        )
-        compute = {"module": self.device.create_shader_module(code=source), "entry_point": entry}
-        pipeline = self.device.create_compute_pipeline(
-            layout=self.device.create_pipeline_layout(bind_group_layouts=[layout]),
-            compute=compute | ({"constants": constants} if constants else {}),
-        )
-        encoder = self.device.create_command_encoder()
-        work = encoder.begin_compute_pass()
-        work.set_pipeline(pipeline)
-        for i in range(len(params)):
-            work.set_bind_group(0, group, [256 * i])
-            work.dispatch_workgroups(groups, 1, 1)
-        work.end()
-        self.device.queue.submit([encoder.finish()])
-
-    @staticmethod
-    def record(uniform, params):
-        data = bytearray(uniform["size"])
-        assert params.keys() <= {name for name, _, _ in uniform["fields"]}
-        for name, kind, offset in uniform["fields"]:
-            value = params.get(name, 0)
-            struct.pack_into("<f" if kind == "f32" else "<I", data, offset, value if kind == "f32" else value % 2**32)
-        return bytes(data)
-
-    def product(self, m, n, k, a, b, c, kernel="rows", begin=0, biases=(), block=None, a_block=0, b_block=0):
-        """C (m, n) = A B; `a` and `b` are (buffer, start, outer stride, stride of k)."""
-        params = {"m": m, "n": n, "k_end": k, "block": block or k, "c_row": n, "begin": begin}
-        params |= {"a_start": a[1], "a_row": a[2], "a_k": a[3], "a_block": a_block}
-        params |= {"b_start": b[1], "b_column": b[2], "b_k": b[3], "b_block": b_block}
-        bias = [*biases, a[0], a[0]][:2]
-        across = 8
-        while across < min(64, -(-n // 4)):
-            across *= 2
-        if kernel == "rows":
-            groups = -(-m // (512 // across)) * -(-n // (4 * across))
-        else:
-            groups = -(-m // 64) * -(-n // 64)
-        params |= {"count": 1, "tiles": groups}
-        constants = {"ACROSS": across} if kernel == "rows" else None
-        self.run("gpu/gemm", kernel, [a[0], b[0], *bias, c], [params], groups, constants)
+ENTRIES = [(shader, entry) for shader, (_, manifest) in SHADERS.items() for entry in json.loads(manifest)["entries"]]
 
 
 @pytest.fixture(scope="module")
@@ -123,7 +31,6 @@ def other():
 
 def test_the_manifest_is_true():
     """Every shader: its entries stand in the source, bindings are numbered, sizes are those that WebGPU asks for."""
-    assert {"lstm/step", "lstm/step_backward", "gpu/gemm", "loss/cross_entropy", "dropout/mask"} <= SHADERS.keys()
     for name, (source, manifest) in SHADERS.items():
         for entry, about in json.loads(manifest)["entries"].items():
             assert f"fn {entry}(" in source, (name, entry)
@@ -164,14 +71,13 @@ def test_product(other, kernel, m, k, n, monkeypatch):
     found = other.read(c, m, n)
     linear = seqcore.nn.Linear(k, n).to("gpu")
     linear.load_state_dict({"weight": weight, "bias": bias})
-    assert np.array_equal(bits(found), bits(linear(x).numpy()))
-    assert error(found, x.astype(np.float64) @ weight.T + bias) <= FORWARD
+    right("product", found, linear(x), x.astype(np.float64) @ weight.T + bias)
 
 
 @pytest.mark.parametrize("states", [True, False])
 @pytest.mark.parametrize("size", [(7, 2, 3, 5), (37, 3, 20, 33), (5, 17, 4, 70)])
 def test_lstm(other, size, states):
-    """Forward and backward, step by step: y, h_n, c_n, dx, dh0, dc0, dW_ih and dW_hh."""
+    """Forward and backward, step by step: y, h_n, c_n, dx, dh0, dc0, dW_ih, dW_hh and db."""
     T, B, E, H = size
     rng = np.random.default_rng(H)
     x, dy = rounded(rng, (T, B, E)), rounded(rng, (T, B, H))
@@ -205,6 +111,7 @@ def test_lstm(other, size, states):
     H0, C0 = put(h0), put(c0)
     other.run("lstm/step", "forward", [packed, H0, C0, gates, y, c], steps, grid)
     theirs = {"y": other.read(y, T, B, H), "c_n": other.read(c, T, B, H)[-1]}
+    theirs["h_n"] = theirs["y"][-1]
     back = [
         {
             "rows": B,
@@ -227,7 +134,16 @@ def test_lstm(other, size, states):
     last = T - 1
     blocks = {"block": B, "a_block": -gate, "b_block": -B * E}
     other.product(4 * H, E, T * B, (gates, last * gate, 1, 4 * H), (X, last * B * E, 1, E), dw, **blocks)
+    # step t meets h of step t - 1, the first one h0
+    du, db = other.empty(4 * H, H), other.empty(4 * H)
+    blocks["b_block"] = -state
+    other.product(4 * H, H, last * B, (gates, last * gate, 1, 4 * H), (y, (last - 1) * state, 1, H), du, **blocks)
+    if states:
+        other.product(4 * H, H, B, (gates, 0, 1, 4 * H), (H0, 0, 1, H), du, begin=3)
+    one = put(np.ones(1, np.float32))
+    other.product(4 * H, 1, T * B, (gates, last * gate, 1, 4 * H), (one, 0, 0, 0), db, block=B, a_block=-gate)
     theirs |= {"dx": other.read(dx, T, B, E), "dw_ih": other.read(dw, 4 * H, E)}
+    theirs |= {"dw_hh": other.read(du, 4 * H, H), "db": other.read(db, 4 * H)}
     if states:
         theirs |= {"dh0": other.read(dh0, B, H), "dc0": other.read(dc, B, H)}
 
@@ -239,11 +155,13 @@ def test_lstm(other, size, states):
     hx = (Tensor(h0[None], True, "gpu"), Tensor(c0[None], True, "gpu"))
     out, (h_n, c_n) = lstm(t, hx if states else None)
     ((out * dy).sum() + (h_n * dh_n).sum() + (c_n * dc_n).sum()).backward()
-    ours = {"y": out, "c_n": c_n[0], "dx": t.grad, "dw_ih": lstm.weight_ih_l0.grad}
+    ours = {"y": out, "h_n": h_n[0], "c_n": c_n[0], "dx": t.grad}
+    ours |= {"dw_ih": lstm.weight_ih_l0.grad, "dw_hh": lstm.weight_hh_l0.grad, "db": lstm.bias_ih_l0.grad}
     if states:
         ours |= {"dh0": hx[0].grad[0], "dc0": hx[1].grad[0]}
+    assert theirs.keys() == ours.keys()
     for name, tensor in ours.items():
-        assert np.array_equal(bits(tensor.numpy()), bits(theirs[name])), name
+        same(name, theirs[name], tensor.numpy())
 
     # and both are right
     twin = torch.nn.LSTM(E, H).double()
@@ -252,11 +170,13 @@ def test_lstm(other, size, states):
     s = [torch.tensor(a[None]).double().requires_grad_() for a in (h0, c0)]
     want, (h_n, c_n) = twin(z, tuple(s) if states else None)
     ((want * torch.tensor(dy)).sum() + (h_n * torch.tensor(dh_n)).sum() + (c_n * torch.tensor(dc_n)).sum()).backward()
-    exact = {"y": want, "c_n": c_n[0], "dx": z.grad, "dw_ih": twin.weight_ih_l0.grad}
+    exact = {"y": want, "h_n": h_n[0], "c_n": c_n[0], "dx": z.grad}
+    exact |= {"dw_ih": twin.weight_ih_l0.grad, "dw_hh": twin.weight_hh_l0.grad, "db": twin.bias_ih_l0.grad}
     if states:
         exact |= {"dh0": s[0].grad[0], "dc0": s[1].grad[0]}
+    assert theirs.keys() == exact.keys()
     for name, value in exact.items():
-        assert_close(name, theirs[name], value, WEIGHTS if name == "dw_ih" else FORWARD)
+        assert_close(name, theirs[name], value, WEIGHTS if name.startswith(("dw", "db")) else FORWARD)
 
 
 @pytest.mark.parametrize(("rows", "classes"), [(1, 2), (11, 97), (70, 300)])
@@ -267,21 +187,23 @@ def test_cross_entropy(other, rows, classes):
         targets[1] = -100
     kept = int((targets >= 0).sum())
     words = other.buffer(np.where(targets < 0, 0xFFFFFFFF, targets).astype(np.uint32))
-    losses, gradient, total = other.empty(rows), other.empty(rows, classes), other.empty(1)
+    losses, gradient, total, alone = other.empty(rows), other.empty(rows, classes), other.empty(1), other.empty(rows)
     params = [{"rows": rows, "classes": classes, "scale": 1 / kept, "divisor": float(kept)}]
     buffers = [words, other.buffer(logits), losses, gradient]
+    other.run("loss/cross_entropy", "loss", [*buffers[:2], alone], params, rows)
     other.run("loss/cross_entropy", "loss_and_gradient", buffers, params, rows)
     other.run("loss/cross_entropy", "reduce_losses", [losses, total], params, 1)
     x = Tensor(logits, True, "gpu")
     loss = F.cross_entropy(x, targets)
     loss.backward()
-    assert np.array_equal(bits(other.read(gradient, rows, classes)), bits(x.grad.numpy()))
-    assert bits(other.read(total, 1))[0] == bits(loss.numpy().reshape(1))[0]
+    each = F.cross_entropy(Tensor(logits, device="gpu"), targets, reduction="none")
     z = torch.tensor(logits).double().requires_grad_()
     want = torch.nn.functional.cross_entropy(z, torch.tensor(targets))
     want.backward()
-    assert_close("loss", other.read(total, 1)[0], want, FORWARD)
-    assert_close("gradient", other.read(gradient, rows, classes), z.grad, FORWARD)
+    right("loss", other.read(total, 1)[0], loss, want)
+    right("gradient", other.read(gradient, rows, classes), x.grad, z.grad)
+    exact = torch.nn.functional.cross_entropy(z, torch.tensor(targets), reduction="none")
+    right("losses", other.read(alone, rows), each, exact)
 
 
 @pytest.mark.parametrize("count", [1, 5, 256, 1027])
@@ -302,4 +224,73 @@ def test_dropout(other, count):
     for device in ("cpu", "gpu"):
         seqcore.manual_seed(seed)
         F.dropout(Tensor(x, device=device), p)  # takes stream 0
-        assert np.array_equal(bits(F.dropout(Tensor(x, device=device), p).numpy()), bits(other.read(y, count)))
+        same(f"dropout on {device}", other.read(y, count), F.dropout(Tensor(x, device=device), p).numpy())
+
+
+@case(
+    "gpu/gemm", tile=("s1 = s1 + left.y * right", "s1 = s1 + left.x * right"), rows=("s3 + a[a_k + r3]", "s3 + a[a_k]")
+)
+def products(other):
+    with pytest.MonkeyPatch.context() as patch:
+        for kernel in ("rows", "tile"):
+            test_product(other, kernel, 9, 100, 300, patch)
+
+
+@case(
+    "lstm/step_backward",
+    backward=("1.0 - squashed * squashed", "1.0 - squashed"),
+    initial=("store(row + 1u, unit, sum.r1)", "store(row + 1u, unit, sum.r0)"),
+)
+def lstm_backward(other):
+    test_lstm(other, (7, 2, 3, 5), True)
+
+
+@case(
+    "lstm/step",
+    forward=("o * tanh_f32(cell)", "o * cell"),
+    pack=("weight_hh[source + 3u * gate]", "weight_hh[source + 2u * gate]"),
+)
+def lstm_forward(other):
+    test_lstm(other, (7, 2, 3, 5), True)
+
+
+@case(
+    "loss/cross_entropy",
+    loss=("if lane == 0u && number < p.rows {", "if lane == 0u && number < p.rows - 1u {"),
+    loss_and_gradient=("select(0.0, 1.0, c == t)", "select(0.0, 1.0, c == 0u)"),
+    reduce_losses=("numbers[0] / p.divisor", "numbers[0]"),
+)
+def cross_entropy(other):
+    test_cross_entropy(other, 11, 97)
+
+
+@case("dropout/mask", dropout=("x[i] * p.scale", "x[i]"))
+def dropout(other):
+    test_dropout(other, 1027)
+
+
+def test_every_entry_has_a_case():
+    """And no case is of an entry that is gone."""
+    assert sorted((shader, entry) for shader, (_, breaks) in CASES.items() for entry in breaks) == sorted(ENTRIES)
+    assert len(ENTRIES) > 30
+
+
+@pytest.mark.parametrize(("shader", "entry"), ENTRIES)
+def test_every_entry_computes(other, shader, entry):
+    """Parametrised by the manifests: the case of an entry dispatches it and compares."""
+    compare, _ = CASES[shader]
+    other.ran.clear()
+    compare(other)
+    assert (shader, entry) in other.ran
+
+
+@pytest.mark.parametrize(("shader", "entry"), ENTRIES)
+def test_a_broken_entry_is_noticed(other, shader, entry, monkeypatch):
+    """The comparisons can fail: each does when a term of the entry's text is replaced."""
+    compare, breaks = CASES[shader]
+    source, manifest = SHADERS[shader]
+    term, instead = breaks[entry]
+    assert term in source
+    monkeypatch.setitem(SHADERS, shader, (source.replace(term, instead), manifest))
+    with pytest.raises(AssertionError, match=r"bits differ|error .* above"):
+        compare(other)
