@@ -1,8 +1,9 @@
-//! The one error of the crate. Every variant of [`Kind`] names the Python exception that it becomes,
-//! and every message about an argument follows one template:
+//! The one error of the crate. Every variant of [`Kind`] becomes one Python exception (`python/errors.rs`), and every
+//! message about an argument follows one template:
 //! `{op}: {argument}: expected {what}, got {what}. Hint: {one thing to do}.` Without a hint it ends after the first
 //! full stop, and what ends with `?` or `!` gets none.
 
+use std::any::Any;
 use std::fmt;
 
 /// The result of everything here that can fail.
@@ -19,8 +20,6 @@ pub enum Kind {
     Device,
     /// the device has gone; its tensors are lost
     DeviceLost,
-    /// a file that is not a whole, known checkpoint
-    Checkpoint,
     /// a mistake of ours
     Internal,
     /// an id out of range
@@ -31,50 +30,10 @@ pub enum Kind {
     Type,
     /// not enough memory, or a size past what can be addressed
     Memory,
-    /// named, but not built yet
-    NotBuilt,
     /// a call in the wrong state: stale tensors, a second backward
     State,
     /// the caller asked the call to stop (Ctrl-C)
     Interrupted,
-}
-
-impl Kind {
-    /// Every kind, for the test that raises each.
-    pub const ALL: [Kind; 13] = [
-        Kind::Shape,
-        Kind::DType,
-        Kind::Device,
-        Kind::DeviceLost,
-        Kind::Checkpoint,
-        Kind::Internal,
-        Kind::Index,
-        Kind::Value,
-        Kind::Type,
-        Kind::Memory,
-        Kind::NotBuilt,
-        Kind::State,
-        Kind::Interrupted,
-    ];
-
-    /// The Python class this becomes.
-    pub const fn python(self) -> &'static str {
-        match self {
-            Kind::Shape => "ShapeError",
-            Kind::DType => "DTypeError",
-            Kind::Device => "DeviceError",
-            Kind::DeviceLost => "DeviceLostError",
-            Kind::Checkpoint => "CheckpointError",
-            Kind::Internal => "InternalError",
-            Kind::Index => "IndexError",
-            Kind::Value => "ValueError",
-            Kind::Type => "TypeError",
-            Kind::Memory => "MemoryError",
-            Kind::NotBuilt => "NotImplementedError",
-            Kind::State => "RuntimeError",
-            Kind::Interrupted => "KeyboardInterrupt",
-        }
-    }
 }
 
 /// What went wrong, where, and what to do about it.
@@ -125,6 +84,11 @@ impl Error {
         Error::plain(Kind::Internal, message)
     }
 
+    /// A panic that was caught, by its text ([`panic_text`]).
+    pub fn panicked(text: &str) -> Error {
+        Error::internal(format!("a panic was caught: {text}"))
+    }
+
     /// No room for `what`.
     pub fn memory(what: impl fmt::Display) -> Error {
         Error::plain(Kind::Memory, format!("no memory for {what}"))
@@ -154,6 +118,12 @@ impl fmt::Display for Error {
 }
 
 impl std::error::Error for Error {}
+
+/// What a caught panic says.
+pub fn panic_text(payload: &(dyn Any + Send)) -> &str {
+    let text = payload.downcast_ref::<String>().map(String::as_str);
+    text.or(payload.downcast_ref::<&str>().copied()).unwrap_or("no message")
+}
 
 #[cfg(test)]
 mod tests {

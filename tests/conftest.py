@@ -1,8 +1,8 @@
 """What every test run shares: which tests run where, and that no skip goes unseen.
 
-A disabled test is a failing test (lesson 6): a skip must stand, by name, in tests/skips/PLATFORM.txt, which lists what this platform's test machine lacks in hardware
-or kernel; any other skip fails the run. GPU tests without an adapter are skipped, and with SEQCORE_REQUIRE_GPU=1 they
-fail.
+A disabled test is a failing test (lesson 6): a skip must stand, by name, in tests/skips/PLATFORM.txt, which lists what
+this platform's test machine lacks in hardware or kernel; any other skip fails the run. GPU tests without an adapter are
+skipped, and with SEQCORE_REQUIRE_GPU=1 they fail.
 """
 
 from __future__ import annotations

@@ -316,7 +316,7 @@ def write_function(function: Function, indent: str = "") -> list[str]:
 def stub() -> str:
     """The text of the stub."""
     table = (ROOT / "src" / "ops" / "mod.rs").read_text(encoding="utf-8")
-    rows = re.findall(r'^    (\w+): "', table[table.rindex("table! {") :], re.M)
+    rows = re.findall(r"^    (\w+)::python::register\(module\)", table, re.M)
     border = [p for p in (ROOT / "src" / "python").rglob("*.rs") if p.name != "testing.rs"]
     # beside the rows, what recurrent layers share
     files = sorted(border) + [ROOT / "src" / "ops" / row / "python.rs" for row in ["recurrent", *rows]]

@@ -34,7 +34,6 @@ __all__ = [
     "dropout",
     "embedding",
     "embedding_backward",
-    "error_kinds",
     "fill",
     "gpu_counters",
     "gradient",
@@ -226,9 +225,6 @@ def embedding_backward(dy: Any, ids: Any, num_embeddings: int, padding_idx: int 
     """dweight (num_embeddings, features) from dy (..., features), the gradient of y = embedding(weight, ids); row
     padding_idx gets none.
     """
-
-def error_kinds() -> list[tuple[str, str]]:
-    """The kinds and the Python class of each, for the test that raises every one."""
 
 def fill(shape: Sequence[int], value: float, dtype: str, device: str) -> Array:
     """An array of one value."""

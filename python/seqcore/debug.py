@@ -6,7 +6,7 @@ from typing import Any
 
 from . import _core
 
-__all__ = ["cpu_info", "error_kinds", "gpu_counters", "shaders"]
+__all__ = ["cpu_info", "gpu_counters", "shaders"]
 
 
 def gpu_counters() -> dict[str, int]:
@@ -28,8 +28,3 @@ def shaders() -> dict[str, tuple[str, str]]:
 def cpu_info() -> dict[str, Any]:
     """The instruction set in use, the CPU's features, and the number of threads, as a dict."""
     return _core.cpu_info()
-
-
-def error_kinds() -> list[tuple[str, str]]:
-    """The kinds of errors that the core knows, each with the Python exception that it becomes."""
-    return _core.error_kinds()

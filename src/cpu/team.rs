@@ -8,7 +8,7 @@
 //! A second caller meanwhile, or a call from inside a unit, runs alone on its own thread. After a fork the child
 //! forgets the team (its threads are gone, its locks may be held for ever) and makes its own.
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, panic_text};
 use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr;
@@ -132,16 +132,11 @@ impl<'a> Asked<'a> {
             match catch_unwind(AssertUnwindSafe(poll)) {
                 Ok(Ok(())) => {}
                 Ok(Err(stop)) => self.job.fail(stop),
-                Err(panic) => self.job.fail(panicked(panic)),
+                Err(panic) => self.job.fail(Error::panicked(panic_text(panic.as_ref()))),
             }
             ASKED.set(Some(Instant::now()));
         }
     }
-}
-
-fn panicked(panic: Box<dyn std::any::Any + Send>) -> Error {
-    let text = panic.downcast_ref::<String>().map(String::as_str).or(panic.downcast_ref::<&str>().copied());
-    Error::internal(format!("panic: {}", text.unwrap_or("of unknown kind")))
 }
 
 /// On a cache line of its own.
@@ -261,7 +256,7 @@ impl Job {
             // SAFETY: claimed and not yet counted, so `run` is still there, and what `work` borrows with it.
             let work = unsafe { &*self.work };
             if let Err(panic) = catch_unwind(AssertUnwindSafe(|| work(at))) {
-                self.fail(panicked(panic));
+                self.fail(Error::panicked(panic_text(panic.as_ref())));
             }
         }
         // what the unit wrote is seen by whoever reads this count

@@ -2,8 +2,7 @@
 //! errors without a scope, by a callback for a lost device (which is otherwise silent: calls go on "succeeding")
 //! and, in `Device::poll`, by a panic.
 
-use crate::error::{Error, Kind, Result};
-use std::any::Any;
+use crate::error::{Error, Kind, Result, panic_text};
 use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -87,12 +86,7 @@ pub(super) fn quietly<R>(f: impl FnOnce() -> R) -> std::result::Result<R, String
     QUIET.set(QUIET.get() + 1);
     let outcome = catch_unwind(AssertUnwindSafe(f));
     QUIET.set(QUIET.get() - 1);
-    outcome.map_err(|payload| message(payload.as_ref()))
-}
-
-fn message(payload: &(dyn Any + Send)) -> String {
-    let text = payload.downcast_ref::<String>().map(String::as_str);
-    text.or_else(|| payload.downcast_ref::<&str>().copied()).unwrap_or("unknown panic").to_string()
+    outcome.map_err(|payload| panic_text(payload.as_ref()).to_string())
 }
 
 /// One hook in front of whatever hook there is: silent only on a thread that is inside `quietly`.

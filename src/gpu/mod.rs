@@ -5,10 +5,10 @@
 //!
 //! 1. Write `src/ops/OP/NAME.wgsl`. First lines: what it is for, and `// uses: grid, math` for the shared files
 //!    it needs (`grid.wgsl`: `group_number`; `math.wgsl`: `exp_f32`, `sigmoid`, `tanh_f32`, `is_nan`;
-//!    `philox.wgsl`: `philox`, `uniform_f32`; `walk.wgsl`: `index_of`, `offset_of`). Binding 0 is the uniform: a struct of u32, i32 or f32, its size a
-//!    multiple of 16 bytes. Storage bindings follow from 1, at most 7 in an entry. Each
-//!    binding, each `const`, `override` and `var<workgroup>` on one line. Above each `@compute` a line `// grid:`
-//!    (workgroups) and one `// trips:` (loop trips of an invocation, all loops together).
+//!    `philox.wgsl`: `philox`, `uniform_f32`; `walk.wgsl`: `index_of`, `offset_of`). Binding 0 is the uniform: a
+//!    struct of u32, i32 or f32, its size a multiple of 16 bytes. Storage bindings follow from 1, at most 7 in an
+//!    entry. Each binding, each `const`, `override` and `var<workgroup>` on one line. Above each `@compute` a line
+//!    `// grid:` (workgroups) and one `// trips:` (loop trips of an invocation, all loops together).
 //! 2. A grid is one-dimensional: `group_number(workgroup_id, num_workgroups)`, then a range test, because a long
 //!    grid is spilled into a second dimension and padded. No `return` before a barrier.
 //! 3. In `src/ops/OP/gpu.rs` repeat the struct with `#[repr(C)] #[derive(Clone, Copy, bytemuck::NoUninit)]`, then
@@ -23,7 +23,7 @@
 //!    price of the dispatches alone. Nothing waits: errors of shape and size show at once, lost devices at the
 //!    next call, results at `download`. Memory from `allocate` holds old data: write every element.
 //! 4. `cargo test --features gpu` reads every shader with naga and compares it with its manifest. Test the kernel
-//!    with `testing::gpu()`, whose memory is filled with NaN before use.
+//!    in `gpu_tests.rs` with `testing::gpu()`, whose memory is filled with NaN before use.
 
 mod adapters;
 mod buffer;

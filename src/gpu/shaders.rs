@@ -102,7 +102,8 @@ impl Shader {
             let comma = if i == 0 { "" } else { ", " };
             let _ = write!(
                 out,
-                "{comma}\"{}\": {{\"workgroup_size\": {:?}, \"workgroup_bytes\": {}, \"grid\": \"{}\", \"trips\": \"{}\", \"bindings\": [",
+                "{comma}\"{}\": {{\"workgroup_size\": {:?}, \"workgroup_bytes\": {}, \"grid\": \"{}\", \"trips\": \"{}\", \
+                 \"bindings\": [",
                 entry.name,
                 entry.workgroup,
                 entry.workgroup_bytes,

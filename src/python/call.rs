@@ -4,10 +4,9 @@
 
 use crate::cpu::CpuBuffer;
 use crate::device::{Device, Storage};
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Kind, Result, panic_text};
 use crate::python::arg::{Arg, Bools};
 use crate::python::array::{Array, Saved};
-use crate::python::errors::panicked;
 use crate::python::gate::{self, Pass};
 use crate::python::transfer::{copy_to, on_cpu};
 use crate::python::{normalize, runtime};
@@ -57,14 +56,7 @@ fn caught<R>(work: impl FnOnce() -> Result<R>) -> Result<R> {
     let nested = INSIDE.replace(true);
     let result = catch_unwind(AssertUnwindSafe(work));
     INSIDE.set(nested);
-    result.unwrap_or_else(|payload| {
-        let text = payload
-            .downcast_ref::<&str>()
-            .map(|s| (*s).to_string())
-            .or_else(|| payload.downcast_ref::<String>().cloned())
-            .unwrap_or_else(|| "no message".into());
-        Err(panicked(&text))
-    })
+    result.unwrap_or_else(|panic| Err(Error::panicked(panic_text(panic.as_ref()))))
 }
 
 /// A call while its arguments are gathered.

@@ -3,8 +3,7 @@
 
 use crate::error::{Error, Kind};
 use pyo3::exceptions::{
-    PyException, PyIndexError, PyKeyboardInterrupt, PyMemoryError, PyNotImplementedError, PyRuntimeError, PyTypeError,
-    PyValueError,
+    PyException, PyIndexError, PyKeyboardInterrupt, PyMemoryError, PyRuntimeError, PyTypeError, PyValueError,
 };
 use pyo3::panic::PanicException;
 use pyo3::prelude::*;
@@ -74,23 +73,16 @@ impl From<Error> for PyErr {
                 Kind::DType => own(&classes.dtype),
                 Kind::Device => own(&classes.device),
                 Kind::DeviceLost => own(&classes.device_lost),
-                Kind::Checkpoint => own(&classes.checkpoint),
                 Kind::Internal => own(&classes.internal),
                 Kind::Index => PyIndexError::new_err(text),
                 Kind::Value => PyValueError::new_err(text),
                 Kind::Type => PyTypeError::new_err(text),
                 Kind::Memory => PyMemoryError::new_err(text),
-                Kind::NotBuilt => PyNotImplementedError::new_err(text),
                 Kind::State => PyRuntimeError::new_err(text),
                 Kind::Interrupted => PyKeyboardInterrupt::new_err(text),
             }
         })
     }
-}
-
-/// A panic, as an error.
-pub fn panicked(text: &str) -> Error {
-    Error::internal(format!("a panic was caught: {text}"))
 }
 
 /// Makes an `InternalError` of every panic that reaches pyo3, wherever it began: in a function, a method, or while an
@@ -100,15 +92,9 @@ pub fn panicked(text: &str) -> Error {
 fn guard_every_entry(py: Python<'_>) -> PyResult<()> {
     let make = |args: &Bound<'_, PyTuple>, _: Option<&Bound<'_, PyDict>>| -> PyResult<Py<PyAny>> {
         let text = args.get_item(1).map_or_else(|_| "no message".into(), |text| text.to_string());
-        Ok(PyErr::from(panicked(&text)).into_value(args.py()).into_any())
+        Ok(PyErr::from(Error::panicked(&text)).into_value(args.py()).into_any())
     };
     py.get_type::<PanicException>().setattr("__new__", PyCFunction::new_closure(py, Some(c"__new__"), None, make)?)
-}
-
-/// The kinds and the Python class of each, for the test that raises every one.
-#[pyfunction]
-fn error_kinds() -> Vec<(String, &'static str)> {
-    Kind::ALL.iter().map(|&kind| (format!("{kind:?}"), kind.python())).collect()
 }
 
 pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
@@ -118,5 +104,5 @@ pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     for class in [&c.base, &c.shape, &c.dtype, &c.device, &c.device_lost, &c.checkpoint, &c.internal] {
         module.add(class.bind(py).name()?, class.bind(py))?;
     }
-    module.add_function(wrap_pyfunction!(error_kinds, module)?)
+    Ok(())
 }

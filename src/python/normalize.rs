@@ -1,6 +1,6 @@
 //! What counts as an array, and as which: the only place that decides about dtype, strides, alignment, byte order,
-//! masks, subclasses and foreign producers (`semantics.md` 1). The common case, a plain C-ordered native array, is
-//! borrowed; of everything else NumPy will be asked for a plain copy, once the sizes of the call are known to be good.
+//! masks, subclasses and foreign producers. The common case, a plain C-ordered native array, is borrowed; of everything
+//! else NumPy will be asked for a plain copy, once the sizes of the call are known to be good.
 
 use crate::backend::Buffer;
 use crate::cpu::CpuBuffer;

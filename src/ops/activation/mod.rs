@@ -1,7 +1,8 @@
 //! Activations, element by element: σ(x) = 1/(1+e^-x), tanh, relu(x) = max(x, 0).
 //!
 //! Each derivative is a function of the stored output y, so backward needs nothing else: σ' = y(1-y),
-//! tanh' = 1-y², relu' = 0 where y <= 0, else 1 (0 at the kink, S-116; 1 at NaN). relu(NaN) is NaN, relu(-0.0) is -0.0 (S-117).
+//! tanh' = 1-y², relu' = 0 where y <= 0, else 1 (0 at the kink, S-116; 1 at NaN). relu(NaN) is NaN, relu(-0.0) is
+//! -0.0 (S-117).
 
 mod cpu;
 #[cfg(feature = "gpu")]

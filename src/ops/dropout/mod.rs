@@ -62,5 +62,7 @@ pub trait Dropout: Backend {
     fn dropout(&self, spec: &DropoutSpec, x: &Self::Buffer) -> Result<Self::Buffer>;
 }
 
+#[cfg(all(test, feature = "gpu"))]
+mod gpu_tests;
 #[cfg(test)]
 mod tests;

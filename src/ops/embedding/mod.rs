@@ -94,5 +94,7 @@ pub trait Embedding: Backend {
     fn embedding_backward(&self, spec: &EmbeddingSpec, dy: &Self::Buffer) -> Result<Self::Buffer>;
 }
 
+#[cfg(all(test, feature = "gpu"))]
+mod gpu_tests;
 #[cfg(test)]
 mod tests;

@@ -8,9 +8,9 @@
 //!
 //! PyTorch's `linear` and `matmul` (S-138: a 1-D x gives a 1-D y).
 //!
-//! Chains (`architecture.md`, numerical contract): y starts at the bias, then k = 0, 1, …; dx at zero, then output
-//! features ascending; dW and db at zero, then rows ascending; matmul at zero, then k ascending. So no element
-//! depends on how many rows there are, and dW of a batch is no other sum than that of its rows one after the other.
+//! Chains (`docs/numerics.md`): y starts at the bias, then k = 0, 1, …; dx at zero, then output features ascending; dW
+//! and db at zero, then rows ascending; matmul at zero, then k ascending. So no element depends on how many rows there
+//! are, and dW of a batch is no other sum than that of its rows one after the other.
 
 mod cpu;
 #[cfg(feature = "gpu")]
@@ -185,5 +185,7 @@ pub trait Linear: Backend {
     fn matmul(&self, spec: &MatmulSpec, a: &Self::Buffer, b: &Self::Buffer) -> Result<Self::Buffer>;
 }
 
+#[cfg(all(test, feature = "gpu"))]
+mod gpu_tests;
 #[cfg(test)]
 mod tests;

@@ -136,5 +136,7 @@ pub trait Loss: Backend {
     fn cross_entropy(&self, spec: &CrossEntropySpec, logits: &Self::Buffer) -> Result<CrossEntropy<Self::Buffer>>;
 }
 
+#[cfg(all(test, feature = "gpu"))]
+mod gpu_tests;
 #[cfg(test)]
 mod tests;

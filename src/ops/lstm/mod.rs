@@ -15,10 +15,9 @@
 //! * dc ← dc ⊙ f
 //! * dx_t = W_ihᵀ da_t; dW_ih = Σ da_t x_tᵀ; dW_hh = Σ da_t h_{t-1}ᵀ; db_ih = db_hh = Σ da_t
 //!
-//! Chains (`architecture.md`, numerical contract): a pre-activation is b_ih + b_hh rounded once, then inputs
-//! k = 0, 1, …, then recurrent k = 0, 1, …, in one accumulator. dx and dh: one chain per gate over the units,
-//! from zero, joined as (i + f) + (g + o). Weight and bias gradients: one chain over rows, t descending and
-//! b ascending.
+//! Chains (`docs/numerics.md`): a pre-activation is b_ih + b_hh rounded once, then inputs k = 0, 1, …, then recurrent
+//! k = 0, 1, …, in one accumulator. dx and dh: one chain per gate over the units, from zero, joined as
+//! (i + f) + (g + o). Weight and bias gradients: one chain over rows, t descending and b ascending.
 
 pub mod cpu;
 #[cfg(feature = "gpu")]

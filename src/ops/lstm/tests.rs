@@ -5,10 +5,11 @@ use super::cpu::LstmStep;
 use super::reference;
 use super::*;
 use crate::backend::{Backend, Buffer};
-use crate::cpu::{Cpu, CpuBuffer, Fresh, Isa};
+use crate::cpu::testing::{bits, buffer, engines, values};
+use crate::cpu::{Cpu, CpuBuffer, Isa};
 use crate::error::Error;
 use crate::ops::recurrent::{Above, Kept, Layer, Wants};
-use crate::tensor::{DType, Element};
+use crate::tensor::DType;
 
 /// Multiples of 2^-22 in [-scale, scale), by a linear congruence: the same on every machine.
 fn numbers(n: usize, seed: u32, scale: f32) -> Vec<f32> {
@@ -19,12 +20,6 @@ fn numbers(n: usize, seed: u32, scale: f32) -> Vec<f32> {
             scale * (((state >> 9) as f32 / 4_194_304.0) - 1.0)
         })
         .collect()
-}
-
-fn buffer<T: Element>(values: &[T]) -> CpuBuffer {
-    let mut fresh = Fresh::new(values.len()).unwrap();
-    fresh.copy_from_slice(values);
-    fresh.done()
 }
 
 #[derive(Clone)]
@@ -94,7 +89,7 @@ impl Case {
         let names = ["y", "h_n", "c_n", "dx", "dh0", "dc0", "dW_ih", "dW_hh", "db"];
         let found = [out.y].into_iter().chain(out.last).chain(grads.dx);
         let found = found.chain(grads.dinitial.into_iter().flatten()).chain(grads.dparameters);
-        let found: Results = names.into_iter().zip(found.map(|b| b.slice::<f32>().unwrap().to_vec())).collect();
+        let found: Results = names.into_iter().zip(found.map(|b| values(&b))).collect();
         assert_eq!(found.len(), names.len());
         found
     }
@@ -138,9 +133,8 @@ impl Case {
     }
 }
 
-fn bits(results: &Results) -> Vec<(&'static str, Vec<u32>)> {
-    let canonical = |v: &f32| if v.is_nan() { 0x7fc0_0000 } else { v.to_bits() };
-    results.iter().map(|(name, v)| (*name, v.iter().map(canonical).collect())).collect()
+fn all_bits(results: &Results) -> Vec<(&'static str, Vec<u32>)> {
+    results.iter().map(|(name, v)| (*name, bits(v))).collect()
 }
 
 /// Never I = H or T = B. Few rows and many, tails of panels and whole panels, one panel and several.
@@ -164,16 +158,14 @@ fn kernels_agree_with_the_reference() {
     for sizes in GRID {
         let case = case(sizes);
         let oracle = case.oracle();
-        for isa in Isa::available() {
-            for threads in [1, 3] {
-                let got = case.run(&Cpu::quiet().with_isa(isa).with_threads(threads));
-                for ((name, got), want) in got.iter().zip(&oracle) {
-                    let scale = want.iter().fold(0f64, |m, v| m.max(v.abs()));
-                    let bound = if name.starts_with("dW") || *name == "db" { 5e-6 } else { 2e-6 };
-                    for (i, (g, w)) in got.iter().zip(want).enumerate() {
-                        let off = (f64::from(*g) - w).abs() / scale;
-                        assert!(off <= bound, "{name}[{i}] on {} at {sizes:?}: {g}, not {w}: {off:e}", isa.name());
-                    }
+        for cpu in engines() {
+            let on = cpu.isa().unwrap().name();
+            for ((name, got), want) in case.run(&cpu).iter().zip(&oracle) {
+                let scale = want.iter().fold(0f64, |m, v| m.max(v.abs()));
+                let bound = if name.starts_with("dW") || *name == "db" { 5e-6 } else { 2e-6 };
+                for (i, (g, w)) in got.iter().zip(want).enumerate() {
+                    let off = (f64::from(*g) - w).abs() / scale;
+                    assert!(off <= bound, "{name}[{i}] on {on} at {sizes:?}: {g}, not {w}: {off:e}");
                 }
             }
         }
@@ -255,7 +247,7 @@ fn threads_and_fused_instruction_sets_change_no_bit() {
         for isa in Isa::available() {
             let mut own = None;
             for threads in [1, 2, 3, 4] {
-                let got = bits(&case.run(&Cpu::quiet().with_isa(isa).with_threads(threads)));
+                let got = all_bits(&case.run(&Cpu::quiet().with_isa(isa).with_threads(threads)));
                 assert!(own.get_or_insert_with(|| got.clone()) == &got, "{threads} threads, {sizes:?}");
                 if isa.fused() {
                     assert!(first.get_or_insert_with(|| got.clone()) == &got, "{} at {sizes:?}", isa.name());
@@ -290,10 +282,12 @@ fn a_row_alone_has_the_bits_it_has_in_a_batch_whatever_its_neighbours_hold() {
                     // y to dc0: the weights' gradients sum over rows
                     for ((name, whole), (_, alone)) in whole.iter().zip(&alone).take(6) {
                         let n = if *name == "dx" { sizes.2 } else { h };
-                        let picked: Vec<u32> =
-                            whole.chunks(n).skip(row).step_by(b).flatten().map(|v| v.to_bits()).collect();
-                        let alone: Vec<u32> = alone.iter().map(|v| v.to_bits()).collect();
-                        assert!(picked == alone, "{name} of row {row}, {sizes:?}, {poison:?}, {}", isa.name());
+                        let picked: Vec<f32> = whole.chunks(n).skip(row).step_by(b).flatten().copied().collect();
+                        assert!(
+                            bits(&picked) == bits(alone),
+                            "{name} of row {row}, {sizes:?}, {poison:?}, {}",
+                            isa.name()
+                        );
                     }
                 }
             }

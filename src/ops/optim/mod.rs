@@ -266,5 +266,7 @@ pub trait Optim: Backend {
     fn clip_grad_norm(&self, spec: &ClipSpec, grads: &[Self::Buffer]) -> Result<Self::Buffer>;
 }
 
+#[cfg(all(test, feature = "gpu"))]
+mod gpu_tests;
 #[cfg(test)]
 mod tests;
