@@ -20,7 +20,7 @@ class Embedding(Module):
 
     Args:
         num_embeddings, embedding_dim: rows and columns of the table.
-        padding_idx: a row that starts at zero and gets no gradient (S-136).
+        padding_idx: a row that starts at zero and gets no gradient.
         max_norm, norm_type, scale_grad_by_freq, sparse: as in PyTorch; only the defaults are built.
         device, dtype: of the parameter; None is the CPU and float32.
 
@@ -75,7 +75,7 @@ class Embedding(Module):
 
     @classmethod
     def from_pretrained(cls, embeddings: Any, freeze: bool = True, padding_idx: Any = None, **options: Any) -> Self:
-        """A layer with the rows of an array (rows, columns), by default frozen; the padding row is kept (S-136)."""
+        """A layer with the rows of an array (rows, columns), by default frozen; the padding row is kept."""
         embeddings = embeddings if isinstance(embeddings, Tensor) else Tensor(embeddings)
         if embeddings.ndim != 2:
             raise ShapeError(message("from_pretrained", "embeddings", "(rows, columns)", embeddings.shape))

@@ -14,7 +14,7 @@ __all__ = ["CrossEntropyLoss", "Dropout", "ReLU", "Sigmoid", "Tanh"]
 
 
 class Dropout(Module):
-    """In training, each element 0 with probability p and the others times 1/(1-p); else nothing (S-28).
+    """In training, each element 0 with probability p and the others times 1/(1-p); else nothing.
 
     Args:
         p: from 0 to 1; inplace: only False is built.
@@ -74,7 +74,7 @@ class ReLU(Module):
 
 
 class CrossEntropyLoss(Module):
-    """-log softmax(input)[target], averaged over the targets that are kept (S-122).
+    """-log softmax(input)[target], averaged over the targets that are kept.
 
     Args:
         ignore_index: a target that does not count; reduction: "mean", "sum" or "none".

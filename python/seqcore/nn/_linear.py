@@ -24,7 +24,7 @@ class Linear(Module):
 
     Inputs: x (..., in_features), an array or Tensor. Output: y (..., out_features).
     Attributes: weight (out_features, in_features), bias (out_features,) or None, both at first uniform in
-    ±1/sqrt(in_features) (S-138).
+    ±1/sqrt(in_features).
 
     Example:
         >>> import seqcore

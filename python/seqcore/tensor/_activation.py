@@ -1,4 +1,4 @@
-"""sigmoid, tanh, relu; their slopes are computed from their own results (S-75)."""
+"""sigmoid, tanh, relu; their slopes are computed from their own results."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def tanh(x: Any) -> Tensor:
 
 
 def relu(x: Any) -> Tensor:
-    """The larger of 0 and x; NaN stays NaN, and the slope at 0 is 0 (S-116, S-117).
+    """The larger of 0 and x; NaN stays NaN, and the slope at 0 is 0.
 
     Example:
         >>> import seqcore
