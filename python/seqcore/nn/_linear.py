@@ -50,9 +50,9 @@ class Linear(Module):
         if self.bias is not None:
             init.uniform_(self.bias, -bound, bound)
 
-    def forward(self, x: Any) -> Tensor:
-        """y of x."""
-        return functions.linear(x, self.weight, self.bias)
+    def forward(self, input: Any) -> Tensor:
+        """y of the input x."""
+        return functions.linear(input, self.weight, self.bias)
 
     def extra_repr(self) -> str:
         """Sizes."""
@@ -65,6 +65,6 @@ class Identity(Module):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__()
 
-    def forward(self, x: Any) -> Tensor:
-        """x."""
-        return x
+    def forward(self, input: Any) -> Any:
+        """The input."""
+        return input

@@ -244,11 +244,11 @@ class Module:
         """`train(False)`; gradients can be asked for all the same."""
         return self.train(False)
 
-    def apply(self, function: Any) -> Self:
-        """Calls `function` on every module below, then on this one."""
+    def apply(self, fn: Any) -> Self:
+        """Calls `fn` on every module below, then on this one."""
         for module in self.children():
-            module.apply(function)
-        function(self)
+            module.apply(fn)
+        fn(self)
         return self
 
     def to(self, device: Any = None, dtype: Any = None) -> Self:

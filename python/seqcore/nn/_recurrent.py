@@ -168,8 +168,8 @@ class LSTM(_Recurrent):
 
     _kind, _gates, _checked = "LSTM", 4, functions.LstmWeights
 
-    def forward(self, x: Any, hx: Any = None) -> tuple[Tensor, tuple[Tensor, Tensor]]:
-        """y and (h_n, c_n) of x."""
+    def forward(self, input: Any, hx: Any = None) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+        """y and (h_n, c_n) of the input x."""
         # one short step is a few microseconds: what is usual is looked at first, and sizes are checked below
         weights = self.__dict__.get("_layers")
         if weights is None or not weights.is_current():
@@ -177,6 +177,7 @@ class LSTM(_Recurrent):
         dropout = self.dropout if self.dropout and self.training and self.num_layers > 1 else 0.0
         usual = type(hx) is tuple and len(hx) == 2 and hx[0] is not None and hx[1] is not None
         h0, c0 = hx if usual else _pair(hx)
+        x = input
         if (type(x) is np.ndarray or isinstance(x, Tensor)) and x.ndim == 3 and not self.batch_first:
             y, h_n, c_n = functions.lstm(x, h0, c0, weights, dropout)
             return y, (h_n, c_n)
