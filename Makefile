@@ -102,7 +102,8 @@ demo: .venv-demo/installed ## train a character model on Python's own sources fo
 	    --dropout 0.2 --lr 2e-3 --minutes 1 --seed 1 --device auto \
 	    --overwrite --log $(DEMO)/losses.jsonl --out $(DEMO)/model.safetensors' train
 	@echo "== what it writes"
-	@.venv-demo/bin/seqcore lm generate $(DEMO)/model.safetensors --prompt "def " --temperature 0.8 --length 400
+	@.venv-demo/bin/seqcore lm generate $(DEMO)/model.safetensors --prompt "def " --temperature 0.8 --length 400 \
+	  --seed 1
 	@printf '%s\n' '' '== what to try next' \
 	  '  longer, then it writes better; Ctrl-C saves and says how to go on:' \
 	  '    .venv-demo/bin/seqcore lm train YOUR.txt --minutes 10 --out mine.safetensors' \

@@ -1,5 +1,8 @@
 """What goes to the GPU, comes back, and is submitted: counted from outside by seqcore.debug.gpu_counters()."""
 
+import re
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -98,6 +101,108 @@ def test_a_training_step_reads_nothing_back(optimizer):
     assert np.isfinite(loss.item()) and np.isfinite(norm.item())
     assert seqcore.debug.gpu_counters()["bytes_back"] == 8
     assert all(p.device == "gpu:0" and p.grad.device == "gpu:0" for p in model.parameters())
+
+
+F = nn.functional
+IDS = RNG.integers(0, 6, (4, 3))
+
+
+def written(a, b, write):
+    """What is made of a when `write` writes b into it."""
+    made = a * 1
+    write(made, b)
+    return made
+
+
+# of a (6, 5), above 0, and b (6, 5); the names are those of the tape
+OPERATIONS = {
+    "add": lambda a, b: a + b,
+    "add, broadcast": lambda a, b: a[:1] + b[:, :1],
+    "sub": lambda a, b: (1 - a) - b,
+    "mul": lambda a, b: (2 * a) * b,
+    "div": lambda a, b: (1 / a) / b,
+    "pow": lambda a, b: a**b,
+    "pow, broadcast": lambda a, b: a[:1] ** b[:, :1],
+    "pow, of a number": lambda a, b: 2**b + 0**a + (-1) ** b,
+    "pow, to a number": lambda a, b: a**0.5 + b**2 + b**0,
+    "neg": lambda a, b: -a,
+    "exp": lambda a, b: a.exp(),
+    "log": lambda a, b: a.log(),
+    "sqrt": lambda a, b: a.sqrt(),
+    "where": lambda a, b: seqcore.where(np.eye(6, 5) > 0, a, b),
+    "sigmoid": lambda a, b: a.sigmoid(),
+    "tanh": lambda a, b: a.tanh(),
+    "relu": lambda a, b: b.relu(),
+    "sum": lambda a, b: a.sum(0, keepdim=True) + b.sum(),
+    "mean": lambda a, b: a.mean(1, keepdim=True) + b.mean(),
+    "reshape": lambda a, b: a.reshape(5, 6),
+    "permute": lambda a, b: a.T + b.transpose(0, 1),
+    "cat": lambda a, b: seqcore.cat([a, b], 1),
+    "stack": lambda a, b: seqcore.stack([a, b]),
+    "getitem": lambda a, b: a[1:, ::2],
+    "getitem, picked": lambda a, b: a[[0, 3, 3]] + a[np.array([1, 2, 2])],
+    "setitem": lambda a, b: written(a, b, lambda made, b: made.__setitem__(slice(1, 3), b[:2])),
+    "setitem, picked": lambda a, b: written(a, b, lambda made, b: made.__setitem__([0, 3], b[:2])),
+    "setitem, all": lambda a, b: written(a, b, lambda made, b: made.__setitem__(slice(None), b)),
+    "+=": lambda a, b: written(a, b, lambda made, b: made.__iadd__(b)),
+    "-=": lambda a, b: written(a, b, lambda made, b: made.__isub__(b)),
+    "*=": lambda a, b: written(a, b.detach(), lambda made, b: made.__imul__(b)),
+    "/=": lambda a, b: written(a, b.detach(), lambda made, b: made.__itruediv__(b)),
+    "copy_": lambda a, b: written(a, b, lambda made, b: made.copy_(b)),
+    "zero_": lambda a, b: written(a, b, lambda made, b: made.zero_()) + a,
+    "matmul": lambda a, b: a @ b.T,
+    "matmul, vector": lambda a, b: a @ b[0],
+    "matmul, many": lambda a, b: a.reshape(2, 3, 5) @ b.reshape(2, 5, 3),
+    "linear": lambda a, b: F.linear(a, b, b[:, 0]),
+    "embedding": lambda a, b: F.embedding(IDS, a),
+    "embedding, padding": lambda a, b: F.embedding(IDS, a, 2),
+    "dropout": lambda a, b: F.dropout(a, 0.5),
+    "cross_entropy": lambda a, b: F.cross_entropy(a, [0, 1, 2, 3, 4, 0]),
+    "cross_entropy, none": lambda a, b: F.cross_entropy(a.reshape(2, 5, 3), IDS[:2] % 5, reduction="none"),
+    "lstm": lambda a, b: nn.LSTM(5, 3).to("gpu")(a.reshape(3, 2, 5))[0],
+    "lstm, unbatched": lambda a, b: nn.LSTM(5, 3, 2, dropout=0.5).to("gpu")(a)[0],
+    "clip": lambda a, b: a * nn.utils.clip_grad_norm_([b], 1.0),
+}
+
+
+def families():
+    """What can be recorded: the literal names that the family modules give the tape."""
+    folder = Path(seqcore.tensor.__file__).parent
+    calls = re.compile(r"""\b(?:record|_recorded|_pair|_scalar|_apply)\(\s*"(\w+)\"""")
+    return {name for path in folder.glob("_*.py") for name in calls.findall(path.read_text(encoding="utf-8"))}
+
+
+def test_every_operation_is_there():
+    """A new operation of the tape has its line above; `to` is a transfer, and asked for."""
+    known = families()
+    assert {"add", "pow", "sum", "lstm", "linear", "relu"} <= known
+    assert known - {name.split(",")[0] for name in OPERATIONS} <= {"to"}
+
+
+@pytest.mark.parametrize("name", OPERATIONS)
+def test_operations_read_nothing_back(name):
+    """Neither forward nor backward brings anything to the host that nobody looks at."""
+    a = Tensor(np.abs(rounded(RNG, (6, 5))) + np.float32(0.25), True, "gpu")
+    b = Tensor(rounded(RNG, (6, 5)), True, "gpu")
+    a.grad, b.grad = a.detach() * 1, b.detach() * 1
+    seqcore.debug.gpu_counters()
+    y = OPERATIONS[name](a, b)
+    assert seqcore.debug.gpu_counters()["bytes_back"] == 0
+    dy = Tensor(rounded(RNG, y.shape), device="gpu")
+    seqcore.debug.gpu_counters()
+    y.backward(dy)
+    found = seqcore.debug.gpu_counters()
+    assert found["bytes_back"] == 0 and found["dispatches"] > 0
+    assert y.device == a.grad.device == b.grad.device == "gpu:0"
+
+
+def test_what_has_no_single_value_is_not_read():
+    t = Tensor(rounded(RNG, (100, 100)), device="gpu")
+    seqcore.debug.gpu_counters()
+    for function in (Tensor.item, float, bool):
+        with pytest.raises(ValueError, match="one element"):
+            function(t)
+    assert seqcore.debug.gpu_counters()["bytes_back"] == 0
 
 
 def test_views_and_states_stay():

@@ -103,6 +103,47 @@ def test_pow_at_the_edges():
         np.testing.assert_allclose(ours.grad.numpy(), theirs.grad.numpy(), rtol=1e-6)
 
 
+SPECIAL = np.array([0.0, -0.0, 1.0, -1.0, 2.0, -2.0, 0.5, 1.5, 3.0, -3.0, np.inf, -np.inf, np.nan])
+
+
+def test_slopes_of_pow_at_special_values(engine):
+    """Every pair of them, under gradients that are finite and not: 0 where b is 0, and in b where a is 0 <= b."""
+    a, b, dy = (v.ravel() for v in np.meshgrid(SPECIAL, SPECIAL, [1.0, -2.0, 0.0, np.inf, np.nan]))
+    ours = [seqcore.Tensor(v, True, **engine) for v in (a, b)]
+    theirs = [torch.tensor(v, requires_grad=True) for v in (a, b)]
+    (ours[0] ** ours[1]).backward(seqcore.Tensor(dy, **engine))
+    (theirs[0] ** theirs[1]).backward(torch.tensor(dy))
+    for mine, other in zip(ours, theirs, strict=True):
+        np.testing.assert_allclose(mine.grad.numpy(), other.grad.numpy(), rtol=1e-5)
+
+
+@pytest.mark.parametrize("base", [0.0, -0.0, 1.0, -2.0, 2.0, np.inf, np.nan])
+def test_slopes_of_powers_of_a_number(base, engine):
+    ours, theirs = seqcore.Tensor(SPECIAL, True, **engine), torch.tensor(SPECIAL, requires_grad=True)
+    (base**ours).sum().backward()
+    (base**theirs).sum().backward()
+    np.testing.assert_allclose(ours.grad.numpy(), theirs.grad.numpy(), rtol=1e-5)
+
+
+def test_errors_name_the_operation():
+    """What the user wrote, not the function of the core that would compute it."""
+    ids, t = seqcore.Tensor([1, 2]), seqcore.Tensor([1.0, 2.0])
+    calls = {
+        "add: a": lambda: ids + 1,
+        "sub: a": lambda: 1 - ids,
+        "mul: a": lambda: ids * ids,
+        "mul: b": lambda: t * ids,
+        "div: a": lambda: ids / 2,
+        "pow: b": lambda: t**ids,
+        "neg: x": lambda: -ids,
+        "exp: x": lambda: ids.exp(),
+        "mean: a": lambda: ids.mean(),
+    }
+    for start, call in calls.items():
+        with pytest.raises(seqcore.DTypeError, match=f"^{start}: expected float32 or float64, got int64"):
+            call()
+
+
 def test_comparisons_are_arrays_of_bool():
     t = seqcore.Tensor([1.0, 2.0, 3.0])
     for got in (t > 1, t >= 2, t < [2.0, 2.0, 2.0], t <= t, t == 2, t != np.float32(2)):

@@ -78,11 +78,11 @@ class Sequential(_Row):
     def _of(cls, modules: Any) -> Any:
         return cls(*modules)
 
-    def forward(self, x: Any) -> Any:
-        """x through every module in turn."""
+    def forward(self, input: Any) -> Any:
+        """The input through every module in turn."""
         for module in self._items():
-            x = module(x)
-        return x
+            input = module(input)
+        return input
 
 
 class ModuleList(_Row):

@@ -20,7 +20,7 @@ class Embedding(Module):
 
     Args:
         num_embeddings, embedding_dim: rows and columns of the table.
-        padding_idx: a row that starts at zero and gets no gradient (S-136).
+        padding_idx: a row that starts at zero and gets no gradient.
         max_norm, norm_type, scale_grad_by_freq, sparse: as in PyTorch; only the defaults are built.
         device, dtype: of the parameter; None is the CPU and float32.
 
@@ -74,18 +74,29 @@ class Embedding(Module):
                 self.weight[self.padding_idx] = 0.0
 
     @classmethod
-    def from_pretrained(cls, embeddings: Any, freeze: bool = True, padding_idx: Any = None, **options: Any) -> Self:
-        """A layer with the rows of an array (rows, columns), by default frozen; the padding row is kept (S-136)."""
+    def from_pretrained(
+        cls,
+        embeddings: Any,
+        freeze: bool = True,
+        padding_idx: Any = None,
+        max_norm: Any = None,
+        norm_type: float = 2.0,
+        scale_grad_by_freq: bool = False,
+        sparse: bool = False,
+        **options: Any,
+    ) -> Self:
+        """A layer with the rows of an array (rows, columns), by default frozen; the padding row is kept."""
         embeddings = embeddings if isinstance(embeddings, Tensor) else Tensor(embeddings)
         if embeddings.ndim != 2:
             raise ShapeError(message("from_pretrained", "embeddings", "(rows, columns)", embeddings.shape))
         rows, columns = embeddings.shape
         options = {"device": embeddings.device, "dtype": embeddings.dtype, **options}
-        return cls(rows, columns, padding_idx, _weight=embeddings, _freeze=freeze, **options)
+        unbuilt = max_norm, norm_type, scale_grad_by_freq, sparse
+        return cls(rows, columns, padding_idx, *unbuilt, embeddings, freeze, **options)
 
-    def forward(self, ids: Any) -> Tensor:
-        """The rows that `ids` name."""
-        return functions.embedding(ids, self.weight, self.padding_idx)
+    def forward(self, input: Any) -> Tensor:
+        """The rows that the ids name."""
+        return functions.embedding(input, self.weight, self.padding_idx)
 
     def extra_repr(self) -> str:
         """Sizes."""

@@ -14,7 +14,7 @@ __all__ = ["CrossEntropyLoss", "Dropout", "ReLU", "Sigmoid", "Tanh"]
 
 
 class Dropout(Module):
-    """In training, each element 0 with probability p and the others times 1/(1-p); else nothing (S-28).
+    """In training, each element 0 with probability p and the others times 1/(1-p); else nothing.
 
     Args:
         p: from 0 to 1; inplace: only False is built.
@@ -31,9 +31,9 @@ class Dropout(Module):
         not_built("Dropout", "inplace", inplace, False)
         self.inplace = False
 
-    def forward(self, x: Any) -> Tensor:
-        """x, in training under a new mask."""
-        return functional.dropout(x, self.p, self.training)
+    def forward(self, input: Any) -> Tensor:
+        """The input, in training under a new mask."""
+        return functional.dropout(input, self.p, self.training)
 
     def extra_repr(self) -> str:
         """The probability."""
@@ -43,17 +43,17 @@ class Dropout(Module):
 class Sigmoid(Module):
     """1 / (1 + exp(-x))."""
 
-    def forward(self, x: Any) -> Tensor:
-        """The sigmoid of x."""
-        return functions.sigmoid(x)
+    def forward(self, input: Any) -> Tensor:
+        """The sigmoid of the input."""
+        return functions.sigmoid(input)
 
 
 class Tanh(Module):
     """The hyperbolic tangent."""
 
-    def forward(self, x: Any) -> Tensor:
-        """The hyperbolic tangent of x."""
-        return functions.tanh(x)
+    def forward(self, input: Any) -> Tensor:
+        """The hyperbolic tangent of the input."""
+        return functions.tanh(input)
 
 
 class ReLU(Module):
@@ -68,13 +68,13 @@ class ReLU(Module):
         not_built("ReLU", "inplace", inplace, False)
         self.inplace = False
 
-    def forward(self, x: Any) -> Tensor:
-        """The larger of 0 and x."""
-        return functions.relu(x)
+    def forward(self, input: Any) -> Tensor:
+        """The larger of 0 and the input."""
+        return functions.relu(input)
 
 
 class CrossEntropyLoss(Module):
-    """-log softmax(input)[target], averaged over the targets that are kept (S-122).
+    """-log softmax(input)[target], averaged over the targets that are kept.
 
     Args:
         ignore_index: a target that does not count; reduction: "mean", "sum" or "none".

@@ -24,7 +24,7 @@ class Linear(Module):
 
     Inputs: x (..., in_features), an array or Tensor. Output: y (..., out_features).
     Attributes: weight (out_features, in_features), bias (out_features,) or None, both at first uniform in
-    ±1/sqrt(in_features) (S-138).
+    ±1/sqrt(in_features).
 
     Example:
         >>> import seqcore
@@ -50,9 +50,9 @@ class Linear(Module):
         if self.bias is not None:
             init.uniform_(self.bias, -bound, bound)
 
-    def forward(self, x: Any) -> Tensor:
-        """y of x."""
-        return functions.linear(x, self.weight, self.bias)
+    def forward(self, input: Any) -> Tensor:
+        """y of the input x."""
+        return functions.linear(input, self.weight, self.bias)
 
     def extra_repr(self) -> str:
         """Sizes."""
@@ -65,6 +65,6 @@ class Identity(Module):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__()
 
-    def forward(self, x: Any) -> Tensor:
-        """x."""
-        return x
+    def forward(self, input: Any) -> Any:
+        """The input."""
+        return input

@@ -135,7 +135,7 @@ class Module:
     def named_parameters(
         self, prefix: str = "", recurse: bool = True, remove_duplicate: bool = True
     ) -> Iterator[tuple[str, Parameter]]:
-        """(path, Parameter), each once also where it has several names (S-23)."""
+        """(path, Parameter), each once also where it has several names."""
         return self._named(prefix, recurse, remove_duplicate, lambda module, name, value: isinstance(value, Parameter))
 
     def parameters(self, recurse: bool = True) -> Iterator[Parameter]:
@@ -183,7 +183,7 @@ class Module:
             the lists `missing_keys` and `unexpected_keys`.
 
         Raises:
-            RuntimeError: names or sizes do not fit; all of them are listed, and nothing was written (S-22).
+            RuntimeError: names or sizes do not fit; all of them are listed, and nothing was written.
 
         Example:
             >>> import seqcore
@@ -241,14 +241,14 @@ class Module:
         return self
 
     def eval(self) -> Self:
-        """`train(False)`; gradients can be asked for all the same (S-77)."""
+        """`train(False)`; gradients can be asked for all the same."""
         return self.train(False)
 
-    def apply(self, function: Any) -> Self:
-        """Calls `function` on every module below, then on this one."""
+    def apply(self, fn: Any) -> Self:
+        """Calls `fn` on every module below, then on this one."""
         for module in self.children():
-            module.apply(function)
-        function(self)
+            module.apply(fn)
+        fn(self)
         return self
 
     def to(self, device: Any = None, dtype: Any = None) -> Self:

@@ -1,4 +1,4 @@
-"""Checks of layers' options: wrong types TypeError, wrong values ValueError (S-29)."""
+"""Checks of layers' options: wrong types TypeError, wrong values ValueError."""
 
 from __future__ import annotations
 

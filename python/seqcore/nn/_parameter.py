@@ -34,7 +34,7 @@ class Parameter(Tensor):
 
 
 def zeros(layer: str, shape: Any, device: Any, dtype: Any, requires_grad: bool = True) -> Parameter:
-    """A Parameter of zeros, by default of float32; MemoryError where no machine could hold them (S-17)."""
+    """A Parameter of zeros, by default of float32; MemoryError where no machine could hold them."""
     if math.prod(shape) >= 1 << 60:
         raise MemoryError(message(layer, "parameters", "sizes that fit into memory", shape))
     place = runtime.place(device)

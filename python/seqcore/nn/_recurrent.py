@@ -136,15 +136,15 @@ class _Recurrent(Module):
 class LSTM(_Recurrent):
     """A stack of long short-term memory layers.
 
-    For each step, with i, f, g, o the blocks of rows of the weights in this order (S-31):
+    For each step, with i, f, g, o the blocks of rows of the weights in this order:
     i = σ(W_ii x + b_ii + W_hi h + b_hi); f = σ(...); g = tanh(...); o = σ(...); c' = f c + i g; h' = o tanh(c').
 
     Args:
         input_size, hidden_size: features of x and of h and c.
         num_layers: how many layers; each takes the outputs of the one below.
         bias: whether there are b_ih and b_hh.
-        batch_first: x and y are (B, T, ...) in place of (T, B, ...); states are not (S-38).
-        dropout: in training, the probability of a zero in the outputs of every layer but the last (S-42).
+        batch_first: x and y are (B, T, ...) in place of (T, B, ...); states are not.
+        dropout: in training, the probability of a zero in the outputs of every layer but the last.
         bidirectional, proj_size: only the defaults False and 0 are built.
         device, dtype: of the parameters; None is the CPU and float32.
 
@@ -156,7 +156,7 @@ class LSTM(_Recurrent):
         hidden_size), bias_ih_l{k}, bias_hh_l{k} (4 * hidden_size,), at first uniform in ±1/sqrt(hidden_size).
 
     Raises:
-        ShapeError, DTypeError, DeviceError: the inputs do not fit; TypeError: hx is no pair (S-40).
+        ShapeError, DTypeError, DeviceError: the inputs do not fit; TypeError: hx is no pair.
 
     Example:
         >>> import numpy as np, seqcore
@@ -168,8 +168,8 @@ class LSTM(_Recurrent):
 
     _kind, _gates, _checked = "LSTM", 4, functions.LstmWeights
 
-    def forward(self, x: Any, hx: Any = None) -> tuple[Tensor, tuple[Tensor, Tensor]]:
-        """y and (h_n, c_n) of x."""
+    def forward(self, input: Any, hx: Any = None) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+        """y and (h_n, c_n) of the input x."""
         # one short step is a few microseconds: what is usual is looked at first, and sizes are checked below
         weights = self.__dict__.get("_layers")
         if weights is None or not weights.is_current():
@@ -177,6 +177,7 @@ class LSTM(_Recurrent):
         dropout = self.dropout if self.dropout and self.training and self.num_layers > 1 else 0.0
         usual = type(hx) is tuple and len(hx) == 2 and hx[0] is not None and hx[1] is not None
         h0, c0 = hx if usual else _pair(hx)
+        x = input
         if (type(x) is np.ndarray or isinstance(x, Tensor)) and x.ndim == 3 and not self.batch_first:
             y, h_n, c_n = functions.lstm(x, h0, c0, weights, dropout)
             return y, (h_n, c_n)

@@ -8,7 +8,6 @@ from .. import tensor as functions
 from ..errors import message
 from ..tensor import Tensor, as_tensor, check_probability
 from ..tensor import linear as linear
-from ..tensor import relu as relu
 from ..tensor import sigmoid as sigmoid
 from ..tensor import tanh as tanh
 from ._options import not_built
@@ -43,6 +42,21 @@ def embedding(
     not_built("embedding", "scale_grad_by_freq", scale_grad_by_freq, False)
     not_built("embedding", "sparse", sparse, False)
     return functions.embedding(input, weight, padding_idx)
+
+
+def relu(input: Any, inplace: bool = False) -> Tensor:
+    """The larger of 0 and the input; NaN stays NaN, and the slope at 0 is 0.
+
+    Args:
+        input: an array or Tensor of any shape; inplace: only False is built.
+
+    Example:
+        >>> import seqcore
+        >>> seqcore.nn.functional.relu([-1.0, 2.0])
+        Tensor([0., 2.])
+    """
+    not_built("relu", "inplace", inplace, False)
+    return functions.relu(input)
 
 
 def dropout(input: Any, p: float = 0.5, training: bool = True, inplace: bool = False) -> Tensor:

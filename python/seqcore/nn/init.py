@@ -55,9 +55,9 @@ def normal_(tensor: Any, mean: float = 0.0, std: float = 1.0) -> Tensor:
     return _fill(tensor, mean + std * values)
 
 
-def constant_(tensor: Any, value: Any) -> Tensor:
+def constant_(tensor: Any, val: Any) -> Tensor:
     """Fills `tensor` with one number."""
-    return _fill(tensor, np.full(_size(tensor), float(value)))
+    return _fill(tensor, np.full(_size(tensor), float(val)))
 
 
 def zeros_(tensor: Any) -> Tensor:

@@ -60,7 +60,7 @@ def tanh_backward(saved: Any, dy: Any) -> dict[str, np.ndarray]:
 
 
 def relu(x: Any) -> tuple[np.ndarray, Saved]:
-    """The larger of 0 and x, and what its backward needs; the slope at 0 is 0 (S-116).
+    """The larger of 0 and x, and what its backward needs; the slope at 0 is 0.
 
     Example:
         >>> from seqcore import ops

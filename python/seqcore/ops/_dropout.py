@@ -15,7 +15,7 @@ __all__ = ["dropout", "dropout_backward"]
 def dropout(x: Any, p: float = 0.5) -> tuple[np.ndarray, Saved]:
     """Each element 0 with probability p, the others times 1/(1-p), and what its backward needs.
 
-    The mask is a function of the random state (`seqcore.manual_seed`) and the position alone (S-27).
+    The mask is a function of the random state (`seqcore.manual_seed`) and the position alone.
 
     Raises:
         TypeError, ValueError: p is no number from 0 to 1.

@@ -16,7 +16,7 @@ __all__ = ["cross_entropy", "cross_entropy_backward"]
 def cross_entropy(
     input: Any, target: Any, ignore_index: int = -100, reduction: str = "mean"
 ) -> tuple[np.ndarray, Saved]:
-    """-log softmax(input)[target], and what its backward needs (S-122).
+    """-log softmax(input)[target], and what its backward needs.
 
     Args:
         input: logits (N, C); target: N ids, each in [0, C) or `ignore_index`; reduction: "mean", "sum" or "none".

@@ -20,7 +20,7 @@ def lstm(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, Saved]:
     """One LSTM layer over a sequence.
 
-    i, f, g, o are the four blocks of rows of the weights, in this order (S-31):
+    i, f, g, o are the four blocks of rows of the weights, in this order:
     i = σ(W_ii x + b_ii + W_hi h + b_hi), f, o alike, g = tanh(...); c' = f c + i g; h' = o tanh(c').
 
     Args:
@@ -61,7 +61,7 @@ def lstm_backward(saved: Any, dy: Any = None, dh_n: Any = None, dc_n: Any = None
 
     Args:
         saved: what `lstm` gave; it can be used once.
-        dy: (T, B, hidden_size) or None; dh_n, dc_n: (B, hidden_size) or None. None is zero (S-69).
+        dy: (T, B, hidden_size) or None; dh_n, dc_n: (B, hidden_size) or None. None is zero.
 
     Returns:
         a dict of new arrays: `x`, `h0`, `c0` and the names that were in `weights`.

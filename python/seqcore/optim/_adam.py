@@ -15,7 +15,7 @@ class Adam(Optimizer):
     """Steps scaled by running means of the gradient and its square.
 
     m = b1 m + (1 - b1) g; v = b2 v + (1 - b2) g²; p -= lr / (1 - b1^t) m / (sqrt(v) / sqrt(1 - b2^t) + eps), with t
-    counted for each parameter (S-145, S-149).
+    counted for each parameter.
 
     Args:
         params: Tensors or groups; lr, eps, weight_decay: numbers from 0; betas: b1 and b2, each in [0, 1).
@@ -96,7 +96,7 @@ class Adam(Optimizer):
 
 
 class AdamW(Adam):
-    """Adam whose weight decay multiplies the parameter by 1 - lr weight_decay, apart from the gradient (S-146).
+    """Adam whose weight decay multiplies the parameter by 1 - lr weight_decay, apart from the gradient.
 
     Args:
         as Adam's, with weight_decay 0.01.

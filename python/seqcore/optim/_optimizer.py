@@ -48,7 +48,7 @@ class Optimizer:
             param_group: a dict of "params" (a Tensor or an iterable of them) and options in place of the defaults.
 
         Raises:
-            ValueError: a parameter that is there already (S-150), or a wrong option; TypeError: no Tensor.
+            ValueError: a parameter that is there already, or a wrong option; TypeError: no Tensor.
         """
         name = type(self).__name__
         if not isinstance(param_group, dict) or "params" not in param_group:
@@ -71,7 +71,7 @@ class Optimizer:
         """ValueError for a wrong option."""
 
     def step(self, closure: Any = None) -> Any:
-        """Changes the parameters that have a gradient (S-149), those of a group all together or, on an error, none.
+        """Changes the parameters that have a gradient, those of a group all together or, on an error, none.
 
         Args:
             closure: computes the loss again; its result is given back.

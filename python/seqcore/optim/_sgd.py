@@ -16,7 +16,7 @@ class SGD(Optimizer):
     """Gradient descent, with momentum where asked for.
 
     g += weight_decay p; the first time buf = g, later buf = momentum buf + (1 - dampening) g; p -= lr buf or,
-    with Nesterov, lr (g + momentum buf) (S-144).
+    with Nesterov, lr (g + momentum buf).
 
     Args:
         params: Tensors or groups; lr, momentum, dampening, weight_decay: numbers from 0

@@ -1,4 +1,4 @@
-"""sigmoid, tanh, relu; their slopes are computed from their own results (S-75)."""
+"""sigmoid, tanh, relu; their slopes are computed from their own results."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ def _apply(function: Any, x: Any) -> Tensor:
     return record(function, y, (x,), lambda dy: (_core.activation_backward(function, kept.get(function), dy),))
 
 
-def sigmoid(x: Any) -> Tensor:
-    """1 / (1 + exp(-x)), for a Tensor or an array.
+def sigmoid(input: Any) -> Tensor:
+    """1 / (1 + exp(-input)), for a Tensor or an array.
 
     Example:
         >>> import seqcore
         >>> seqcore.nn.functional.sigmoid([0.0]).item()
         0.5
     """
-    return _apply("sigmoid", x)
+    return _apply("sigmoid", input)
 
 
-def tanh(x: Any) -> Tensor:
+def tanh(input: Any) -> Tensor:
     """The hyperbolic tangent, for a Tensor or an array.
 
     Example:
@@ -39,15 +39,15 @@ def tanh(x: Any) -> Tensor:
         >>> seqcore.nn.functional.tanh([0.0]).item()
         0.0
     """
-    return _apply("tanh", x)
+    return _apply("tanh", input)
 
 
-def relu(x: Any) -> Tensor:
-    """The larger of 0 and x; NaN stays NaN, and the slope at 0 is 0 (S-116, S-117).
+def relu(input: Any) -> Tensor:
+    """The larger of 0 and the input; NaN stays NaN, and the slope at 0 is 0.
 
     Example:
         >>> import seqcore
         >>> seqcore.nn.functional.relu([-1.0, 2.0])
         Tensor([0., 2.])
     """
-    return _apply("relu", x)
+    return _apply("relu", input)

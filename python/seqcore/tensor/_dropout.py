@@ -1,4 +1,4 @@
-"""Dropout: a mask that is a function of the random state and the position alone (S-27)."""
+"""Dropout: a mask that is a function of the random state and the position alone."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["check_probability", "dropout"]
 
 
 def check_probability(op: str, p: Any, name: str = "p") -> float:
-    """p as a float; TypeError for a bool or no number, ValueError outside [0, 1] (S-29)."""
+    """p as a float; TypeError for a bool or no number, ValueError outside [0, 1]."""
     if isinstance(p, bool) or (not hasattr(p, "__float__") and not hasattr(p, "__index__")):
         raise TypeError(message(op, name, "a number", type(p).__name__))
     p = float(p)

@@ -1,4 +1,4 @@
-"""Element by element: + - * / **, exp, log, sqrt, where, comparisons; broadcasting, and PyTorch's promotion (S-13)."""
+"""Element by element: + - * / **, exp, log, sqrt, where, comparisons; broadcasting, and PyTorch's promotion."""
 
 from __future__ import annotations
 
@@ -87,25 +87,28 @@ def power(a: Any, b: Any, reverse: bool = False) -> Any:
         y = _core.binary_scalar("pow", a, b, True)
         if not records(a):
             return wrap(y)
-        kept_y, slope = Saved(y), math.log(b) if b > 0 else (-math.inf if b == 0 else math.nan)
+        kept_y, slope = Saved(y), math.log(b) if b > 0 else math.nan
 
         def exponent_backward(dy: Any) -> Any:
-            if b == 0:  # 0 * -inf is no slope
-                return _core.zeros(dy.shape, dy.dtype, dy.device)
-            return _mul(dy, _core.binary_scalar("mul", kept_y.get("pow"), slope, False))
+            y = kept_y.get("pow")
+            if b == 0:
+                # y is 0, 1, infinite or NaN; a finite one is no slope, though times log 0 it were NaN or -inf
+                held = _core.binary_scalar("minimum", _core.binary_scalar("maximum", y, -1.0, False), 1.0, False)
+                return _mul(dy, _core.binary("sub", held, y))
+            return _mul(dy, _core.binary_scalar("mul", y, slope, False))
 
         return record("pow", y, (a,), lambda dy: (exponent_backward(dy),))
     a, b = (b, a) if reverse else (a, b)
 
     def da(dy: Any, a: Any, b: Any) -> Any:
         slope = _mul(b, _core.binary("pow", a, _core.binary_scalar("sub", b, 1.0, False)))
-        flat = np.broadcast_to(b.numpy(False) == 0, slope.shape)
-        return _core.where(flat, _core.zeros(slope.shape, dy.dtype, dy.device), _mul(dy, slope))
+        return _zero_where(_is_zero(b), _mul(dy, slope))
 
     def db(dy: Any, a: Any, b: Any) -> Any:
         slope = _mul(_core.binary("pow", a, b), _core.unary("log", a))
-        flat = np.broadcast_to((a.numpy(False) == 0) & (b.numpy(False) >= 0), slope.shape)
-        return _core.where(flat, _core.zeros(slope.shape, dy.dtype, dy.device), _mul(dy, slope))
+        # 0 where a is 0 and b is not below 0, else above 0: the power is 1 wherever a is not 0, even if b is NaN
+        below = _core.binary("pow", _core.binary_scalar("maximum", _negative(b), 0.0, False), _is_zero(a))
+        return _mul(dy, _zero_where(_is_zero(below), slope))
 
     return _pair("pow", a, b, da, db)
 
@@ -204,7 +207,7 @@ def compare(function: Any, x: Any, other: Any) -> Any:
 
 
 def unbroadcast(array: Any, shape: Any) -> Any:
-    """The gradient of what was broadcast from `shape`: summed over the axes along which it was repeated (S-24)."""
+    """The gradient of what was broadcast from `shape`: summed over the axes along which it was repeated."""
     given = array.shape
     if given == shape:
         return array
@@ -215,6 +218,19 @@ def unbroadcast(array: Any, shape: Any) -> Any:
 
 def _negative(x: Any) -> Any:
     return _core.unary("neg", x)
+
+
+def _is_zero(x: Any) -> Any:
+    """1 where x is 0, NaN where it is NaN, else 0."""
+    return _core.binary_scalar("pow", _core.unary("abs", x), 0.0, True)
+
+
+def _zero_where(flat: Any, x: Any) -> Any:
+    """0 where `flat` is 1, x where it is 0, whatever x is.
+
+    By arithmetic, as `_core.where` wants its condition on the host: x ** 0 is 1 even of NaN, and x ** 1 is x.
+    """
+    return _core.binary("sub", _core.binary("pow", x, _core.binary_scalar("sub", flat, 1.0, True)), flat)
 
 
 def _mul(a: Any, b: Any) -> Any:

@@ -17,7 +17,7 @@ def embedding(ids: Any, weight: Any, padding_idx: Any = None) -> Tensor:
 
     Args:
         ids: integers of any shape and any integer type; weight: (num_embeddings, features).
-        padding_idx: a row that gets no gradient (S-136); negative ones count from the end.
+        padding_idx: a row that gets no gradient; negative ones count from the end.
 
     Raises:
         IndexError: an id below 0 or past the last row; DTypeError: ids that are no integers.

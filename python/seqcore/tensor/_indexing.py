@@ -17,7 +17,7 @@ __all__ = ["getitem", "setitem"]
 
 
 def getitem(x: Any, index: Any) -> Tensor:
-    """The elements that `index` picks, as a copy; a gradient adds up where one is picked twice (S-24)."""
+    """The elements that `index` picks, as a copy; a gradient adds up where one is picked twice."""
     index = _plain(index)
     array = x._array
     shape = array.shape

@@ -15,11 +15,12 @@ from ._tensor import Tensor, keep_if, leaves, record, wrap
 __all__ = ["linear", "matmul"]
 
 
-def linear(x: Any, weight: Any, bias: Any = None) -> Tensor:
+def linear(input: Any, weight: Any, bias: Any = None) -> Tensor:
     """y = x W^T + b.
 
     Args:
-        x: (..., in_features), an array or Tensor; weight: (out_features, in_features); bias: (out_features,) or None.
+        input: x (..., in_features), an array or Tensor; weight: (out_features, in_features); bias: (out_features,)
+            or None.
 
     Raises:
         ShapeError, DTypeError, DeviceError: the arguments do not fit each other.
@@ -29,6 +30,7 @@ def linear(x: Any, weight: Any, bias: Any = None) -> Tensor:
         >>> seqcore.nn.functional.linear([[1.0, 2.0]], [[3.0, 4.0]], [0.5]).item()
         11.5
     """
+    x = input
     inputs = (x, weight) if bias is None else (x, weight, bias)
     needs = [isinstance(t, Tensor) and t._requires_grad for t in inputs]
     if not (any(needs) and is_recording()):

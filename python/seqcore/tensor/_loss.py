@@ -17,10 +17,10 @@ __all__ = ["cross_entropy"]
 
 
 def cross_entropy(input: Any, target: Any, ignore_index: int = -100, reduction: str = "mean") -> Tensor:
-    """-log softmax(input)[target], averaged over the targets that are kept, summed, or one by one (S-122).
+    """-log softmax(input)[target], averaged over the targets that are kept, summed, or one by one.
 
     Args:
-        input: logits (N, C), (C,) or (N, C, d1, ...): the class axis is 1 (S-125).
+        input: logits (N, C), (C,) or (N, C, d1, ...): the class axis is 1.
         target: ids of the other axes' shape, each in [0, C) or `ignore_index`.
         reduction: "mean", "sum" or "none".
 

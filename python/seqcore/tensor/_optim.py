@@ -32,7 +32,7 @@ def sgd_step(
     maximize: Any,
     first: Any,
 ) -> None:
-    """One step of SGD (S-144): params and buffers are written to; `first` says which buffers are still empty."""
+    """One step of SGD: params and buffers are written to; `first` says which buffers are still empty."""
     _core.sgd_step(
         _arrays(params),
         _arrays(grads),
@@ -61,7 +61,7 @@ def adam_step(
     decoupled: Any,
     maximize: Any,
 ) -> None:
-    """One step of Adam or, `decoupled`, AdamW (S-145, S-146); `steps` counts from 1, this step included."""
+    """One step of Adam or, `decoupled`, AdamW; `steps` counts from 1, this step included."""
     vmax = None if vmax is None else _arrays(vmax)
     _core.adam_step(
         _arrays(params),
@@ -81,5 +81,5 @@ def adam_step(
 
 
 def clip_grad_norm(grads: Any, max_norm: Any, error_if_nonfinite: Any) -> Tensor:
-    """The norm over all gradients, which are scaled in place where it is above max_norm (S-151, S-152)."""
+    """The norm over all gradients, which are scaled in place where it is above max_norm."""
     return wrap(_core.clip_grad_norm(_arrays(grads), max_norm, error_if_nonfinite))

@@ -6,7 +6,7 @@ import math
 from typing import Any
 
 from .. import _core
-from ..errors import ShapeError, message
+from ..errors import DTypeError, ShapeError, message
 from ._elementwise import div
 from ._shape import axis_of, repeated
 from ._tape import records
@@ -42,6 +42,9 @@ def mean(
 ) -> Tensor:
     """The sum over axes divided by the number of elements in each."""
     axes, keep = _axes("mean", x, dim, keepdim, axis, keepdims, dtype, out)
+    if x._array.dtype == "int64":  # the sum would say so in its own name
+        hint = 'a.to(dtype="float32") converts it'
+        raise DTypeError(message("mean", "a", "float32 or float64", "int64", hint))
     count = math.prod(x._array.shape[i] for i in axes)
     return div(_summed(x, axes, keep), float(count))
 

@@ -7,6 +7,7 @@ this module, and its last line imports them. That is the one import cycle of the
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import Any, Self
 
@@ -192,10 +193,10 @@ class Tensor:
         Raises:
             ShapeError: there are none or several.
         """
-        array = self._array.numpy(False)
-        if array.size != 1:
-            raise ShapeError(message("item", "tensor", "one element", f"{array.size} of shape {self.shape}"))
-        return array.item()
+        size = math.prod(self._array.shape)
+        if size != 1:
+            raise ShapeError(message("item", "tensor", "one element", f"{size} of shape {self.shape}"))
+        return self._array.numpy(False).item()
 
     def __float__(self) -> float:
         return float(self.item())
@@ -204,7 +205,7 @@ class Tensor:
         return int(self.item())
 
     def __bool__(self) -> bool:
-        if self._array.numpy(False).size != 1:
+        if math.prod(self._array.shape) != 1:
             raise ValueError(
                 message("bool", "tensor", "one element", f"shape {self.shape}", "use (t > 0).any() or .all()")
             )

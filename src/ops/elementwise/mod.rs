@@ -51,6 +51,11 @@ impl Unary {
     pub fn parse(name: &str) -> Result<Unary> {
         named("unary", &Unary::ALL, name)
     }
+
+    /// Its name, also in errors.
+    pub fn name(self) -> &'static str {
+        name_of(&Unary::ALL, self, "unary")
+    }
 }
 
 /// A function of two numbers.
@@ -88,6 +93,11 @@ impl Binary {
     pub fn parse(name: &str) -> Result<Binary> {
         named("binary", &Binary::ALL, name)
     }
+
+    /// Its name, also in errors.
+    pub fn name(self) -> &'static str {
+        name_of(&Binary::ALL, self, "binary")
+    }
 }
 
 fn named<T: Copy>(op: &str, all: &[(&'static str, T)], name: &str) -> Result<T> {
@@ -95,6 +105,10 @@ fn named<T: Copy>(op: &str, all: &[(&'static str, T)], name: &str) -> Result<T> 
         let names: Vec<_> = all.iter().map(|&(n, _)| n).collect();
         Error::value(op, "function", format_args!("one of {}", names.join(", ")), format_args!("{name:?}"))
     })
+}
+
+fn name_of<T: PartialEq>(all: &[(&'static str, T)], function: T, other: &'static str) -> &'static str {
+    all.iter().find(|(_, f)| *f == function).map_or(other, |&(name, _)| name)
 }
 
 /// One call of a function of one number, checked.
@@ -111,7 +125,7 @@ pub struct UnarySpec {
 impl UnarySpec {
     /// Checks the type.
     pub fn new(function: Unary, dtype: DType, len: usize) -> Result<UnarySpec> {
-        dtype.check_float("unary", "x")?;
+        dtype.check_float(function.name(), "x")?;
         Ok(UnarySpec { function, dtype, len })
     }
 }
@@ -132,7 +146,7 @@ pub struct BinarySpec {
 impl BinarySpec {
     /// Checks the type, and finds the shape that `a` and `b` (in C order) take together.
     pub fn new(function: Binary, dtype: DType, a: &[usize], b: &[usize]) -> Result<BinarySpec> {
-        let name = Binary::ALL.iter().find(|(_, f)| *f == function).map_or("binary", |&(name, _)| name);
+        let name = function.name();
         dtype.check_float(name, "x")?;
         let shape = broadcast(name, a, b)?;
         let [a, b] = [a, b].map(|s| Layout::contiguous(s).broadcast_to(&shape));
@@ -169,7 +183,7 @@ pub struct ScalarSpec {
 impl ScalarSpec {
     /// Checks the type.
     pub fn new(function: Binary, dtype: DType, len: usize, value: f64, reversed: bool) -> Result<ScalarSpec> {
-        dtype.check_float("binary_scalar", "x")?;
+        dtype.check_float(function.name(), "x")?;
         Ok(ScalarSpec { function, dtype, len, value, reversed })
     }
 }

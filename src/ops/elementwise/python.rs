@@ -19,8 +19,8 @@ fn cost(name: &str, len: usize) -> u64 {
 /// f(x), element by element; function is one of neg, exp, log, sqrt, abs, square.
 #[pyfunction]
 fn unary(function: &str, x: &Bound<'_, PyAny>) -> PyResult<Array> {
-    let mut call = Call::new(x.py(), "unary");
     let kind = Unary::parse(function)?;
+    let mut call = Call::new(x.py(), kind.name());
     let x = call.float("x", x)?;
     let spec = UnarySpec::new(kind, x.dtype(), x.len())?;
     let (device, shape) = (call.device(), x.shape.clone());
@@ -34,8 +34,8 @@ fn unary(function: &str, x: &Bound<'_, PyAny>) -> PyResult<Array> {
 /// f(a, b), element by element; function is one of add, sub, mul, div, pow, maximum, minimum.
 #[pyfunction]
 fn binary(function: &str, a: &Bound<'_, PyAny>, b: &Bound<'_, PyAny>) -> PyResult<Array> {
-    let mut call = Call::new(a.py(), "binary");
     let kind = Binary::parse(function)?;
+    let mut call = Call::new(a.py(), kind.name());
     let (a, b) = (call.float("a", a)?, call.float("b", b)?);
     let spec = BinarySpec::new(kind, a.dtype(), &a.shape, &b.shape)?;
     let device = call.device();
@@ -50,8 +50,8 @@ fn binary(function: &str, a: &Bound<'_, PyAny>, b: &Bound<'_, PyAny>) -> PyResul
 #[pyfunction]
 #[pyo3(signature = (function, a, value, reversed=false))]
 fn binary_scalar(function: &str, a: &Bound<'_, PyAny>, value: f64, reversed: bool) -> PyResult<Array> {
-    let mut call = Call::new(a.py(), "binary_scalar");
     let kind = Binary::parse(function)?;
+    let mut call = Call::new(a.py(), kind.name());
     let a = call.float("a", a)?;
     let spec = ScalarSpec::new(kind, a.dtype(), a.len(), value, reversed)?;
     let (device, shape) = (call.device(), a.shape.clone());

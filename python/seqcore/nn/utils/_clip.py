@@ -14,7 +14,7 @@ __all__ = ["clip_grad_norm_"]
 def clip_grad_norm_(
     parameters: Any, max_norm: Any, norm_type: float = 2.0, error_if_nonfinite: bool = False, foreach: Any = None
 ) -> Tensor:
-    """Scales all gradients, in place, so that their joint norm is at most `max_norm` (S-151).
+    """Scales all gradients, in place, so that their joint norm is at most `max_norm`.
 
     Args:
         parameters: one Tensor or an iterable of them; those without a gradient are skipped, doubled ones count once.
