@@ -20,11 +20,20 @@ if hasattr(os, "register_at_fork"):
 TESTS = str(Path(__file__).parent)
 
 
-def program(source, *arguments, limit=90, check=0, interpreter=(), **environment):
-    """What the program printed, stripped; its exit status must be `check`, unless that is None."""
+def program(source, *arguments, limit=90, check=0, before=(), interpreter=(), **environment):
+    """What the program printed, stripped; its exit status must be `check`, unless that is None.
+
+    `before` stands before the interpreter's name in the command, and `interpreter` is for it.
+    """
     given = {**os.environ, **{name: str(value) for name, value in environment.items()}}
     given = {name: value for name, value in given.items() if environment.get(name, "") is not None}
-    command = [sys.executable, *interpreter, "-c", HEAD.format(limit=limit, tests=TESTS) + textwrap.dedent(source)]
+    command = [
+        *map(str, before),
+        sys.executable,
+        *interpreter,
+        "-c",
+        HEAD.format(limit=limit, tests=TESTS) + textwrap.dedent(source),
+    ]
     done = subprocess.run(
         [*command, *map(str, arguments)], env=given, capture_output=True, text=True, timeout=limit + 60
     )

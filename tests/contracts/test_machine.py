@@ -45,6 +45,45 @@ def test_one_core_is_one_thread(want):
     assert found == ["1", want, "0"]
 
 
+# /proc/self/cgroup of a group below another one, the file with the bound, and what it says
+GROUPS = {
+    "v1": ("4:cpu,cpuacct:/outer/inner\n", "cpu,cpuacct/outer/inner/cpu.cfs_quota_us", "{micros}\n"),
+    "v2": ("0::/outer/inner\n", "outer/inner/cpu.max", "{micros} 100000\n"),
+    "v2, of the outer group": ("0::/outer/inner\n", "outer/cpu.max", "{micros} 100000\n"),
+}
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="control groups of Linux")
+@pytest.mark.parametrize("kind", GROUPS)
+def test_cgroup_quota(kind, want, tmp_path):
+    """fault 21: in a group that may use one core there is one thread.
+
+    To make such a group takes root; to see its files in place of the machine's, a namespace of one's own does.
+    """
+    membership, path, text = GROUPS[kind]
+    groups = tmp_path / "groups"
+    file = groups / path
+    (groups / "outer" / "inner").mkdir(parents=True)
+    (groups / "outer" / "inner" / "cgroup.controllers").write_text("cpu\n")
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.with_name("cpu.cfs_period_us").write_text("100000\n")
+    (tmp_path / "membership").write_text(membership)
+    mount = (
+        'mount --bind "$0/groups" /sys/fs/cgroup && mount --bind "$0/membership" "/proc/$$/cgroup" && '
+        'echo mounted && exec "$@"'
+    )
+    inside = ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c", mount, tmp_path]
+    source = WORK + "print(seqcore.num_threads(), work())"
+    cores = len(os.sched_getaffinity(0))
+    for micros, threads in ((50_000, 1), (100_000, 1), (1_000_000_000, cores)):
+        file.write_text(text.format(micros=micros))
+        done = program(source, before=inside, check=None, OMP_NUM_THREADS=None)
+        if not done.stdout.startswith("mounted"):
+            pytest.skip(f"no namespace to mount in: {done.stderr.strip()}")
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.split() == ["mounted", str(threads), want], micros
+
+
 @pytest.mark.parametrize(
     ("text", "threads"), [("1", 1), ("3", 3), ("2,1", 2), ("0", None), ("-1", None), ("x", None), ("1000000", 1024)]
 )

@@ -1,6 +1,7 @@
 """What a user reads when something is wrong: the class, one sentence form, and hints that can be followed."""
 
 import os
+import re
 import subprocess
 import sys
 
@@ -9,7 +10,7 @@ import pytest
 
 import seqcore
 from command import run
-from seqcore import nn, ops
+from seqcore import _core, nn, ops
 from seqcore.errors import message
 
 
@@ -19,6 +20,68 @@ def test_one_form_with_and_without_hint():
     assert message("op", "x", "a", "b?", "do c.") == "op: x: expected a, got b? Hint: do c."
     with pytest.raises(seqcore.ShapeError, match=r"^linear: weight: expected [^.]*, got [^.]*\.$"):
         ops.linear(np.zeros(3, np.float32), np.zeros(3, np.float32))
+
+
+def gone():
+    linear = nn.Linear(1, 1)
+    y = linear(np.ones((1, 1), np.float32)).sum()
+    y.backward()
+    y.backward()
+
+
+# kind of the core: the exact class and a call that raises it. A lost device, a mistake of ours and Ctrl-C need more than
+# a call: src/gpu/fault_tests.rs, contracts/test_panics.py and contracts/test_signals.py raise those.
+KINDS = {
+    "Shape": (seqcore.ShapeError, lambda: ops.linear(np.ones(3, np.float32), np.ones((2, 4), np.float32))),
+    "DType": (seqcore.DTypeError, lambda: ops.linear(np.ones(3, int), np.ones((2, 3), np.float32))),
+    "Device": (seqcore.DeviceError, lambda: seqcore.Tensor([1.0], device="gpu:99")),
+    "DeviceLost": (seqcore.DeviceLostError, None),
+    "Checkpoint": (seqcore.CheckpointError, lambda: seqcore.load_file(__file__)),
+    "Internal": (seqcore.InternalError, None),
+    "Index": (IndexError, lambda: ops.embedding([3], np.ones((3, 2), np.float32))),
+    "Value": (ValueError, lambda: seqcore.set_num_threads(0)),
+    "Type": (TypeError, lambda: ops.dropout(np.ones(3, np.float32), True)),
+    "Memory": (MemoryError, lambda: nn.Linear(2**31, 2**31)),
+    "NotBuilt": (NotImplementedError, lambda: nn.LSTM(3, 5, bidirectional=True)),
+    "State": (RuntimeError, gone),
+    "Interrupted": (KeyboardInterrupt, None),
+}
+BASES = {
+    seqcore.ShapeError: ValueError,
+    seqcore.DTypeError: TypeError,
+    seqcore.DeviceError: RuntimeError,
+    seqcore.DeviceLostError: seqcore.DeviceError,
+    seqcore.CheckpointError: ValueError,
+    seqcore.InternalError: RuntimeError,
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_class_of_every_kind_of_error(kind):
+    """S-21: what is seqcore's own is a SeqcoreError and the standard class that fits, the rest is just that class."""
+    wanted, call = KINDS[kind]
+    if wanted in BASES:
+        assert issubclass(wanted, seqcore.SeqcoreError) and issubclass(wanted, BASES[wanted])
+    assert dict(_core.error_kinds())[kind] == wanted.__name__
+    if call is not None:
+        with pytest.raises(wanted) as caught:
+            call()
+        assert caught.type is wanted
+
+
+def test_no_kind_of_error_is_left_out():
+    assert KINDS.keys() == dict(_core.error_kinds()).keys()
+
+
+@pytest.mark.parametrize(
+    "kind", ["Shape", "DType", "Checkpoint", "Index", "Value", "Type", "Memory", "NotBuilt", "State"]
+)
+def test_every_kind_speaks_in_one_form(kind):
+    """The operation, the argument, what was expected, what came and at most one hint, in one line (S-20)."""
+    form = r"(?!.*Hint:.*Hint:)[\w.]+: [^:]+: expected .+, got .+?[.?!]( Hint: .+[.?!])?"
+    with pytest.raises(KINDS[kind][0]) as caught:
+        KINDS[kind][1]()
+    assert re.fullmatch(form, str(caught.value)), caught.value
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """The tape: what is used once, what is stale, what goes into `.grad`, how deep it may be."""
 
 import gc
+import operator
 import subprocess
 import sys
 import threading
@@ -10,7 +11,7 @@ import numpy as np
 import pytest
 
 import seqcore
-from seqcore import Tensor, nn
+from seqcore import Tensor, nn, optim
 from torch_compare import raised, rounded
 
 RNG = np.random.default_rng(3)
@@ -49,46 +50,100 @@ def test_gradients_add_up():
     assert t.grad.numpy().tolist() == [7.0] * 3
 
 
-MUTATORS = {
+# what writes to a tensor, under the names of its methods
+IN_PLACE = {
     "copy_": lambda p: p.copy_(np.full(p.shape, 2.0, np.float32)),
-    "setitem": lambda p: p.__setitem__(0, 2.0),
-    "setitem all": lambda p: p.__setitem__(..., 2.0),
-    "iadd": lambda p: p.__iadd__(1.0),
-    "isub": lambda p: p.__isub__(1.0),
-    "imul": lambda p: p.__imul__(2.0),
-    "itruediv": lambda p: p.__itruediv__(2.0),
     "zero_": lambda p: p.zero_(),
+    "__iadd__": lambda p: p.__iadd__(1.0),
+    "__isub__": lambda p: p.__isub__(1.0),
+    "__imul__": lambda p: p.__imul__(2.0),
+    "__itruediv__": lambda p: p.__itruediv__(2.0),
+    "__setitem__ element": lambda p: p.__setitem__((1,) * p.ndim, 2.0),
+    "__setitem__ row": lambda p: p.__setitem__(0, 2.0),
+    "__setitem__ slice": lambda p: p.__setitem__(slice(0, 3), 9.0),
+    "__setitem__ steps": lambda p: p.__setitem__((Ellipsis, slice(None, None, -2)), 9.0),
+    "__setitem__ ids": lambda p: p.__setitem__([0, 2], 9.0),
+    "__setitem__ mask": lambda p: p.__setitem__(np.arange(len(p)) > 0, 9.0),
+    "__setitem__ all": lambda p: p.__setitem__(..., 2.0),
     "reshaped": lambda p: p.reshape(-1).__iadd__(1.0),
-    "detached": lambda p: p.detach().__iadd__(1.0),
-    "load_state_dict": None,
-    "sgd": None,
-    "adam": None,
-    "init": lambda p: nn.init.zeros_(p),
 }
+# these never record, so that they need no `no_grad`
+UNRECORDED = {
+    "detached": lambda p: p.detach().__iadd__(1.0),
+    "detached, a slice": lambda p: p.detach().__setitem__(slice(0, 2), 9.0),
+    "zeros_": nn.init.zeros_,
+    "ones_": nn.init.ones_,
+    "constant_": lambda p: nn.init.constant_(p, 3.0),
+    "uniform_": nn.init.uniform_,
+    "normal_": nn.init.normal_,
+}
+OF_MODULES = {
+    "load_state_dict": lambda m: m.load_state_dict({name: t.numpy() * 2 for name, t in m.state_dict().items()}),
+    "SGD": lambda m: optim.SGD(m.parameters(), lr=0.1).step(),
+    "SGD momentum": lambda m: optim.SGD(m.parameters(), lr=0.1, momentum=0.9).step(),
+    "Adam": lambda m: optim.Adam(m.parameters(), lr=0.1).step(),
+    "Adam amsgrad": lambda m: optim.Adam(m.parameters(), lr=0.1, amsgrad=True).step(),
+    "AdamW": lambda m: optim.AdamW(m.parameters(), lr=0.1).step(),
+}
+# these write to `.grad`
+OF_GRADIENTS = {
+    "clip_grad_norm_": lambda m: nn.utils.clip_grad_norm_(m.parameters(), 0.1),
+    "zero_grad": lambda m: m.zero_grad(set_to_none=False),
+}
+MUTATORS = [*IN_PLACE, *UNRECORDED, *OF_MODULES]
+
+
+def mutate(name, module, p):
+    """Changes p, a parameter of the module, which has gradients."""
+    with seqcore.no_grad():
+        if name in OF_MODULES:
+            OF_MODULES[name](module)
+        else:
+            {**IN_PLACE, **UNRECORDED}[name](p)
+
+
+def with_gradients(module, device):
+    module.to(device)
+    for p in module.parameters():
+        p.grad = Tensor(np.ones(p.shape, np.float32), device=device)
+    return module
+
+
+def test_every_mutator_is_in_the_tables():
+    """A new one that is not would be tested by nobody."""
+    methods = {name for name in dir(Tensor) if name.endswith("_") and name[0] != "_"} - {"requires_grad_"}
+    methods |= {name for name in dir(operator) if name.startswith("__i") and hasattr(Tensor, name)}
+    optimizers = set(optim.__all__) - {"Optimizer"}
+    wanted = methods | {"__setitem__"} | set(nn.init.__all__) | optimizers | set(nn.utils.__all__)
+    assert wanted <= {name.split()[0] for name in (*MUTATORS, *OF_GRADIENTS)}
 
 
 @pytest.mark.parametrize("name", MUTATORS)
 @pytest.mark.parametrize("kind", ["linear", "lstm", "mul"])
-def test_a_parameter_changed_since_is_refused(name, kind):
+def test_a_parameter_changed_since_is_refused(name, kind, device):
     """fault 14: every mutator, through any alias, and no gradient is changed."""
-    module = nn.LSTM(3, 5) if kind == "lstm" else nn.Linear(3, 5)
+    module = with_gradients(nn.LSTM(3, 5) if kind == "lstm" else nn.Linear(3, 5), device)
     p = module.weight_hh_l0 if kind == "lstm" else module.weight
-    x = Tensor(rounded(RNG, (7, 2, 3)), requires_grad=True)
-    for q in module.parameters():
-        q.grad = np.ones(q.shape, np.float32)
+    x = Tensor(rounded(RNG, (7, 2, 3)), requires_grad=True, device=device)
     y = module(x)[0] if kind == "lstm" else module(x) if kind == "linear" else p * p
-    with seqcore.no_grad():
-        if name == "load_state_dict":
-            module.load_state_dict(module.state_dict())
-        elif name in ("sgd", "adam"):
-            {"sgd": seqcore.optim.SGD, "adam": seqcore.optim.Adam}[name](module.parameters(), lr=0.1).step()
-        else:
-            MUTATORS[name](p)
+    mutate(name, module, p)
     grads = [q.grad for q in module.parameters()]
     with pytest.raises(RuntimeError, match="changed in place"):
         y.sum().backward()
     assert x.grad is None
     assert all(a is b for a, b in zip(grads, [q.grad for q in module.parameters()], strict=True))
+
+
+@pytest.mark.parametrize("name", OF_GRADIENTS)
+def test_a_gradient_changed_since_is_refused(name, device):
+    """fault 14: what was computed from `.grad` before it was clipped."""
+    module = with_gradients(nn.Linear(3, 5), device)
+    t = Tensor(rounded(RNG, (5, 3)), requires_grad=True, device=device)
+    y = t * module.weight.grad
+    OF_GRADIENTS[name](module)
+    with pytest.raises(RuntimeError, match="changed in place"):
+        y.sum().backward()
+    assert t.grad is None
 
 
 def test_an_activation_changed_since_is_refused():
@@ -100,28 +155,31 @@ def test_an_activation_changed_since_is_refused():
         z.sum().backward()
 
 
-def test_packed_weights_follow_every_mutation():
+@pytest.mark.parametrize("name", MUTATORS)
+@pytest.mark.parametrize("kind", ["linear", "lstm"])
+def test_packed_weights_follow_every_mutation(name, kind, device):
     """Stale packed copies: after each mutator the layer computes with the new weights."""
-    x = rounded(RNG, (7, 2, 3))
-    for name, mutate in MUTATORS.items():
-        if mutate is None:
-            continue
-        lstm = nn.LSTM(3, 5)
+    x = Tensor(rounded(RNG, (7, 2, 3)), device=device)
+    make = {"linear": nn.Linear, "lstm": nn.LSTM}[kind]
+    module = with_gradients(make(3, 5), device)
+
+    def run(module):
         with seqcore.no_grad():
-            lstm(x)
-            mutate(lstm.weight_hh_l0)
-            fresh = nn.LSTM(3, 5)
-            fresh.load_state_dict(lstm.state_dict())
-            assert np.array_equal(lstm(x)[0].numpy(), fresh(x)[0].numpy()), name
+            return module(x)[0].numpy(copy=True)
+
+    before = run(module)
+    mutate(name, module, module.weight_hh_l0 if kind == "lstm" else module.weight)
+    fresh = make(3, 5).to(device)
+    fresh.load_state_dict({key: t.numpy() for key, t in module.state_dict().items()})
+    assert np.array_equal(run(module), run(fresh))
+    assert not np.array_equal(run(module), before), "it changed nothing: stale weights would not show"
 
 
-def test_in_place_on_a_leaf_needs_no_grad():
-    t = leaf(3)
-    for name, mutate in MUTATORS.items():
-        if mutate is None or name in ("detached", "init"):
-            continue
+def test_in_place_on_a_leaf_needs_no_grad(device):
+    t = Tensor(rounded(RNG, (3,)), requires_grad=True, device=device)
+    for change in IN_PLACE.values():
         with pytest.raises(RuntimeError):
-            mutate(t)
+            change(t)
     y = t * 2
     y.reshape(3)
     with pytest.raises(RuntimeError, match="reshape"):

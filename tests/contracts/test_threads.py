@@ -10,6 +10,7 @@ import pytest
 
 import seqcore
 from integers import bits, ids, numbers
+from programs import program
 from seqcore import nn, ops
 
 SIZES = 9, 6, 24, 40  # T, B, I, H
@@ -169,6 +170,41 @@ def test_calls_at_once_are_bit_equal_to_calls_alone(threads):
         found = together(*[lambda job=job: [job() for _ in range(6)] for job in jobs for _ in range(2)])
         for i, results in enumerate(found):
             assert set(results) == {alone[i // 2]}, jobs[i // 2].__name__
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="counts tasks of Linux")
+def test_calls_at_once_share_one_team():
+    """With 8 callers at once there are as many helpers as one caller gets: no team for each, so no oversubscription."""
+    source = """
+    import os, threading
+    import numpy as np, seqcore
+    from integers import bits
+    from seqcore import ops
+
+    def team():
+        names = [open(f"/proc/self/task/{task}/comm").read() for task in os.listdir("/proc/self/task")]
+        return sum(name.startswith("seqcore-") for name in names)
+
+    x = np.linspace(-3, 3, 3_000_000, dtype=np.float32)
+    seqcore.set_num_threads(4)
+    want, found, most = bits(ops.tanh(x)[0]), set(), team()
+    start = threading.Barrier(8)
+
+    def work():
+        start.wait()
+        for _ in range(5):
+            found.add(bits(ops.tanh(x)[0]))
+            counts.add(team())
+
+    counts = set()
+    callers = [threading.Thread(target=work) for _ in range(8)]
+    for thread in callers:
+        thread.start()
+    for thread in callers:
+        thread.join()
+    print(most, counts, found == {want})
+    """
+    assert program(source) == "3 {3} True"
 
 
 def test_a_long_call_lets_other_threads_run(threads):
