@@ -9,6 +9,7 @@ import weakref
 
 import numpy as np
 import pytest
+import torch
 
 import seqcore
 from seqcore import Tensor, nn, optim
@@ -307,3 +308,34 @@ def test_requires_grad_rules():
         y.requires_grad = False
     assert not y.detach().requires_grad and y.detach().is_leaf
     assert not y.is_leaf and leaf(2).is_leaf
+
+
+@pytest.mark.parametrize("op", ["mul", "div"])
+@pytest.mark.parametrize("other", ["array", "tensor", "itself"])
+def test_in_place_products_can_be_gone_back_through(op, other, device):
+    values, by = np.array([1.0, -2.0, 3.0], np.float32), np.array([2.0, 3.0, 0.5], np.float32)
+
+    def run(make, array, add):
+        x, w = make(values), make(by)
+        y = x + 1.0
+        right = {"array": array(by), "tensor": w, "itself": y}[other]
+        if make is theirs_of:
+            y = y * right if op == "mul" else y / right
+        elif op == "mul":
+            y *= right
+        else:
+            y /= right
+        z = y * array(by)
+        y += add  # neither reads y
+        (z + y).sum().backward()
+        return x.grad, w.grad
+
+    def theirs_of(v):
+        return torch.tensor(v, requires_grad=True)
+
+    ours = run(lambda v: Tensor(v, requires_grad=True, device=device), lambda v: v, 1.0)
+    theirs = run(theirs_of, torch.tensor, 1.0)
+    for a, b in zip(ours, theirs, strict=True):
+        assert (a is None) == (b is None)
+        if a is not None:
+            np.testing.assert_allclose(a.numpy(), b.numpy(), rtol=1e-6, atol=1e-6)

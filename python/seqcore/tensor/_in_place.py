@@ -45,8 +45,16 @@ def setitem(x: Any, index: Any, value: Any) -> None:
 def apply(op: str, function: Any, x: Any, other: Any) -> Any:
     """`x op= other`, where `function` of the two is what is written."""
     _check_writable(op, x)
-    result = function(x, other)
+    before = _as_before(x) if records(other) else x
+    result = function(before, before if other is x else other)
     return result if result is NotImplemented else _write(op, x, result)
+
+
+def _as_before(x: Any) -> Any:
+    """A copy with x's history: what the other operand's gradient reads when x has been overwritten."""
+    made = wrap(_core.binary_scalar("mul", x._array, 1.0, False))
+    made._edge, made._requires_grad = x._edge, x._requires_grad
+    return made
 
 
 def _check_writable(op: str, x: Any) -> None:
