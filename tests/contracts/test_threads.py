@@ -187,22 +187,22 @@ def test_calls_at_once_share_one_team():
 
     x = np.linspace(-3, 3, 3_000_000, dtype=np.float32)
     seqcore.set_num_threads(4)
-    want, found, most = bits(ops.tanh(x)[0]), set(), team()
-    start = threading.Barrier(8)
+    want, alone = bits(ops.tanh(x)[0]), team()
+    found, counts, together = set(), set(), threading.Barrier(8)
 
     def work():
-        start.wait()
+        together.wait()
         for _ in range(5):
             found.add(bits(ops.tanh(x)[0]))
             counts.add(team())
+        together.wait()  # no thread goes while another one reads the list of them
 
-    counts = set()
     callers = [threading.Thread(target=work) for _ in range(8)]
     for thread in callers:
         thread.start()
     for thread in callers:
         thread.join()
-    print(most, counts, found == {want})
+    print(alone, counts, found == {want})
     """
     assert program(source) == "3 {3} True"
 
