@@ -22,7 +22,7 @@ def add(a: Any, b: Any) -> Any:
         return b
     if type(b) is float:
         return _scalar("add", a, b, False, lambda dy: dy)
-    return _pair("add", a, b, lambda dy, a, b: dy, lambda dy, a, b: dy, saves="")
+    return _pair("add", a, b, lambda dy, a, b: dy, lambda dy, a, b: dy, ("", ""))
 
 
 def sub(a: Any, b: Any, reverse: bool = False) -> Any:
@@ -33,7 +33,7 @@ def sub(a: Any, b: Any, reverse: bool = False) -> Any:
     if type(b) is float:
         return _scalar("sub", a, b, reverse, _negative if reverse else lambda dy: dy)
     a, b = (b, a) if reverse else (a, b)
-    return _pair("sub", a, b, lambda dy, a, b: dy, lambda dy, a, b: _negative(dy), saves="")
+    return _pair("sub", a, b, lambda dy, a, b: dy, lambda dy, a, b: _negative(dy), ("", ""))
 
 
 def mul(a: Any, b: Any) -> Any:
@@ -43,7 +43,7 @@ def mul(a: Any, b: Any) -> Any:
         return b
     if type(b) is float:
         return _scalar("mul", a, b, False, lambda dy: _core.binary_scalar("mul", dy, b, False))
-    return _pair("mul", a, b, lambda dy, a, b: _mul(dy, b), lambda dy, a, b: _mul(dy, a))
+    return _pair("mul", a, b, lambda dy, a, b: _mul(dy, b), lambda dy, a, b: _mul(dy, a), ("b", "a"))
 
 
 def div(a: Any, b: Any, reverse: bool = False) -> Any:
@@ -62,7 +62,11 @@ def div(a: Any, b: Any, reverse: bool = False) -> Any:
         kept_y = Saved(y)
         return record("div", y, (a,), lambda dy: (_negative(_div(_mul(dy, kept_y.get("div")), kept_a.get("div"))),))
     a, b = (b, a) if reverse else (a, b)
-    return _pair("div", a, b, lambda dy, a, b: _div(dy, b), lambda dy, a, b: _negative(_mul(dy, _div(_div(a, b), b))))
+
+    def db(dy: Any, a: Any, b: Any) -> Any:
+        return _negative(_mul(dy, _div(_div(a, b), b)))
+
+    return _pair("div", a, b, lambda dy, a, b: _div(dy, b), db, ("b", "ab"))
 
 
 def power(a: Any, b: Any, reverse: bool = False) -> Any:
@@ -110,7 +114,7 @@ def power(a: Any, b: Any, reverse: bool = False) -> Any:
         below = _core.binary("pow", _core.binary_scalar("maximum", _negative(b), 0.0, False), _is_zero(a))
         return _mul(dy, _zero_where(_is_zero(below), slope))
 
-    return _pair("pow", a, b, da, db)
+    return _pair("pow", a, b, da, db, ("ab", "ab"))
 
 
 def neg(x: Any) -> Tensor:
@@ -297,17 +301,22 @@ def _scalar(op: str, a: Any, value: Any, reverse: Any, run: Any) -> Tensor:
     return record(op, y, (a,), lambda dy: (run(dy),)) if records(a) else wrap(y)
 
 
-def _pair(op: str, a: Any, b: Any, da: Any, db: Any, saves: Any = "ab") -> Tensor:
-    """`op` of two Tensors, whose gradients are da and db of (dy, a, b); `saves` says whether those read a and b."""
+def _pair(op: str, a: Any, b: Any, da: Any, db: Any, reads: tuple[str, str]) -> Tensor:
+    """`op` of two Tensors, whose gradients are da and db of (dy, a, b); `reads` says which operands each reads.
+
+    What nothing will read is not kept: it costs no memory, and may change before backward.
+    """
     a, b = promoted(a, b)
     if not records(a, b):
         return wrap(_core.binary(op, a, b))
     shapes, needs = (a._array.shape, b._array.shape), (a._requires_grad, b._requires_grad)
-    kept = (Saved(a._array), Saved(b._array)) if saves else None
+    read = (reads[0] if needs[0] else "") + (reads[1] if needs[1] else "")
+    kept_a = Saved(a._array) if "a" in read else None
+    kept_b = Saved(b._array) if "b" in read else None
     y = _core.binary(op, a, b)
 
     def run(dy: Any) -> Any:
-        x, z = (kept[0].get(op), kept[1].get(op)) if kept else (None, None)
+        x, z = kept_a and kept_a.get(op), kept_b and kept_b.get(op)
         return (
             unbroadcast(da(dy, x, z), shapes[0]) if needs[0] else None,
             unbroadcast(db(dy, x, z), shapes[1]) if needs[1] else None,
