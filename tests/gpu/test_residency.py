@@ -136,6 +136,7 @@ OPERATIONS = {
     "sum": lambda a, b: a.sum(0, keepdim=True) + b.sum(),
     "mean": lambda a, b: a.mean(1, keepdim=True) + b.mean(),
     "reshape": lambda a, b: a.reshape(5, 6),
+    "expand": lambda a, b: a.reshape(2, 3, 5) @ b[0],
     "permute": lambda a, b: a.T + b.transpose(0, 1),
     "cat": lambda a, b: seqcore.cat([a, b], 1),
     "stack": lambda a, b: seqcore.stack([a, b]),

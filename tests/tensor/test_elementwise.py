@@ -79,6 +79,19 @@ def test_promotion():
         assert str((theirs * other).dtype).endswith(str((t * ours).dtype))
 
 
+@pytest.mark.parametrize("write", ["__iadd__", "__isub__", "__imul__", "__itruediv__"])
+def test_in_place_by_what_needs_no_gradient(write):
+    """What no gradient reads may be written over."""
+    grads = []
+    for make in (lambda v: seqcore.Tensor(v), torch.tensor):
+        leaf, mask = make(A).requires_grad_(), make(np.abs(A) + 1)
+        product = leaf * 3
+        product = getattr(product, write)(mask)
+        product.sum().backward()
+        grads.append(np.asarray(leaf.grad))
+    np.testing.assert_allclose(*grads, rtol=1e-6)
+
+
 def test_where(device):
     condition = A > 0
     compare(

@@ -302,18 +302,21 @@ def _scalar(op: str, a: Any, value: Any, reverse: Any, run: Any) -> Tensor:
 
 
 def _pair(op: str, a: Any, b: Any, da: Any, db: Any, reads: tuple[str, str]) -> Tensor:
-    """`op` of two Tensors, whose gradients are da and db of (dy, a, b); `reads` says which of a and b each reads."""
+    """`op` of two Tensors, whose gradients are da and db of (dy, a, b); `reads` says which operands each reads.
+
+    What nothing will read is not kept: it costs no memory, and may change before backward.
+    """
     a, b = promoted(a, b)
     if not records(a, b):
         return wrap(_core.binary(op, a, b))
     shapes, needs = (a._array.shape, b._array.shape), (a._requires_grad, b._requires_grad)
-    read = "".join(names for names, need in zip(reads, needs, strict=True) if need)
-    # what no gradient will read may change meanwhile
-    kept = Saved(a._array) if "a" in read else None, Saved(b._array) if "b" in read else None
+    read = (reads[0] if needs[0] else "") + (reads[1] if needs[1] else "")
+    kept_a = Saved(a._array) if "a" in read else None
+    kept_b = Saved(b._array) if "b" in read else None
     y = _core.binary(op, a, b)
 
     def run(dy: Any) -> Any:
-        x, z = (one.get(op) if one else None for one in kept)
+        x, z = kept_a and kept_a.get(op), kept_b and kept_b.get(op)
         return (
             unbroadcast(da(dy, x, z), shapes[0]) if needs[0] else None,
             unbroadcast(db(dy, x, z), shapes[1]) if needs[1] else None,
