@@ -363,3 +363,9 @@ def _plain(source):
     import textwrap
 
     return textwrap.dedent(source)
+
+
+@pytest.mark.parametrize("layers", [2**31, 2**62, 10**400])
+def test_layers_beyond_memory_are_refused_before_the_first(layers):
+    with pytest.raises(MemoryError, match="LSTM: parameters: expected sizes that fit into memory"):
+        seqcore.nn.LSTM(3, 4, num_layers=layers)

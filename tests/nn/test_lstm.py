@@ -361,3 +361,12 @@ def test_weights_that_change_are_packed_anew(device):
         fresh.load_state_dict({n: p.numpy() for n, p in lstm.state_dict().items()})
         with seqcore.no_grad():
             assert error(lstm(x)[0].numpy(), fresh(x)[0].numpy()) <= FORWARD, change
+
+
+def test_a_matrix_is_an_array_of_two_axes():
+    lstm, x = seqcore.nn.LSTM(3, 4), np.ones((5, 3), np.float32)
+    state = np.ones((1, 4), np.float32)
+    for batch_first in (False, True):
+        lstm.batch_first = batch_first
+        y, _ = lstm(np.matrix(x), (np.matrix(state), np.matrix(state)))
+        assert np.array_equal(y.numpy(), lstm(x, (state, state))[0].numpy())

@@ -5,11 +5,13 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import numpy as np
+
 from .. import _core, runtime
 from ..errors import message
 from ..tensor import FIXED, Tensor
 
-__all__ = ["Parameter", "zeros"]
+__all__ = ["Parameter", "room", "zeros"]
 
 
 class Parameter(Tensor):
@@ -31,6 +33,17 @@ class Parameter(Tensor):
         self._flags = FIXED
         if requires_grad:
             self.requires_grad_()
+
+
+def room(layer: str, elements: int) -> None:
+    """MemoryError where so many elements of float32 cannot be had: asked for before the first of many parameters."""
+    try:
+        if elements < 1 << 60:
+            np.empty(elements, np.float32)
+            return
+    except MemoryError:
+        pass
+    raise MemoryError(message(layer, "parameters", "sizes that fit into memory", f"{elements} elements"))
 
 
 def zeros(layer: str, shape: Any, device: Any, dtype: Any, requires_grad: bool = True) -> Parameter:

@@ -14,7 +14,7 @@ from ..tensor import Tensor, check_probability
 from . import init
 from ._module import Module
 from ._options import flag, not_built, size
-from ._parameter import zeros
+from ._parameter import room, zeros
 
 __all__ = ["LSTM"]
 
@@ -55,6 +55,8 @@ class _Recurrent(Module):
                 stacklevel=2,
             )
         rows = self._gates * self.hidden_size
+        # many layers that memory does not hold are refused before the first is made, not after hours
+        room(self._kind, self.num_layers * rows * (2 * self.hidden_size + 2 * self.bias))
         for k in range(self.num_layers):
             width = self.input_size if k == 0 else self.hidden_size
             shapes: dict[str, tuple[int, ...]] = {"weight_ih": (rows, width), "weight_hh": (rows, self.hidden_size)}
@@ -96,6 +98,9 @@ class _Recurrent(Module):
 
     def _other_layouts(self, run: Any, x: Any, states: dict[str, Any], weights: Any, dropout: float) -> Any:
         """y and the last states by `run`, for lists, unbatched and batch-first input."""
+        # a matrix cannot have three axes
+        x, *last = (np.asarray(a) if isinstance(a, np.matrix) else a for a in (x, *states.values()))
+        states = dict(zip(states, last, strict=True))
         if not hasattr(x, "ndim"):
             x = Tensor(x)
         batched = x.ndim == 3
