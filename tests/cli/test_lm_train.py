@@ -236,6 +236,57 @@ def test_nothing_is_overwritten_unasked(tmp_path, text):
     assert (tmp_path / "m").read_bytes() != before and lines_in(tmp_path / "log") == 2
 
 
+def test_what_is_read_is_never_written_to(tmp_path, text):
+    (tmp_path / "link").symlink_to(text)
+    os.link(text, tmp_path / "hard")
+    (tmp_path / "sub").mkdir()
+    flags = [*SMALL, "--steps", 1, "--overwrite"]
+    for name in (text, tmp_path / "link", tmp_path / "hard", tmp_path / "sub" / ".." / "text.txt", "text.txt"):
+        for flag, others in (("--out", []), ("--log", ["--out", tmp_path / "m"])):
+            said = run("lm", "train", text, *flags, flag, name, *others, check=2, cwd=tmp_path).stderr
+            assert f"{flag}: {name} is read from" in said
+    with open(text) as file:
+        said = run("lm", "train", "-", *flags, "--out", text, stdin=file, check=2).stderr
+    assert "is read from" in said and text.read_text() == TEXT and not (tmp_path / "m").exists()
+    # it names the mistake, not --overwrite
+    assert "is read from" in run("lm", "train", text, *SMALL, "--out", text, check=2).stderr
+
+    run("lm", "train", text, *SMALL, "--steps", 1, "--out", tmp_path / "m")
+    before = (tmp_path / "m").read_bytes()
+    for flag in ("--resume", "--init"):
+        sizes = SMALL if flag == "--init" else []
+        logged = ["--log", tmp_path / "m", "--out", tmp_path / "n", "--overwrite"]
+        assert "--log: " in run("lm", "train", text, *sizes, flag, tmp_path / "m", *logged, check=2).stderr
+    said = run("lm", "train", text, "--resume", tmp_path / "m", "--log", text, check=2).stderr
+    assert "is read from" in said and text.read_text() == TEXT and (tmp_path / "m").read_bytes() == before
+
+
+def test_two_outputs_are_two_files(tmp_path, text):
+    (tmp_path / "link").symlink_to(tmp_path / "y")
+    (tmp_path / "sub").mkdir()
+    for name in ("y", "link", "sub/../y"):
+        for exists in (False, True):
+            if exists:
+                (tmp_path / "y").touch()
+            given = ["--out", tmp_path / "y", "--log", name, "--overwrite"]
+            said = run("lm", "train", text, *SMALL, *given, check=2, cwd=tmp_path).stderr
+            assert f"--log: {name} is --out's file too" in said
+            if exists:
+                (tmp_path / "y").unlink()
+            assert not (tmp_path / "y").exists()
+
+
+def test_initial_weights_and_a_resumed_run_may_be_replaced_by_what_is_learnt(tmp_path, text):
+    flags = [*SMALL, "--out", tmp_path / "m"]
+    run("lm", "train", text, *flags, "--steps", 1)
+    run("lm", "train", text, *flags, "--steps", 2, "--init", tmp_path / "m", "--overwrite")
+    run("lm", "train", text, "--resume", tmp_path / "m", "--out", tmp_path / "m", "--steps", 3)
+    run("lm", "train", text, *flags, "--log", os.devnull, "--overwrite", "--steps", 1)
+    with open(os.devnull) as nothing:
+        said = run("lm", "train", "-", *flags, "--log", os.devnull, "--overwrite", stdin=nothing, check=1).stderr
+    assert "empty" in said
+
+
 def test_what_cannot_change_on_resuming_is_refused(tmp_path, text):
     run("lm", "train", text, *SMALL, "--steps", 2, "--out", tmp_path / "m")
     resume = ["lm", "train", text, "--resume", tmp_path / "m"]

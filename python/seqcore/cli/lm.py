@@ -6,6 +6,7 @@ import json
 import math
 import os
 import shlex
+import stat
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -213,6 +214,7 @@ def _where_to_write(options: argparse.Namespace) -> Path:
             raise UsageError(f"{flag}: {path} is a folder")
         if not path.absolute().parent.is_dir():
             raise FileNotFoundError(2, "no such folder", str(path.absolute().parent))
+    _keep_apart(options, out)
     same = options.resume and out.exists() and os.path.exists(options.resume) and out.samefile(options.resume)
     if out.exists() and not same and not options.overwrite:
         raise UsageError(
@@ -221,6 +223,32 @@ def _where_to_write(options: argparse.Namespace) -> Path:
     if options.log and os.path.exists(options.log) and not options.resume and not options.overwrite:
         raise UsageError(f"--log: {options.log} exists: replace it by --overwrite")
     return out
+
+
+def _keep_apart(options: argparse.Namespace, out: Path) -> None:
+    """Refuses to write over what is read; --overwrite is no wish to lose that.
+
+    --init and --resume are read before --out takes their place: what was learnt goes on there.
+    """
+    read = [0 if name == "-" else name for name in options.files]
+    given: list[tuple[str, str | Path, list]] = [("--out", out, [] if options.out is None and options.resume else read)]
+    if options.log:
+        if _one_file(options.log, out):
+            raise UsageError(f"--log: {options.log} is --out's file too: name another")
+        given.append(("--log", options.log, [*read, *filter(None, (options.resume, options.init))]))
+    for flag, path, inputs in given:
+        if any(_one_file(path, other) for other in inputs):
+            raise UsageError(f"{flag}: {path} is read from: name another file to write to")
+
+
+def _one_file(path: str | Path, other: str | Path | int) -> bool:
+    """Whether both (`other` also a descriptor) are one file, also by links; /dev/null may be all of them."""
+    try:
+        found = os.stat(other)
+        return stat.S_ISREG(found.st_mode) and os.path.samestat(os.stat(path), found)
+    except OSError:
+        # one is not there yet, where the path is all there is to compare
+        return not isinstance(other, int) and os.path.realpath(path) == os.path.realpath(other)
 
 
 def _device(asked: str) -> tuple[str, str]:
