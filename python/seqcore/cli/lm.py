@@ -82,7 +82,7 @@ def _register_train(parser: Parser) -> None:
     training.add_argument("--steps", type=whole(1), metavar="N", help="end after this many steps in all")
     training.add_argument("--minutes", type=number(0, above=True), metavar="X", help="end after this long")
     training.add_argument("--device", type=device, default="auto", help="auto (a GPU if there is one), cpu, gpu, gpu:N")
-    training.add_argument("--threads", type=whole(1), metavar="N", help="CPU threads (all)")
+    training.add_argument("--threads", type=whole(1, 1024), metavar="N", help="CPU threads (all)")
 
     files = parser.add_argument_group("files")
     files.add_argument("--out", metavar="FILE", help="the model and all that going on needs (model.safetensors)")
@@ -105,7 +105,7 @@ def _register_generate(parser: Parser) -> None:
     parser.add_argument("--seed", type=seed, metavar="N", help="the same seed writes the same text (another each time)")
     parser.add_argument("--stop", default="", metavar="CHARACTERS", help="end after the first of these")
     parser.add_argument("--device", type=device, default="cpu", help="cpu, gpu, gpu:N or auto (cpu)")
-    parser.add_argument("--threads", type=whole(1), metavar="N", help="CPU threads (all)")
+    parser.add_argument("--threads", type=whole(1, 1024), metavar="N", help="CPU threads (all)")
     parser.add_argument("--json", action="store_true", help="one JSON object instead of the text")
     parser.set_defaults(run=_generate)
 
