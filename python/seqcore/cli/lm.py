@@ -195,6 +195,8 @@ def _train(options: argparse.Namespace) -> int:
     _summarise(trainer, display, out)
     if options.json:
         _print_json(trainer, display, out)
+    if display.log_failed is not None:
+        raise display.log_failed
     return 0
 
 
