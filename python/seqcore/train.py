@@ -358,7 +358,11 @@ class Trainer:
         return [float(v) for v in scalars]
 
     def save(self, path: str | os.PathLike) -> None:
-        """Writes all that the run is into one file, whole or not at all; `LanguageModel.load` reads it too."""
+        """Writes all that the run is into one file, whole or not at all; `LanguageModel.load` reads it too.
+
+        A process that is killed while it writes leaves `.NAME.*.tmp` beside the file. Nothing needs it; no later run
+        removes it, since its name does not tell whether a process still writes it.
+        """
         self._settle()
         awaiting = asdict(self._settled[-1]) if self._due else None
         training = {

@@ -86,6 +86,21 @@ def test_wrong_values_name_their_flag(flag, wrong):
         assert flag in run("lm", "train", "x", f"{flag}={value}", check=2).stderr
 
 
+def test_whole_numbers_that_are_too_large_name_their_limits():
+    for command_, flags, least, most in (
+        ("train", ("--hidden", "--layers", "--batch", "--bptt", "--steps", "--epochs"), 1, 2147483647),
+        ("generate", ("--length",), 0, 2147483647),
+        ("train", ("--threads",), 1, 1024),
+        ("generate", ("--threads",), 1, 1024),
+    ):
+        for flag in flags:
+            for value in (most + 1, least - 1, 10**30, "9" * 5000, "x"):
+                said = run("lm", command_, "x", f"{flag}={value}", check=2).stderr
+                shown = str(value) if len(str(value)) < 100 else "99"
+                assert f"{flag}: expected an integer from {least} to {most}, got '{shown}" in said
+    assert "No such file" in run("lm", "generate", "x", "--threads", 1024, check=1).stderr
+
+
 def test_info():
     found = json.loads(run("info", "--json").stdout)
     assert found["version"] == seqcore.__version__ and found["threads"] >= 1

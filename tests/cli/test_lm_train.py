@@ -125,9 +125,10 @@ def test_killed_at_random_moments_it_resumes_bit_for_bit(tmp_path, text, whole):
         LanguageModel.load(out)
     run(*begin, *resumed)
     agrees(tmp_path, whole)
-    assert not [
-        path for path in tmp_path.iterdir() if path.name not in ("m", "log", "text.txt") and ".tmp" not in path.name
-    ]
+    # what a killed one leaves is as --help says
+    left = {path.name for path in tmp_path.iterdir()} - {"m", "log", "text.txt"}
+    assert all(re.fullmatch(r"\.m\..*\.tmp", name) for name in left)
+    assert "leaves .NAME.*.tmp beside --out" in " ".join(run("lm", "train", "--help").stdout.split())
 
 
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
@@ -210,6 +211,53 @@ def test_a_full_disk_leaves_the_old_checkpoint_whole(tmp_path, text):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["m", "text.txt"]
 
 
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="/dev/full is Linux's")
+def test_a_full_disk_under_the_log_does_not_end_training(tmp_path, text, whole):
+    flags = [*SMALL, "--epochs", 2, "--out", tmp_path / "m", "--log", "/dev/full", "--overwrite"]
+    for more in ([], ["--quiet", "--json"]):
+        done = run("lm", "train", text, *flags, *more, check=1)
+        assert done.stderr.count("warning: ") == 1
+        assert "warning: /dev/full: the log could not be written (No space left on device); training goes on, and" in (
+            done.stderr
+        )
+        assert done.stderr.splitlines()[-1] == "seqcore: /dev/full: No space left on device."
+        assert not more or json.loads(done.stdout)["steps"] == len(whole[0])
+        found = LanguageModel.load(tmp_path / "m").state_dict()
+        assert all(np.array_equal(found[name].numpy(), whole[1][name].numpy()) for name in found)
+
+
+def test_a_log_goes_on_whole_when_the_disk_has_room_again(tmp_path, monkeypatch):
+    from seqcore.cli.progress import Display, LossLog
+    from seqcore.train import Record
+
+    said = []
+    display = Display(quiet=True)
+    monkeypatch.setattr(display, "warn", said.append)
+    path, write, room = tmp_path / "log", os.write, [0]
+
+    def full(descriptor, data):
+        if not room[0]:
+            raise OSError(28, "No space left on device")
+        count = write(descriptor, data[: room[0]])
+        room[0] -= count
+        return count
+
+    monkeypatch.setattr(os, "write", full)
+    display.log = LossLog(str(path), None, display.say)
+    for step, room[0] in enumerate((10**6, 0, 30, 7, 10**6, 5), 1):
+        display.records([Record(step, 1, 80, 2.0, 1.0)])
+    assert len(said) == 1 and str(path) in said[0] and lines_in(path) == 5
+    with pytest.raises(OSError, match="No space left") as raised:
+        display.log.close()
+    assert raised.value.filename == str(path)
+    # what is torn is mended by going on
+    room[0] = 10**6
+    display.log = LossLog(str(path), 6, said.append)
+    display.records([Record(7, 1, 80, 2.0, 1.0)])
+    display.log.close()
+    assert [row["step"] for row in losses(path)] == [1, 2, 3, 4, 5, 7] and "steps 6 to 6 are missing" in said[1]
+
+
 def test_where_nothing_can_be_written_it_says_so_before_training(tmp_path, text):
     assert "no such folder" in run("lm", "train", text, *SMALL, "--out", tmp_path / "no" / "m", check=1).stderr
     assert "folder" in run("lm", "train", text, *SMALL, "--out", tmp_path, check=2).stderr
@@ -234,6 +282,57 @@ def test_nothing_is_overwritten_unasked(tmp_path, text):
     assert "--log" in said and "--overwrite" in said
     run("lm", "train", text, *SMALL, "--steps", 2, "--out", tmp_path / "m", "--log", tmp_path / "log", "--overwrite")
     assert (tmp_path / "m").read_bytes() != before and lines_in(tmp_path / "log") == 2
+
+
+def test_what_is_read_is_never_written_to(tmp_path, text):
+    (tmp_path / "link").symlink_to(text)
+    os.link(text, tmp_path / "hard")
+    (tmp_path / "sub").mkdir()
+    flags = [*SMALL, "--steps", 1, "--overwrite"]
+    for name in (text, tmp_path / "link", tmp_path / "hard", tmp_path / "sub" / ".." / "text.txt", "text.txt"):
+        for flag, others in (("--out", []), ("--log", ["--out", tmp_path / "m"])):
+            said = run("lm", "train", text, *flags, flag, name, *others, check=2, cwd=tmp_path).stderr
+            assert f"{flag}: {name} is read from" in said
+    with open(text) as file:
+        said = run("lm", "train", "-", *flags, "--out", text, stdin=file, check=2).stderr
+    assert "is read from" in said and text.read_text() == TEXT and not (tmp_path / "m").exists()
+    # it names the mistake, not --overwrite
+    assert "is read from" in run("lm", "train", text, *SMALL, "--out", text, check=2).stderr
+
+    run("lm", "train", text, *SMALL, "--steps", 1, "--out", tmp_path / "m")
+    before = (tmp_path / "m").read_bytes()
+    for flag in ("--resume", "--init"):
+        sizes = SMALL if flag == "--init" else []
+        logged = ["--log", tmp_path / "m", "--out", tmp_path / "n", "--overwrite"]
+        assert "--log: " in run("lm", "train", text, *sizes, flag, tmp_path / "m", *logged, check=2).stderr
+    said = run("lm", "train", text, "--resume", tmp_path / "m", "--log", text, check=2).stderr
+    assert "is read from" in said and text.read_text() == TEXT and (tmp_path / "m").read_bytes() == before
+
+
+def test_two_outputs_are_two_files(tmp_path, text):
+    (tmp_path / "link").symlink_to(tmp_path / "y")
+    (tmp_path / "sub").mkdir()
+    for name in ("y", "link", "sub/../y"):
+        for exists in (False, True):
+            if exists:
+                (tmp_path / "y").touch()
+            given = ["--out", tmp_path / "y", "--log", name, "--overwrite"]
+            said = run("lm", "train", text, *SMALL, *given, check=2, cwd=tmp_path).stderr
+            assert f"--log: {name} is --out's file too" in said
+            if exists:
+                (tmp_path / "y").unlink()
+            assert not (tmp_path / "y").exists()
+
+
+def test_initial_weights_and_a_resumed_run_may_be_replaced_by_what_is_learnt(tmp_path, text):
+    flags = [*SMALL, "--out", tmp_path / "m"]
+    run("lm", "train", text, *flags, "--steps", 1)
+    run("lm", "train", text, *flags, "--steps", 2, "--init", tmp_path / "m", "--overwrite")
+    run("lm", "train", text, "--resume", tmp_path / "m", "--out", tmp_path / "m", "--steps", 3)
+    run("lm", "train", text, *flags, "--log", os.devnull, "--overwrite", "--steps", 1)
+    with open(os.devnull) as nothing:
+        said = run("lm", "train", "-", *flags, "--log", os.devnull, "--overwrite", stdin=nothing, check=1).stderr
+    assert "empty" in said
 
 
 def test_what_cannot_change_on_resuming_is_refused(tmp_path, text):
@@ -268,6 +367,16 @@ def test_a_log_that_does_not_reach_as_far_is_told_and_a_torn_one_mended(tmp_path
     agrees(tmp_path, whole)
     done = run("lm", "train", text, "--resume", second / "m", "--steps", 12, "--log", second / "log", "--device", "cpu")
     assert "steps 7 to 10 are missing" in done.stderr
+    # a new log, also one that is no file; and one of a run that was killed before its first checkpoint
+    for name in (tmp_path / "new", os.devnull):
+        done = run("lm", "train", text, "--resume", second / "m", "--steps", 13, "--log", name, "--device", "cpu",
+                   "--out", tmp_path / "other", "--overwrite")  # fmt: skip
+        assert "steps 1 to 12 are missing" in done.stderr
+    assert [row["step"] for row in losses(tmp_path / "new")] == [13]
+    from seqcore.cli.progress import LossLog
+
+    LossLog(str(log), 0, print).close()
+    assert log.read_bytes() == b""
 
 
 def test_the_same_seed_the_same_run_another_seed_another(tmp_path, text):

@@ -10,6 +10,7 @@ from torch_compare import EXACT, FORWARD, assert_close, raised, rounded
 
 RNG = np.random.default_rng(9)
 SHAPES = [(3, 4), (5,), (2, 3, 2)]
+INF, NAN = float("inf"), float("nan")
 
 CASES = {
     "sgd": ("SGD", {"lr": 0.1}),
@@ -110,6 +111,88 @@ def test_groups_and_options():
         assert isinstance(raised(optim.Adam(ours).load_state_dict, bad), ValueError)
 
 
+MOMENTS = {"exp_avg": np.ones(2), "exp_avg_sq": np.ones(2)}
+ADAMS = {"step": 1, **MOMENTS}
+
+
+def refusals():
+    """What is no state of an optimizer of one (2,) parameter: the algorithm, what takes the place, class, message."""
+    for step in (INF, NAN, -1, 0.5, 1e300, 2.0**53, np.array(INF)):
+        yield optim.Adam, {"state": {0: {**ADAMS, "step": step}}}, ValueError, "step: expected an integer from 0 to be"
+    for step in (None, [[1], [1, 2]], "1", 1j, [], {}, object(), True, np.ones(2)):
+        yield optim.Adam, {"state": {0: {**ADAMS, "step": step}}}, (TypeError, ValueError), "step: expected an integer "
+    for state in ({"momentum_buffer": np.ones(2)}, {"momentum_buffer": None}, {"foo": np.ones(2)}, {"step": 1}, MOMENTS,
+                  {**ADAMS, "foo": 1}, {**ADAMS, 3: 1}, {"step": 1, "square_avg": np.ones(2)}):  # fmt: skip
+        yield optim.Adam, {"state": {0: state}}, ValueError, "state: expected Adam's step, exp_avg, exp_avg_sq"
+    for state in (ADAMS, {"foo": np.ones(2)}, {"momentum_buffer": np.ones(2), "step": 1}):
+        yield optim.SGD, {"state": {0: state}}, ValueError, "state: expected SGD's momentum_buffer"
+    for values in ([1.0, "a"], "x", 1j * np.ones(2), np.ones(3), [[1.0], [1.0, 2.0]]):
+        yield optim.SGD, {"state": {0: {"momentum_buffer": values}}}, ValueError, "momentum_buffer: expected "
+    for values in (None, object(), {}):
+        yield optim.Adam, {"state": {0: {**ADAMS, "exp_avg": values}}}, (TypeError, ValueError), "exp_avg: expected "
+    for state in ({0: 5}, {0: None}, {0: [1]}, [], None):
+        yield optim.Adam, {"state": state}, TypeError, "state: expected a mapping"
+    yield optim.Adam, {"state": {1: {}}}, ValueError, "state: expected numbers among"
+    for groups in (None, 5, {}, "x", [5], [None]):
+        yield optim.Adam, {"param_groups": groups}, TypeError, "param_groups: expected a list of"
+    for group in ({}, {"lr": 1.0}, {"params": []}, {"params": [0, 1]}):
+        yield optim.Adam, {"param_groups": [group]}, ValueError, "param_groups: expected "
+    yield optim.Adam, {"param_groups": []}, ValueError, "param_groups: expected "
+    for params in (5, None, [[0]], ["0"]):
+        yield optim.Adam, {"param_groups": [{"params": params}]}, TypeError, "params: expected a list of integers"
+    for option, wrong, kind in (("lr", -1, ValueError), ("lr", "x", TypeError), ("betas", 5, ValueError)):
+        yield optim.Adam, {"param_groups": [{"params": [0], option: wrong}]}, kind, f"Adam: {option}: expected "
+
+
+@pytest.mark.parametrize(("algorithm", "wrong", "kind", "says"), list(refusals()))
+def test_a_state_of_another_kind_is_refused_and_nothing_changes(algorithm, wrong, kind, says):
+    p = nn.Parameter([1.0, 2.0])
+    p.grad = np.ones(2, np.float32)
+    optimizer = algorithm([p], **({"momentum": 0.9} if algorithm is optim.SGD else {}))
+    optimizer.step()
+    before = optimizer.state_dict()
+    found = raised(optimizer.load_state_dict, {**before, **wrong})
+    assert isinstance(found, kind), (type(found), found)
+    assert says in str(found) and ", got " in str(found) and str(found).endswith("."), found
+    assert str(found).startswith(("load_state_dict: ", "Adam: ")) and "\n" not in str(found)
+    after = optimizer.state_dict()
+    assert after["param_groups"] == before["param_groups"] and after["state"].keys() == before["state"].keys()
+    for name, value in before["state"][0].items():
+        assert np.array_equal(after["state"][0][name].numpy(), value.numpy())
+    optimizer.step()
+
+
+def test_numbers_that_stand_for_two_parameters_are_refused():
+    params = [nn.Parameter([1.0]), nn.Parameter([1.0])]
+    groups = [{"params": [0]}, {"params": [0]}]
+    found = raised(optim.SGD([{"params": p} for p in params]).load_state_dict, {"state": {}, "param_groups": groups})
+    assert isinstance(found, ValueError) and "params: expected each number once" in str(found)
+
+
+def test_states_that_are_not_made_yet_may_be_loaded():
+    """As in PyTorch: before the first step there is none, and SGD without momentum remembers None."""
+    p = nn.Parameter([1.0, 2.0])
+    p.grad = np.ones(2, np.float32)
+    for algorithm, state in (
+        (optim.Adam, {}),
+        (optim.Adam, {0: {}}),
+        (optim.Adam, {0: {**ADAMS, "step": 2.0**52}}),
+        (optim.Adam, {0: {**ADAMS, "max_exp_avg_sq": None}}),
+        (optim.Adam, {0: {**ADAMS, "max_exp_avg_sq": np.ones(2)}}),
+        (optim.SGD, {}),
+        (optim.SGD, {0: {}}),
+        (optim.SGD, {0: {"momentum_buffer": None}}),
+    ):
+        optimizer = algorithm([p], lr=0.1)
+        optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
+        optimizer.state_dict()
+        for group in optimizer.param_groups:
+            group["momentum" if algorithm is optim.SGD else "amsgrad"] = True if algorithm is optim.Adam else 0.9
+        optimizer.step()
+        assert np.isfinite(p.numpy()).all()
+        algorithm([p]).load_state_dict(optimizer.state_dict())
+
+
 def test_closure_and_zero_grad():
     p = nn.Parameter([2.0])
     optimizer = optim.SGD([p], lr=0.1)
@@ -166,9 +249,6 @@ def test_clipping_edges():
     assert nn.utils.clip_grad_norm_([], 1.0).item() == 0.0
     assert isinstance(raised(nn.utils.clip_grad_norm_, p, -1.0), ValueError)
     assert isinstance(raised(nn.utils.clip_grad_norm_, p, 1.0, 1.0), NotImplementedError)
-
-
-INF, NAN = float("inf"), float("nan")
 
 
 @pytest.mark.parametrize(

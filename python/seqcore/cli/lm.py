@@ -6,6 +6,7 @@ import json
 import math
 import os
 import shlex
+import stat
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -31,7 +32,8 @@ seqcore lm train shakespeare.txt --resume model.safetensors --epochs 20
 _TRAIN = """\
 Learns which character comes next. The text is cut into --batch streams that are read side by side, --bptt characters at
 a time; its last part is held out for validation. Ctrl-C saves and says how to go on; a run that was killed goes on from
-the last checkpoint with --resume, and computes the same as one that was not.
+the last checkpoint with --resume, and computes the same as one that was not. A run that was killed while it saved
+leaves .NAME.*.tmp beside --out, which may be deleted.
 """
 _GENERATE_EXAMPLE = """\
 seqcore lm generate model.safetensors --prompt "To be" --temperature 0.8 --length 400
@@ -81,7 +83,7 @@ def _register_train(parser: Parser) -> None:
     training.add_argument("--steps", type=whole(1), metavar="N", help="end after this many steps in all")
     training.add_argument("--minutes", type=number(0, above=True), metavar="X", help="end after this long")
     training.add_argument("--device", type=device, default="auto", help="auto (a GPU if there is one), cpu, gpu, gpu:N")
-    training.add_argument("--threads", type=whole(1), metavar="N", help="CPU threads (all)")
+    training.add_argument("--threads", type=whole(1, 1024), metavar="N", help="CPU threads (all)")
 
     files = parser.add_argument_group("files")
     files.add_argument("--out", metavar="FILE", help="the model and all that going on needs (model.safetensors)")
@@ -104,7 +106,7 @@ def _register_generate(parser: Parser) -> None:
     parser.add_argument("--seed", type=seed, metavar="N", help="the same seed writes the same text (another each time)")
     parser.add_argument("--stop", default="", metavar="CHARACTERS", help="end after the first of these")
     parser.add_argument("--device", type=device, default="cpu", help="cpu, gpu, gpu:N or auto (cpu)")
-    parser.add_argument("--threads", type=whole(1), metavar="N", help="CPU threads (all)")
+    parser.add_argument("--threads", type=whole(1, 1024), metavar="N", help="CPU threads (all)")
     parser.add_argument("--json", action="store_true", help="one JSON object instead of the text")
     parser.set_defaults(run=_generate)
 
@@ -194,6 +196,8 @@ def _train(options: argparse.Namespace) -> int:
     _summarise(trainer, display, out)
     if options.json:
         _print_json(trainer, display, out)
+    if display.log_failed is not None:
+        raise display.log_failed
     return 0
 
 
@@ -213,6 +217,7 @@ def _where_to_write(options: argparse.Namespace) -> Path:
             raise UsageError(f"{flag}: {path} is a folder")
         if not path.absolute().parent.is_dir():
             raise FileNotFoundError(2, "no such folder", str(path.absolute().parent))
+    _keep_apart(options, out)
     same = options.resume and out.exists() and os.path.exists(options.resume) and out.samefile(options.resume)
     if out.exists() and not same and not options.overwrite:
         raise UsageError(
@@ -221,6 +226,32 @@ def _where_to_write(options: argparse.Namespace) -> Path:
     if options.log and os.path.exists(options.log) and not options.resume and not options.overwrite:
         raise UsageError(f"--log: {options.log} exists: replace it by --overwrite")
     return out
+
+
+def _keep_apart(options: argparse.Namespace, out: Path) -> None:
+    """Refuses to write over what is read; --overwrite is no wish to lose that.
+
+    --init and --resume are read before --out takes their place: what was learnt goes on there.
+    """
+    read = [0 if name == "-" else name for name in options.files]
+    given: list[tuple[str, str | Path, list]] = [("--out", out, [] if options.out is None and options.resume else read)]
+    if options.log:
+        if _one_file(options.log, out):
+            raise UsageError(f"--log: {options.log} is --out's file too: name another")
+        given.append(("--log", options.log, [*read, *filter(None, (options.resume, options.init))]))
+    for flag, path, inputs in given:
+        if any(_one_file(path, other) for other in inputs):
+            raise UsageError(f"{flag}: {path} is read from: name another file to write to")
+
+
+def _one_file(path: str | Path, other: str | Path | int) -> bool:
+    """Whether both (`other` also a descriptor) are one file, also by links; /dev/null may be all of them."""
+    try:
+        found = os.stat(other)
+        return stat.S_ISREG(found.st_mode) and os.path.samestat(os.stat(path), found)
+    except OSError:
+        # one is not there yet, where the path is all there is to compare
+        return not isinstance(other, int) and os.path.realpath(path) == os.path.realpath(other)
 
 
 def _device(asked: str) -> tuple[str, str]:

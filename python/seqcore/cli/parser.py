@@ -49,16 +49,16 @@ class _Help(argparse.HelpFormatter):
         super().__init__(prog, max_help_position=28)
 
 
-def whole(least: int) -> Callable[[str], int]:
-    """A type of argument: an integer of at least `least`."""
+def whole(least: int, most: int = (1 << 31) - 1) -> Callable[[str], int]:
+    """A type of argument: an integer from `least` to `most`."""
 
     def read(text: str) -> int:
         try:
             value = int(text)
         except ValueError:
             value = least - 1
-        if value < least or value >= 1 << 31:
-            raise argparse.ArgumentTypeError(f"expected an integer of at least {least}, got {text!r}")
+        if not least <= value <= most:
+            raise argparse.ArgumentTypeError(f"expected an integer from {least} to {most}, got {text[:80]!r}")
         return value
 
     return read

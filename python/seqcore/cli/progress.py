@@ -25,6 +25,8 @@ class Display(Watcher):
     def __init__(self, quiet: bool = False):
         self.quiet = quiet
         self.log: LossLog | None = None
+        self.log_failed: OSError | None = None
+        self._log_warned = False
         self._bar: Progress | None = None
         self._trainer: Trainer | None = None
         self._limits: tuple[int | None, int | None, float | None] = (None, None, None)
@@ -70,7 +72,10 @@ class Display(Watcher):
                 except OSError:
                     pass
             if self.log is not None:
-                self.log.close()
+                try:
+                    self.log.close()
+                except OSError as error:
+                    self._not_logged(error)
 
     def records(self, records: list[Record]) -> None:
         now = time.monotonic()
@@ -81,7 +86,12 @@ class Display(Watcher):
         self._told = now
         self._characters += characters
         if self.log is not None:
-            self.log.write(records, speed)
+            try:
+                self.log.write(records, speed)
+            except OSError as error:
+                self._not_logged(error)
+            else:
+                self.log_failed = None
         for record in records:
             if record.validation_loss is not None:
                 self._epoch_ended(record.epoch, record.validation_loss)
@@ -89,6 +99,15 @@ class Display(Watcher):
 
     def not_saved(self, error: OSError) -> None:
         self.warn(f"warning: the checkpoint could not be written ({error.strerror or error}); the one before is whole.")
+
+    def _not_logged(self, error: OSError) -> None:
+        # once, not at every step: what is missing is tried again, and the end tells whether it was in vain
+        if not self._log_warned:
+            self.warn(
+                f"warning: {shown(error.filename)}: the log could not be written ({error.strerror or error}); "
+                "training goes on, and the log is tried again."
+            )
+        self._log_warned, self.log_failed = True, error
 
     def interrupted(self, signum: int) -> None:
         del signum
@@ -187,30 +206,21 @@ class LossLog:
     """
 
     def __init__(self, path: str, kept: int | None, say: Callable[[str], None]):
-        mode = "r+b" if kept is not None and os.path.exists(path) else "wb"
-        self._file = open(path, mode)
-        if kept:
-            reached = self._cut(kept)
-            if reached != kept:
-                say(f"{shown(path)}: steps {reached + 1:,} to {kept:,} are missing: they were not logged here.")
-
-    def _cut(self, kept: int) -> int:
-        """Cuts after the last whole line of a step that is kept, and returns its number."""
-        end = reached = 0
-        for line in self._file:
-            try:
-                step = json.loads(line)["step"] if line.endswith(b"\n") else None
-            except (ValueError, KeyError, TypeError):
-                step = None
-            if type(step) is not int or step > kept:
-                break
-            end, reached = end + len(line), step
-        self._file.seek(end)
-        self._file.truncate()
-        return reached
+        self._path = path
+        self._unwritten = bytearray()
+        goes_on = kept is not None and os.path.isfile(path)
+        reached = _cut(path, kept or 0) if goes_on else 0
+        # without Python's buffer, which does not tell how much of a line a full disk still took
+        self._file = open(path, "ab" if goes_on else "wb", buffering=0)
+        if kept and reached != kept:
+            say(f"{shown(path)}: steps {reached + 1:,} to {kept:,} are missing: they were not logged here.")
 
     def write(self, records: list[Record], speed: float) -> None:
-        """Adds steps; they are in the file when this returns, so that a checkpoint never knows more than the log."""
+        """Adds steps; they are in the file when this returns, so that a checkpoint never knows more than the log.
+
+        Raises:
+            OSError: not all could be written; the rest comes first in the next call.
+        """
         for record in records:
             entry: dict[str, object] = {
                 "step": record.step,
@@ -223,9 +233,39 @@ class LossLog:
             }
             if record.validation_loss is not None:
                 entry["validation_loss"] = record.validation_loss
-            self._file.write(json.dumps(entry).encode() + b"\n")
-        self._file.flush()
+            self._unwritten += json.dumps(entry).encode() + b"\n"
+        self._write()
+
+    def _write(self) -> None:
+        try:
+            while self._unwritten:
+                del self._unwritten[: os.write(self._file.fileno(), self._unwritten)]
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, self._path) from None
 
     def close(self) -> None:
-        """Ends the log."""
-        self._file.close()
+        """Ends the log.
+
+        Raises:
+            OSError: not all of it could be written.
+        """
+        try:
+            self._write()
+        finally:
+            self._file.close()
+
+
+def _cut(path: str, kept: int) -> int:
+    """Cuts a log after the last whole line of a step that is kept, and returns its number."""
+    end = reached = 0
+    with open(path, "r+b") as file:
+        for line in file:
+            try:
+                step = json.loads(line)["step"] if line.endswith(b"\n") else None
+            except (ValueError, KeyError, TypeError):
+                step = None
+            if type(step) is not int or step > kept:
+                break
+            end, reached = end + len(line), step
+        file.truncate(end)
+    return reached

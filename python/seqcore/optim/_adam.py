@@ -38,6 +38,8 @@ class Adam(Optimizer):
     """
 
     _name = "Adam"
+    _remembered = ("step", "exp_avg", "exp_avg_sq")
+    _optional = ("max_exp_avg_sq",)
 
     def __init__(
         self,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -24,6 +25,10 @@ class Optimizer:
     """
 
     _counts = ("step",)  # what of a state is a count and no tensor of the parameter's shape
+    # what an algorithm remembers of a parameter once it has stepped (None: it does not say), and what only with some
+    # options
+    _remembered: tuple[str, ...] | None = None
+    _optional: tuple[str, ...] = ()
 
     def __init__(self, params: Any, defaults: Any) -> None:
         if isinstance(params, Tensor):
@@ -125,46 +130,96 @@ class Optimizer:
         """Goes on from a `state_dict()`, also one of PyTorch's as arrays.
 
         Raises:
-            ValueError: groups or sizes differ from those here, or a state is not this algorithm's; nothing has
-                changed then.
+            ValueError: groups or sizes differ from those here, or a state is not this algorithm's (one that is empty,
+                as before the first step, is); TypeError: a part of another kind. Nothing has changed then.
         """
         op = "load_state_dict"
         if not hasattr(state_dict, "keys") or {"state", "param_groups"} - set(state_dict.keys()):
             raise ValueError(message(op, "state_dict", 'a mapping with "state" and "param_groups"', "another"))
         groups = state_dict["param_groups"]
-        mine, given = [len(g["params"]) for g in self.param_groups], [len(g["params"]) for g in groups]
-        if mine != given:
-            raise ValueError(message(op, "param_groups", f"groups of {mine} parameters", given))
-        params = [p for group in self.param_groups for p in group["params"]]
-        numbers = [n for group in groups for n in group["params"]]
-        by_number = dict(zip(numbers, params, strict=True))
-        state = {}
+        by_number = self._numbered(groups)
+        state: dict[Tensor, dict[str, Any]] = {}
+        if not isinstance(state_dict["state"], Mapping):
+            raise TypeError(message(op, "state", "a mapping of numbers", type(state_dict["state"]).__name__))
         for number, entry in state_dict["state"].items():
             if number not in by_number:
-                raise ValueError(message(op, "state", f"numbers among {numbers}", number))
+                raise ValueError(message(op, "state", f"numbers among {list(by_number)}", repr(number)[:80]))
             p = by_number[number]
-            state[p] = {name: self._loaded(p, name, value) for name, value in entry.items()}
+            state[p] = {name: self._loaded(p, name, value) for name, value in self._own(entry).items()}
         new_groups = []
         for group, values in zip(self.param_groups, groups, strict=True):
             changed = {name: value for name, value in values.items() if name in group and name != "params"}
-            changed = {n: tuple(v) if isinstance(group[n], tuple) else v for n, v in changed.items()}
+            # JSON and others know lists only
+            changed = {n: tuple(v) if isinstance(v, list) else v for n, v in changed.items()}
             self._check({**group, **changed})
             new_groups.append({**group, **changed})
         self.state, self.param_groups = state, new_groups
 
+    def _numbered(self, groups: Any) -> dict[int, Tensor]:
+        """The parameters by the numbers that groups of a state_dict give them."""
+        op = "load_state_dict"
+        if not isinstance(groups, (list, tuple)):
+            raise TypeError(message(op, "param_groups", "a list of mappings", type(groups).__name__))
+        numbers: list[int] = []
+        for group in groups:
+            if not isinstance(group, Mapping):
+                raise TypeError(message(op, "param_groups", "a list of mappings", f"one of {type(group).__name__}"))
+            if "params" not in group:
+                raise ValueError(message(op, "param_groups", 'mappings with "params"', "one without"))
+            params = group["params"]
+            if not isinstance(params, (list, tuple)) or not all(isinstance(n, (int, np.integer)) for n in params):
+                raise TypeError(message(op, "params", "a list of integers", repr(params)[:80]))
+            numbers += params
+        mine, given = [len(g["params"]) for g in self.param_groups], [len(g["params"]) for g in groups]
+        if mine != given:
+            raise ValueError(message(op, "param_groups", f"groups of {mine} parameters", given))
+        if len(set(numbers)) != len(numbers):
+            raise ValueError(message(op, "params", "each number once", repr(numbers)[:80]))
+        return dict(zip(numbers, (p for group in self.param_groups for p in group["params"]), strict=True))
+
+    def _own(self, entry: Any) -> dict[str, Any]:
+        """A parameter's state as loaded, if it is of this algorithm: all of it, or nothing before the first step."""
+        op = "load_state_dict"
+        if not isinstance(entry, Mapping):
+            raise TypeError(message(op, "state", "a mapping of names for each parameter", type(entry).__name__))
+        if self._remembered is None:
+            return dict(entry)
+        # PyTorch writes None for what an option does not need
+        found = {name: value for name, value in entry.items() if value is not None or name not in self._optional}
+        wanted = set(self._remembered)
+        if found and not wanted <= found.keys() <= wanted | set(self._optional):
+            names = ", ".join(self._remembered + tuple(f"{name} (optional)" for name in self._optional))
+            got = ", ".join(sorted(map(str, found)))[:80]
+            hint = f"it is loaded into {type(self).__name__}; load it into the optimizer that it was saved from"
+            raise ValueError(message(op, "state", f"{type(self).__name__}'s {names}", got, hint))
+        return found
+
     def _loaded(self, p: Any, name: str, value: Any) -> Any:
-        if value is None:
-            return None
+        op = "load_state_dict"
         if name in self._counts:
-            count = float(np.asarray(value._array.numpy(False) if isinstance(value, Tensor) else value).reshape(()))
-            if not (count >= 0 and count == int(count)):
-                raise ValueError(message("load_state_dict", name, "a count", count))
+            wanted = "an integer from 0 to below 2^53"
+            try:
+                array = np.asarray(value._array.numpy(False) if isinstance(value, Tensor) else value)
+            except ValueError:  # lists of lists of several lengths
+                raise TypeError(message(op, name, wanted, type(value).__name__)) from None
+            if array.dtype.kind not in "fiu":
+                raise TypeError(message(op, name, wanted, type(value).__name__))
+            if array.size != 1:
+                raise ValueError(message(op, name, wanted, f"an array of {array.shape}"))
+            count = float(array.reshape(()))
+            # beyond, float64 would not count on
+            if not (0 <= count < 1 << 53 and count == int(count)):
+                raise ValueError(message(op, name, wanted, count))
             return int(count)
+        if value is None:
+            raise TypeError(message(op, name, f"an array of {p.shape}", "None"))
         tensor = zeros_like(p)
         try:
             overwrite([(tensor, values_for(p, value))])
         except ValueError as error:
-            raise ShapeError(f"load_state_dict: {name}: {str(error).rstrip('.')}.") from error
+            text = str(error).rstrip(".")
+            text = text if text.startswith("expected ") else f"expected an array of {p.shape}, got none ({text})"
+            raise ShapeError(f"{op}: {name}: {text}.") from error
         return tensor
 
     def __repr__(self) -> str:

@@ -38,6 +38,9 @@ class SGD(Optimizer):
         0.5
     """
 
+    _remembered = ()
+    _optional = ("momentum_buffer",)
+
     def __init__(
         self,
         params: Any,
