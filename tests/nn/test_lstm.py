@@ -363,6 +363,7 @@ def test_weights_that_change_are_packed_anew(device):
             assert error(lstm(x)[0].numpy(), fresh(x)[0].numpy()) <= FORWARD, change
 
 
+@pytest.mark.filterwarnings("ignore::PendingDeprecationWarning")
 def test_a_matrix_is_an_array_of_two_axes():
     lstm, x = seqcore.nn.LSTM(3, 4), np.ones((5, 3), np.float32)
     state = np.ones((1, 4), np.float32)
