@@ -373,6 +373,11 @@ def test_a_log_that_does_not_reach_as_far_is_told_and_a_torn_one_mended(tmp_path
                    "--out", tmp_path / "other", "--overwrite")  # fmt: skip
         assert "steps 1 to 12 are missing" in done.stderr
     assert [row["step"] for row in losses(tmp_path / "new")] == [13]
+    # what is no log is not cut
+    letter = tmp_path / "letter"
+    letter.write_text("Dear reader")
+    done = run("lm", "train", text, "--resume", second / "m", "--log", letter, check=2)
+    assert "is no log to go on with" in done.stderr and letter.read_text() == "Dear reader"
     from seqcore.cli.progress import LossLog
 
     LossLog(str(log), 0, print).close()

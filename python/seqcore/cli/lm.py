@@ -211,6 +211,8 @@ def _check_processor() -> None:
 
 
 def _where_to_write(options: argparse.Namespace) -> Path:
+    from .progress import LossLog
+
     out = Path(options.out or options.resume or "model.safetensors")
     for flag, path in (("--out", out), ("--log", Path(options.log) if options.log else out)):
         if path.is_dir():
@@ -225,6 +227,8 @@ def _where_to_write(options: argparse.Namespace) -> Path:
         )
     if options.log and os.path.exists(options.log) and not options.resume and not options.overwrite:
         raise UsageError(f"--log: {options.log} exists: replace it by --overwrite")
+    if options.log and options.resume and not options.overwrite and not LossLog.may_go_on(options.log):
+        raise UsageError(f"--log: {options.log} is no log to go on with: replace it by --overwrite")
     return out
 
 

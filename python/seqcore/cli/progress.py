@@ -215,6 +215,14 @@ class LossLog:
         if kept and reached != kept:
             say(f"{shown(path)}: steps {reached + 1:,} to {kept:,} are missing: they were not logged here.")
 
+    @staticmethod
+    def may_go_on(path: str) -> bool:
+        """Whether a file is a log by its first bytes, or empty, or not there: a log is cut where training goes on."""
+        if not os.path.isfile(path):
+            return True
+        with open(path, "rb") as file:
+            return b'{"step": '.startswith(file.read(9))
+
     def write(self, records: list[Record], speed: float) -> None:
         """Adds steps; they are in the file when this returns, so that a checkpoint never knows more than the log.
 
