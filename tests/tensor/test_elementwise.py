@@ -5,7 +5,7 @@ import pytest
 import torch
 
 import seqcore
-from torch_compare import compare, rounded
+from torch_compare import compare, raised, rounded
 
 RNG = np.random.default_rng(7)
 A, B, C = rounded(RNG, (3, 4, 5)), rounded(RNG, (4, 1)), np.abs(rounded(RNG, (4, 5))) + np.float32(0.25)
@@ -180,3 +180,20 @@ def test_unknown_operands():
             t + other
     with pytest.raises(seqcore.ShapeError):
         seqcore.Tensor(A) + np.ones((3, 4), np.float32)
+
+
+def test_pythons_numbers_are_not_rounded_beside_float64():
+    large, small = 123456789.0, 0.1
+    x = seqcore.Tensor(np.zeros(6))
+    x[0], x[1:2], x[np.array([2])], x[np.arange(6) == 3] = small, [small], small, [large]
+    x[4:] = (1e300, 2**53 - 1)
+    assert x.numpy().tolist() == [small, small, small, large, 1e300, 2**53 - 1]
+    x[...] = small
+    assert (x.numpy() == small).all()
+    assert (x.copy_([large] * 6).numpy() == large).all() and (x + [small] * 6).numpy()[0] == large + small
+    assert seqcore.Tensor([small], dtype="float64").item() == small and seqcore.Tensor([small]).dtype == np.float32
+    y = seqcore.Tensor(np.ones(1), requires_grad=True)
+    (y * 1.0).backward([small])
+    assert y.grad.item() == small
+    for wrong in (["a"], [1, [2]], [None], [True], 10**400):
+        assert isinstance(raised(x.copy_, wrong), (TypeError, ValueError, OverflowError))

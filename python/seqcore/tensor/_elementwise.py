@@ -267,7 +267,7 @@ def _operand(op: str, a: Any, value: Any) -> Any:
         hasattr(value, "__dlpack__") or hasattr(value, "__array__")
     ):
         return NotImplemented
-    return as_tensor(op, "other", value, a._array.device, a._array.shape)
+    return as_tensor(op, "other", value, a._array.device, a._array.shape, a._array.dtype)
 
 
 def _both(op: str, a: Any, b: Any, beside: Any = None) -> tuple[Tensor, Tensor]:

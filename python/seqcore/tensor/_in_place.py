@@ -17,7 +17,7 @@ __all__ = ["apply", "copy", "setitem", "zero"]
 def copy(x: Any, source: Any) -> Any:
     """Writes `source`, broadcast, over all values; gives x."""
     _check_writable("copy_", x)
-    source = as_tensor("copy_", "source", source, x._array.device)
+    source = as_tensor("copy_", "source", source, x._array.device, None, x._array.dtype)
     return _write("copy_", x, expand("copy_", source.to(x.device), x.shape))
 
 
@@ -33,7 +33,7 @@ def setitem(x: Any, index: Any, value: Any) -> None:
     if index is Ellipsis or (type(index) is slice and index == slice(None)):
         copy(x, value)
         return
-    value = as_tensor("setitem", "value", value, x._array.device).to(x.device, x.dtype)
+    value = as_tensor("setitem", "value", value, x._array.device, None, x._array.dtype).to(x.device, x.dtype)
     if records(value):
         _check_unshared("setitem", x)
     recorded = _indexing.setitem(x, index, value)

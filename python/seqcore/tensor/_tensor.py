@@ -68,7 +68,8 @@ class Tensor:
         if isinstance(data, Tensor):
             array = data._array.to(data._array.device)
         else:
-            array = _core.array(data, "cpu", "Tensor", "data")
+            wanted = "float32" if dtype is None else runtime.dtype_name(dtype, place)
+            array = _core.array(_wide(data, wanted), "cpu", "Tensor", "data")
         name = runtime.dtype_name(array.dtype if dtype is None else dtype, place)
         self._array = array if (name, place) == (array.dtype, array.device) else array.to(place, name)
         self._requires_grad = False
@@ -239,7 +240,7 @@ class Tensor:
         shape = self._array.shape
         given = gradient is not None
         if given:
-            array = as_tensor("backward", "gradient", gradient, self._array.device)._array
+            array = as_tensor("backward", "gradient", gradient, self._array.device, None, self._array.dtype)._array
             if array.shape != shape:
                 raise ShapeError(message("backward", "gradient", shape, array.shape))
             if array.dtype != self._array.dtype:
@@ -461,9 +462,26 @@ def record_many(op: str, arrays: Any, inputs: Any, run: Any) -> list[Tensor]:
     return made
 
 
-def as_tensor(op: str, name: str, value: Any, device: Any = "cpu", beside: Any = None) -> Tensor:
-    """The value if it is a Tensor, else a copy on `device`, if it broadcasts with `beside`; errors: `name` of `op`."""
-    return value if isinstance(value, Tensor) else wrap(_core.array(value, device, op, name, beside))
+def as_tensor(
+    op: str, name: str, value: Any, device: Any = "cpu", beside: Any = None, dtype: str = "float32"
+) -> Tensor:
+    """The value if it is a Tensor, else a copy on `device`, if it broadcasts with `beside`; errors: `name` of `op`.
+
+    `dtype` is that of the tensor that Python's own numbers will stand beside.
+    """
+    return value if isinstance(value, Tensor) else wrap(_core.array(_wide(value, dtype), device, op, name, beside))
+
+
+def _wide(value: Any, dtype: str) -> Any:
+    """Python's numbers beside float64, which are float32 elsewhere and would be rounded on the way."""
+    if dtype == "float64" and isinstance(value, (float, int, list, tuple)):
+        try:
+            made = np.asarray(value)
+        except (TypeError, ValueError, OverflowError):
+            return value  # the core says what is wrong with it
+        if made.dtype.kind in "fi":
+            return made
+    return value
 
 
 def keep(value: Any, device: Any = "cpu") -> Any:
