@@ -240,9 +240,12 @@ class Tensor:
         shape = self._array.shape
         given = gradient is not None
         if given:
+            # an array is copied when it is known to fit; what has no shape yet is small
+            if not hasattr(gradient, "shape"):
+                gradient = as_tensor("backward", "gradient", gradient, self._array.device, None, self._array.dtype)
+            if tuple(gradient.shape) != shape:
+                raise ShapeError(message("backward", "gradient", shape, tuple(gradient.shape)))
             array = as_tensor("backward", "gradient", gradient, self._array.device, None, self._array.dtype)._array
-            if array.shape != shape:
-                raise ShapeError(message("backward", "gradient", shape, array.shape))
             if array.dtype != self._array.dtype:
                 raise DTypeError(message("backward", "gradient", self._array.dtype, array.dtype))
             runtime.check_device("backward", "gradient", array.device, self._array.device)
