@@ -257,6 +257,18 @@ def test_shapes(name, engine):
     compare(SHAPES[name], SHAPES[name], {"a": A}, **engine)
 
 
+def test_no_axes_are_all_in_pytorch_and_none_in_numpy():
+    ours, theirs = seqcore.Tensor(A), torch.tensor(A)
+    for dim in ((), []):
+        for name, keep in (("sum", False), ("sum", True), ("mean", False), ("mean", True)):
+            want = getattr(theirs, name)(dim=dim, keepdim=keep)
+            got = getattr(ours, name)(dim=dim, keepdim=keep)
+            assert got.shape == tuple(want.shape) and np.allclose(got.numpy(), want.numpy())
+    for name in ("sum", "mean"):
+        assert np.array_equal(getattr(ours, name)(axis=()).numpy(), getattr(A, name)(axis=()))
+        assert np.array_equal(getattr(np, name)(ours, axis=()).numpy(), A)
+
+
 def test_joins(device):
     joins = {"a": A, "b": B}
     compare(lambda a, b: seqcore.cat([a, b, a], 1), lambda a, b: torch.cat([a, b, a], 1), joins, device=device)

@@ -408,11 +408,14 @@ class Tensor:
         return _linear.matmul(self, other)
 
     def sum(self, dim: Any = None, keepdim: bool = False, **names: Any) -> Tensor:
-        """The sum over axes `dim` (an int, several, or None for all); NumPy's names `axis`, `keepdims` work too."""
+        """The sum over axes `dim` (an int, several, or None for all); NumPy's names `axis`, `keepdims` work too.
+
+        No axes are all of them as `dim=()`, as in PyTorch, and none as `axis=()`, as in NumPy.
+        """
         return _reduce.sum(self, dim, keepdim, **names)
 
     def mean(self, dim: Any = None, keepdim: bool = False, **names: Any) -> Tensor:
-        """The mean over axes `dim` (an int, several, or None for all); of nothing it is NaN."""
+        """The mean over axes as `sum` takes them; of nothing it is NaN."""
         return _reduce.mean(self, dim, keepdim, **names)
 
     def reshape(self, *shape: Any) -> Tensor:
