@@ -310,6 +310,24 @@ def test_requires_grad_rules():
     assert not y.is_leaf and leaf(2).is_leaf
 
 
+def test_a_leaf_that_was_frozen_since(device):
+    """It gets no gradient; written to by what requires grad, it is no leaf, and nothing gets one."""
+    grads = []
+    for make in (lambda v: Tensor(v, True, device), lambda v: torch.tensor(v, requires_grad=True)):
+        a, b, c = (make([1.0, 2.0]) for _ in "abc")
+        y, z = a * b, a * 2
+        a.requires_grad_(False)
+        y.sum().backward()
+        grads.append((a.grad, b.grad.numpy().tolist()))
+        a += c
+        with pytest.raises(RuntimeError):
+            (z + a).sum().backward()
+        assert a.requires_grad and not a.is_leaf
+        if isinstance(c, Tensor):
+            assert a.grad is None and c.grad is None
+    assert grads[0] == grads[1] == (None, [1.0, 2.0])
+
+
 @pytest.mark.parametrize("op", ["mul", "div"])
 @pytest.mark.parametrize("other", ["array", "tensor", "itself"])
 def test_in_place_products_can_be_gone_back_through(op, other, device):

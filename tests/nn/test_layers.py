@@ -164,6 +164,14 @@ def test_uniform_values_are_rounded_once(size, dtype):
     assert t.dtype == dtype and np.array_equal(t.numpy(), want)
 
 
+def test_a_sum_of_no_losses_is_0_and_not_minus_0(engine):
+    for rows, target in ((0, []), (2, [-100, -100])):
+        logits = Tensor(np.zeros((rows, 3)), requires_grad=True, **engine)
+        loss = nn.functional.cross_entropy(logits, np.array(target, np.int64), reduction="sum")
+        loss.backward()
+        assert loss.item() == 0 and not np.signbit(loss.item()) and not logits.grad.numpy().any()
+
+
 def test_an_ignored_row_has_no_gradient_whatever_comes_from_above(device):
     values, target = rounded(RNG, (3, 4)).astype(np.float32), np.array([-100, 1, 2])
     ours = Tensor(values, requires_grad=True, device=device)

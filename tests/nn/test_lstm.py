@@ -119,6 +119,27 @@ def test_unbatched(batch_first, device):
     assert y.shape == (7, 5) and h_n.shape == c_n.shape == (2, 5)
 
 
+def test_unbatched_input_and_last_states_may_be_written_to(device):
+    """Nobody else sees the layout with a batch axis; y itself is what backward reads."""
+    ours, theirs = both(3, 5, device=device)
+    given = {name: array[:, 0] for name, array in inputs(7, 2, (3, 5), 1).items()}
+
+    def written(lstm):
+        def call(x, h0, c0):
+            y, (h_n, c_n) = lstm(x, (h0, c0))
+            for t in (h_n, c_n):
+                t += 1
+            return y, h_n, c_n
+
+        return call
+
+    compare(written(ours), written(theirs), given, modules=[(ours, theirs)], device=device)
+    x, h0, c0 = (seqcore.Tensor(array, True, device) * 1 for array in given.values())
+    ours(x, (h0, c0))
+    for t in (x, h0, c0):
+        t += 1
+
+
 def test_arrays_lists_and_tensors_are_the_same():
     """S-40: lists pass for the pair; lists of numbers pass for arrays."""
     lstm = seqcore.nn.LSTM(3, 5, 2)

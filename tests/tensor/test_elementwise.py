@@ -138,6 +138,20 @@ def test_slopes_of_powers_of_a_number(base, engine):
     np.testing.assert_allclose(ours.grad.numpy(), theirs.grad.numpy(), rtol=1e-5)
 
 
+@pytest.mark.parametrize("number", [0.0, -2.0, 1e-30, 1e30, np.inf, np.nan])
+def test_slopes_of_a_number_over_extreme_values(number, engine):
+    """(number / x) / x, as PyTorch has it of two tensors: x * x would be 0 or infinite."""
+    values = np.array([*SPECIAL, 1e-18, -1e-17, 1e25, -1e20, 3e-30, 1e10])
+    values = values.astype(engine["dtype"])
+    ours, theirs = seqcore.Tensor(values, True, **engine), torch.tensor(values.astype(np.float64), requires_grad=True)
+    (number / ours).sum().backward()
+    (torch.full_like(theirs, number) / theirs).sum().backward()
+    with np.errstate(over="ignore"):
+        want = theirs.grad.numpy().astype(engine["dtype"])
+    # subnormals may be flushed
+    np.testing.assert_allclose(ours.grad.numpy(), want, rtol=1e-6, atol=np.finfo(engine["dtype"]).tiny)
+
+
 def test_errors_name_the_operation():
     """What the user wrote, not the function of the core that would compute it."""
     ids, t = seqcore.Tensor([1, 2]), seqcore.Tensor([1.0, 2.0])

@@ -114,6 +114,116 @@ def test_setitem_broadcasts_and_may_read_what_it_writes():
     assert np.array_equal(t.numpy(), before) and t._array.version == version
 
 
+LEADING = {"...": np.s_[...], ":": np.s_[:], "0:": np.s_[0:], "int": 1, "ids": [0, 2], "mask": A > 0, "()": ()}
+
+
+@pytest.mark.parametrize("name", LEADING)
+def test_setitem_drops_leading_axes_of_size_1(name, device):
+    """As NumPy and PyTorch do: also for the gradient, and neither the value nor what is written to is marked shared."""
+    index, twin = LEADING[name], torch.tensor(A, dtype=torch.float64)
+    value = rounded(RNG, (1, 1, *A[index].shape))
+    twin[torch_index(index)] = torch.tensor(value).double()
+    for made in (value, value.tolist(), seqcore.Tensor(value)):
+        t = seqcore.Tensor(A, device=device)
+        t[index] = made
+        assert np.array_equal(t.numpy(), twin.numpy())
+
+    def write(a, v):
+        b = a * 2
+        v = v * 2
+        b[index if isinstance(a, seqcore.Tensor) else torch_index(index)] = v
+        b += 1
+        v += 1
+        return b * a, v
+
+    compare(write, write, {"a": A, "v": value}, device=device)
+
+
+@pytest.mark.parametrize("name", ["slice", "ids", "mask", "broadcast"])
+@pytest.mark.parametrize("needs", [(False, True), (True, False), (True, True)])
+def test_an_empty_pick_is_recorded(name, needs):
+    """Whether the gradient can be asked for depends on no value of the mask."""
+    index = {"slice": np.s_[2:2], "ids": np.zeros(0, np.int64), "mask": np.zeros(3, bool), "broadcast": np.s_[:0]}[name]
+    value = np.ones((1, 5) if name == "broadcast" else (0, 4, 5), np.float32)
+    results = []
+    for make in (seqcore.Tensor, torch.tensor):
+        a, v = (make(array, requires_grad=need) for array, need in zip((A, value), needs, strict=True))
+        t = a * 1
+        t[index if make is seqcore.Tensor else torch_index(index)] = v
+        t.sum().backward()
+        results.append(
+            [t.detach().numpy().tolist(), *(x.grad if x.grad is None else x.grad.numpy().tolist() for x in (a, v))]
+        )
+    assert results[0] == results[1]
+
+
+def test_what_does_not_fit_is_refused_before_it_is_copied():
+    t, huge = seqcore.Tensor(A), np.broadcast_to(np.float32(1), (1 << 40, 4, 5))
+    for op, name, call in (
+        ("setitem", "value", lambda: t.__setitem__(..., huge)),
+        ("setitem", "value", lambda: t.__setitem__(slice(None), huge)),
+        ("setitem", "value", lambda: t.__setitem__(0, huge)),
+        ("setitem", "value", lambda: t.__setitem__([0, 1], huge)),
+        ("copy_", "source", lambda: t.copy_(huge)),
+        ("copy_", "source", lambda: t.copy_(A[None])),
+        ("+=", "other", lambda: t[:1].__iadd__(huge)),
+        ("backward", "gradient", lambda: seqcore.Tensor(A, requires_grad=True).backward(huge)),
+    ):
+        refusal = raised(call)
+        assert isinstance(refusal, seqcore.ShapeError), (op, refusal)
+        assert str(refusal).startswith(f"{op}: {name}: expected "), refusal
+    assert np.array_equal(t.numpy(), A)
+
+
+REFUSED = {
+    "past the end": (5, "an index of axis 0, from -3 to 2, got 5."),
+    "before the start": (np.s_[1, ..., -6], "an index of axis 2, from -5 to 4, got -6."),
+    "behind a mask": (np.s_[A[..., 0] > 0, 7], "an index of axis 2, from -5 to 4, got 7."),
+    "an array": (np.s_[:, [0, 4]], "an index of axis 1, from -4 to 3, got 4."),
+    "a float": (1.5, "arrays of ints or bools, got 1.5."),
+    "a text": ("a", "arrays of ints or bools, got 'a'."),
+    "an object": (np.s_[0, {}], "arrays of ints or bools, got {}."),
+    "floats": (np.ones(3), "arrays of ints or bools, got an array of float64."),
+    "ragged": ([[0], [1, 2]], "arrays of ints or bools, got a ragged list."),
+    "too many": (np.s_[0, None, 0, 0, 0], "at most 3 axes for shape (3, 4, 5), got 4."),
+    "too many by a mask": (np.s_[0, A > 0], "at most 3 axes for shape (3, 4, 5), got 4."),
+    "a mask": (np.ones(2, bool), "a mask of shape (3,), got (2,)."),
+    "a mask behind": (np.s_[:, np.ones((4, 4), bool)], "a mask of shape (4, 5), got (4, 4)."),
+    "two ellipses": (np.s_[..., 0, ...], "at most one Ellipsis, got several."),
+    "arrays": (([0, 1], [0, 1, 2]), "arrays that broadcast with each other, got shapes [(2,), (3,)]."),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_an_index_that_is_refused(name):
+    index, text = REFUSED[name]
+    with pytest.raises((IndexError, ValueError)):
+        A[index]
+    t = seqcore.Tensor(A, requires_grad=True)
+    for op, call in (
+        ("getitem", lambda: t[index]),
+        ("setitem", lambda: t.detach().__setitem__(index, 1.0)),
+        ("setitem", lambda: (t * 1).__setitem__(index, 1.0)),
+    ):
+        refusal = raised(call)
+        assert type(refusal) is IndexError, refusal
+        assert str(refusal).startswith(f"{op}: index: expected ") and str(refusal).endswith(text), refusal
+
+
+def test_other_refusals_of_an_index_are_numpys():
+    t, scalar = seqcore.Tensor(A), seqcore.Tensor(3.0)
+    for index, kind, got in ((slice("a", 2), TypeError, "slice('a', 2, None)"), (slice(0, 2, 0), ValueError, "2, 0)")):
+        refusal = raised(lambda index=index: t[index])
+        assert type(refusal) is kind and got in str(refusal) and str(refusal).startswith("getitem: index: "), refusal
+    for index in (slice(None), 0, [0]):
+        for call in (lambda index=index: scalar[index], lambda index=index: scalar.__setitem__(index, 1.0)):
+            assert "at most 0 axes for shape (), got 1" in str(raised(call))
+    for index, value in ((..., 5.0), ((), 6.0), (None, 7.0), (True, 8.0)):
+        scalar[index] = value
+        assert scalar.item() == value
+    assert "none, got 0." in str(raised(lambda: seqcore.Tensor(np.zeros((0, 2), np.float32))[0]))
+
+
 def test_setitem_works_in_place():
     """A row of a big tensor costs the row: nothing as large as the tensor is made."""
     t = seqcore.Tensor(np.zeros((4000, 4000), np.float32))
@@ -145,6 +255,18 @@ SHAPES = {
 @pytest.mark.parametrize("name", SHAPES)
 def test_shapes(name, engine):
     compare(SHAPES[name], SHAPES[name], {"a": A}, **engine)
+
+
+def test_no_axes_are_all_in_pytorch_and_none_in_numpy():
+    ours, theirs = seqcore.Tensor(A), torch.tensor(A)
+    for dim in ((), []):
+        for name, keep in (("sum", False), ("sum", True), ("mean", False), ("mean", True)):
+            want = getattr(theirs, name)(dim=dim, keepdim=keep)
+            got = getattr(ours, name)(dim=dim, keepdim=keep)
+            assert got.shape == tuple(want.shape) and np.allclose(got.numpy(), want.numpy())
+    for name in ("sum", "mean"):
+        assert np.array_equal(getattr(ours, name)(axis=()).numpy(), getattr(A, name)(axis=()))
+        assert np.array_equal(getattr(np, name)(ours, axis=()).numpy(), A)
 
 
 def test_joins(device):

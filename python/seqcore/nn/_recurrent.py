@@ -119,15 +119,15 @@ class _Recurrent(Module):
                 if tuple(state.shape) != expected:
                     hint = "states are (num_layers, B, hidden_size), without B for unbatched x"
                     raise ShapeError(message(self._kind.lower(), name, expected, tuple(state.shape), hint))
-                state = state if batched else state.reshape(*full)
+                state = state if batched else _viewed(state, full)
             given.append(state)
         if not batched:
-            x = x.reshape(x.shape[0], 1, x.shape[1])
+            x = _viewed(x, (x.shape[0], 1, x.shape[1]))
         elif self.batch_first:
             x = x.transpose(0, 1) if isinstance(x, Tensor) else x.swapaxes(0, 1)
         y, *last = run(x, *given, weights, dropout)
         if not batched:
-            return y.reshape(-1 if y.shape[0] else 0, full[2]), *(s.reshape(full[0], -1) for s in last)
+            return _viewed(y, (y.shape[0], full[2])), *(_viewed(s, (full[0], full[2])) for s in last)
         return (y.transpose(0, 1) if self.batch_first else y), *last
 
     def extra_repr(self) -> str:
@@ -136,6 +136,11 @@ class _Recurrent(Module):
         defaults = {"num_layers": 1, "bias": True, "batch_first": False, "dropout": 0.0}
         changed = {name: getattr(self, name) for name, default in defaults.items() if getattr(self, name) != default}
         return ", ".join([text, *(f"{name}={value}" for name, value in changed.items())])
+
+
+def _viewed(x: Any, shape: Any) -> Any:
+    """A Tensor or an array under another shape; the Tensor may still be written to in place."""
+    return functions.viewed(x, shape) if isinstance(x, Tensor) else x.reshape(shape)
 
 
 class LSTM(_Recurrent):

@@ -54,13 +54,17 @@ def div(a: Any, b: Any, reverse: bool = False) -> Any:
     if type(b) is float and not reverse:
         return _scalar("div", a, b, False, lambda dy: _core.binary_scalar("div", dy, b, False))
     if type(b) is float:
-        # y = b / a, so dy/da = -y / a
         if not records(a):
             return wrap(_core.binary_scalar("div", a, b, True))
-        kept_a = Saved(a._array)
+        kept = Saved(a._array)
+
+        def reciprocal_backward(dy: Any) -> Any:
+            # b / a / a, as a * a may be 0 or infinite where the slope is neither
+            a = kept.get("div")
+            return _negative(_mul(dy, _div(_core.binary_scalar("div", a, b, True), a)))
+
         y = _core.binary_scalar("div", a, b, True)
-        kept_y = Saved(y)
-        return record("div", y, (a,), lambda dy: (_negative(_div(_mul(dy, kept_y.get("div")), kept_a.get("div"))),))
+        return record("div", y, (a,), lambda dy: (reciprocal_backward(dy),))
     a, b = (b, a) if reverse else (a, b)
 
     def db(dy: Any, a: Any, b: Any) -> Any:

@@ -7,7 +7,7 @@ from typing import Any
 from .. import _core
 from ..errors import message
 from ._tape import records
-from ._tensor import Tensor, record, wrap
+from ._tensor import Tensor, keep, record, wrap
 
 __all__ = ["embedding"]
 
@@ -28,15 +28,22 @@ def embedding(ids: Any, weight: Any, padding_idx: Any = None) -> Tensor:
         Tensor([[2.],
                 [1.]])
     """
-    y = _core.embedding(weight, ids)
     if not records(weight):
+        y = _core.embedding(weight, ids)
         if padding_idx is not None:
             padding_row(padding_idx, len(weight))
         return wrap(y)
     rows = weight._array.shape[0]
     padding_idx = None if padding_idx is None else padding_row(padding_idx, rows)
-    kept = ids._array if isinstance(ids, Tensor) else _core.array(ids, "cpu", "embedding", "ids")
-    return record("embedding", y, (weight,), lambda dy: (_core.embedding_backward(dy, kept, rows, padding_idx),))
+    # an array is copied when it is known to be ids
+    kept = keep(ids) if isinstance(ids, Tensor) else None
+    y = _core.embedding(weight, ids)
+    kept = kept or keep(wrap(_core.array(ids, "cpu", "embedding", "ids")))
+
+    def run(dy: Any) -> Any:
+        return (_core.embedding_backward(dy, kept.get("embedding"), rows, padding_idx),)
+
+    return record("embedding", y, (weight,), run)
 
 
 def padding_row(padding_idx: Any, rows: Any) -> int:

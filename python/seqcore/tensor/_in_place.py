@@ -7,8 +7,8 @@ from typing import Any
 from .. import _core
 from ..errors import ShapeError, message
 from . import _indexing
-from ._shape import expand
-from ._tape import is_recording, records
+from ._shape import check_fits, expand
+from ._tape import records
 from ._tensor import SHARED, as_tensor, record, wrap
 
 __all__ = ["apply", "copy", "setitem", "zero"]
@@ -17,37 +17,44 @@ __all__ = ["apply", "copy", "setitem", "zero"]
 def copy(x: Any, source: Any) -> Any:
     """Writes `source`, broadcast, over all values; gives x."""
     _check_writable("copy_", x)
+    check_fits("copy_", "source", source, x.shape)
     source = as_tensor("copy_", "source", source, x._array.device, None, x._array.dtype)
-    return _write("copy_", x, expand("copy_", source.to(x.device), x.shape))
+    return _overwrite("copy_", x, expand("copy_", source.to(x.device, x.dtype), x.shape))
 
 
 def zero(x: Any) -> Any:
     """Writes 0 over all values; gives x."""
     _check_writable("zero_", x)
-    return _write("zero_", x, wrap(_core.zeros(x.shape, x._array.dtype, x._array.device)))
+    return _overwrite("zero_", x, wrap(_core.zeros(x.shape, x._array.dtype, x._array.device)))
 
 
 def setitem(x: Any, index: Any, value: Any) -> None:
     """x[index] = value."""
     _check_writable("setitem", x)
-    if index is Ellipsis or (type(index) is slice and index == slice(None)):
-        copy(x, value)
-        return
-    value = as_tensor("setitem", "value", value, x._array.device, None, x._array.dtype).to(x.device, x.dtype)
     if records(value):
         _check_unshared("setitem", x)
     recorded = _indexing.setitem(x, index, value)
     if recorded is not None:
-        made = record("setitem", x._array, *recorded)
-        x._edge, x._requires_grad = made._edge, True
+        _follow(x, record("setitem", x._array, *recorded))
 
 
 def apply(op: str, function: Any, x: Any, other: Any) -> Any:
     """`x op= other`, where `function` of the two is what is written."""
     _check_writable(op, x)
+    check_fits(op, "other", other, x.shape)
     before = _as_before(x) if records(other) else x
     result = function(before, before if other is x else other)
-    return result if result is NotImplemented else _write(op, x, result)
+    if result is NotImplemented:
+        return result
+    if result.shape != x.shape:  # a list, whose shape nobody knew before
+        raise ShapeError(message(op, "tensor", f"{result.shape}, the result's shape", x.shape))
+    result = result.to(dtype=x._array.dtype)
+    if records(result):
+        _check_unshared(op, x)
+    _core.assign([(x._array, result._array)])
+    if records(result):
+        _follow(x, result)
+    return x
 
 
 def _as_before(x: Any) -> Any:
@@ -71,18 +78,21 @@ def _check_unshared(op: str, x: Any) -> None:
         raise RuntimeError(message(op, "tensor", "memory of its own", "memory shared by reshape", "use t = t + ..."))
 
 
-def _write(op: str, x: Any, result: Any) -> Any:
-    if result.shape != x.shape:
-        raise ShapeError(message(op, "tensor", f"{result.shape}, the result's shape", x.shape))
-    result = result.to(dtype=x._array.dtype)
-    recorded = records(result)
-    if recorded:
+def _overwrite(op: str, x: Any, source: Any) -> Any:
+    """Writes `source`, of the shape and dtype of x; what x was before gets a gradient of 0, as it is in PyTorch."""
+    if records(source):
         _check_unshared(op, x)
-    _core.assign([(x._array, result._array)])
-    if recorded:
-        same = result if result._edge else record(op, result._array, (result,), lambda dy: (dy,))
-        x._edge, x._requires_grad = same._edge, True
-    elif is_recording() and x._edge is not None:
-        # all of it was overwritten by what has no history
-        x._edge, x._requires_grad = None, False
+    _core.assign([(x._array, source._array)])
+    if records(x, source):
+        need = x._requires_grad
+
+        def run(dy: Any) -> Any:
+            return _core.zeros(dy.shape, dy.dtype, dy.device) if need else None, dy
+
+        _follow(x, record(op, x._array, (x, source), run))
     return x
+
+
+def _follow(x: Any, made: Any) -> None:
+    """x, which was written to, has the history of `made` from now on."""
+    x._edge, x._requires_grad = made._edge, True

@@ -8,10 +8,11 @@ from typing import Any
 import numpy as np
 
 from .. import _core
+from ..errors import message
 from ._elementwise import unbroadcast
-from ._shape import check_expands, contiguous_strides, expand
+from ._shape import check_expands, contiguous_strides, expand, viewed
 from ._tape import records
-from ._tensor import Tensor, record, wrap
+from ._tensor import Tensor, as_tensor, record, wrap
 
 __all__ = ["getitem", "setitem"]
 
@@ -23,7 +24,7 @@ def getitem(x: Any, index: Any) -> Tensor:
     shape = array.shape
     recorded = records(x)
     if _is_basic(index):
-        part, strides, offset = _view(shape, index)
+        part, strides, offset = _view("getitem", shape, index)
         y = _core.copy_strided(array, part, strides, offset)
         if not recorded:
             return wrap(y)
@@ -31,7 +32,7 @@ def getitem(x: Any, index: Any) -> Tensor:
     lead = _leading(index)
     if lead and array.dtype != "int64" and math.prod(shape[lead:]) > 1 and math.prod(shape[:lead]):
         return _rows(x, index, lead, recorded)
-    ids = _positions(shape)[index]
+    ids = _picked("getitem", _positions(shape), index)
     y = _core.take(array, ids.ravel(), list(ids.shape))
     if not recorded:
         return wrap(y)
@@ -42,7 +43,7 @@ def _rows(x: Any, index: Any, lead: int, recorded: bool) -> Tensor:
     """As `getitem` where the index picks whole rows, the elements of the axes behind the first `lead`."""
     shape = x._array.shape
     count, width = math.prod(shape[:lead]), math.prod(shape[lead:])
-    ids = _positions(shape[:lead])[index]
+    ids = _picked("getitem", _positions(shape[:lead]), index)
     flat = ids.ravel()
     y = _core.embedding(x._array.reshape([count, width]), flat).reshape([*ids.shape, *shape[lead:]])
     if not recorded:
@@ -69,12 +70,11 @@ def setitem(x: Any, index: Any, value: Any) -> Any:
 def _set_view(x: Any, index: Any, value: Any) -> Any:
     array = x._array
     shape = array.shape
-    part, strides, offset = _view(shape, index)
-    value = _squeezed(value, len(part))
+    part, strides, offset = _view("setitem", shape, index)
+    value = _fitting(x, value, part)
     old = value._array.shape
-    check_expands("setitem", old, part)
     if not math.prod(part):
-        return None
+        return _nothing_set(x, value)
     _core.assign_strided(array, value._array, part, strides, offset)
     if not records(x, value):
         return None
@@ -95,12 +95,11 @@ def _set_view(x: Any, index: Any, value: Any) -> Any:
 def _set_picked(x: Any, index: Any, value: Any) -> Any:
     array = x._array
     shape = array.shape
-    part = np.empty(shape, np.bool_)[index].shape
-    value = _squeezed(value, len(part))
-    check_expands("setitem", value._array.shape, part)
+    part = _picked("setitem", np.empty(shape, np.bool_), index).shape
+    value = _fitting(x, value, part)
     count = math.prod(part)
     if not count:
-        return None
+        return _nothing_set(x, value)
     needs = x._requires_grad, value._requires_grad
     recorded = records(x, value)
     if array.device == "cpu" and not recorded:
@@ -126,11 +125,17 @@ def _set_picked(x: Any, index: Any, value: Any) -> Any:
     return (x, value), run
 
 
-def _view(shape: Any, index: Any) -> tuple[list[int], list[int], int]:
+def _nothing_set(x: Any, value: Any) -> Any:
+    """An empty pick is recorded too: whether x requires grad must not depend on what a mask holds."""
+    old = value._array.shape
+    return ((x, value), lambda dy: (dy, _core.zeros(old, dy.dtype, dy.device))) if records(x, value) else None
+
+
+def _view(op: str, shape: Any, index: Any) -> tuple[list[int], list[int], int]:
     """Shape, strides and offset of what a basic index picks."""
     # an array of bytes has strides that count elements; it is never read
     stand_in = np.empty(shape, np.int8)
-    picked = stand_in[index if Ellipsis in index else (*index, Ellipsis)]
+    picked = _picked(op, stand_in, index if Ellipsis in index else (*index, Ellipsis))
     base = stand_in.__array_interface__["data"][0]
     offset = picked.__array_interface__["data"][0] - base if picked.size else 0
     return list(picked.shape), list(picked.strides), offset
@@ -142,7 +147,10 @@ def _leading(index: Any) -> int:
     for i in index:
         if i is None or i is Ellipsis or isinstance(i, (slice, bool, np.bool_)):
             return 0
-        given = np.asarray(i)
+        try:
+            given = np.asarray(i)
+        except ValueError:  # a ragged list, which NumPy will refuse
+            return 0
         axes += given.ndim if given.dtype == np.bool_ else 1
     return axes
 
@@ -152,12 +160,16 @@ def _positions(shape: Any) -> np.ndarray:
     return np.arange(int(np.prod(shape))).reshape(shape)
 
 
-def _squeezed(value: Any, rank: int) -> Tensor:
-    """Leading axes of size 1 beyond `rank` go, as in NumPy's assignment."""
-    shape = value.shape
-    while len(shape) > rank and shape[0] == 1:
-        shape = shape[1:]
-    return value if shape == value.shape else value.reshape(shape)
+def _fitting(x: Any, value: Any, part: Any) -> Tensor:
+    """`value` as a Tensor beside x that broadcasts to `part`: leading axes of size 1 too many go, as in NumPy."""
+    if not hasattr(value, "shape"):
+        value = as_tensor("setitem", "value", value, x._array.device, None, x._array.dtype)
+    shape = tuple(value.shape)
+    lead = max(len(shape) - len(part), 0)
+    shape = shape[lead:] if shape[:lead] == (1,) * lead else shape
+    check_expands("setitem", shape, part, "value")
+    value = as_tensor("setitem", "value", value, x._array.device, None, x._array.dtype).to(x.device, x.dtype)
+    return value if shape == value.shape else viewed(value, shape)
 
 
 def _plain(index: Any) -> Any:
@@ -168,3 +180,58 @@ def _plain(index: Any) -> Any:
 
 def _is_basic(index: Any) -> bool:
     return all(i is None or i is Ellipsis or isinstance(i, (slice, np.integer)) or type(i) is int for i in index)
+
+
+def _picked(op: str, stand_in: np.ndarray, index: Any) -> Any:
+    try:
+        return stand_in[index]
+    except (IndexError, TypeError, ValueError) as error:
+        raise _refusal(op, stand_in.shape, index, error) from None
+
+
+def _refusal(op: str, shape: Any, index: Any, error: Exception) -> Exception:
+    """NumPy's refusal of an index, in the form that all errors have here."""
+
+    def refused(expected: str, got: Any) -> Exception:
+        return IndexError(message(op, "index", expected, got))
+
+    kinds = "ints, slices, None, an Ellipsis, arrays of ints or bools"
+    parts: list[Any] = []  # (what, how many axes it takes)
+    for i in index:
+        if isinstance(i, slice):
+            parts.append((i, 1))
+            try:
+                i.indices(0)
+            except (TypeError, ValueError):
+                return type(error)(message(op, "index", "slices of ints, with a step that is not 0", i))
+            continue
+        if i is None or i is Ellipsis:
+            parts.append((i, 0))
+            continue
+        try:
+            given = np.asarray(i)
+        except ValueError:
+            return refused(kinds, "a ragged list")
+        if given.dtype.kind not in "biu" and (given.size or not isinstance(i, (list, tuple))):
+            return refused(kinds, f"an array of {given.dtype}" if given.ndim else repr(i))
+        parts.append((given, given.ndim if given.dtype.kind == "b" else 1))
+    taken = sum(axes for _, axes in parts)
+    if sum(i is Ellipsis for i in index) > 1:
+        return refused("at most one Ellipsis", "several")
+    if taken > len(shape):
+        return refused(f"at most {len(shape)} axes for shape {shape}", taken)
+    axis = 0
+    for part, axes in parts:
+        if isinstance(part, np.ndarray):
+            of = shape[axis : axis + axes]
+            if part.dtype.kind == "b":
+                if part.shape != of:
+                    return refused(f"a mask of shape {of}", part.shape)
+            elif part.size:
+                low, high = part.min(), part.max()
+                if low < -of[0] or high >= of[0]:
+                    wanted = f"from {-of[0]} to {of[0] - 1}" if of[0] else "none"
+                    return refused(f"an index of axis {axis}, {wanted}", low if low < -of[0] else high)
+        axis += len(shape) - taken if part is Ellipsis else axes
+    shapes = [part.shape for part, _ in parts if isinstance(part, np.ndarray) and part.ndim]
+    return refused("arrays that broadcast with each other", f"shapes {shapes}")

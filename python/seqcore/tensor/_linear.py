@@ -8,7 +8,7 @@ from typing import Any
 from .. import _core
 from ..errors import ShapeError, message
 from ._elementwise import _both
-from ._shape import expand
+from ._shape import expand, viewed
 from ._tape import is_recording, records
 from ._tensor import Tensor, keep_if, leaves, record, wrap
 
@@ -72,19 +72,19 @@ def matmul(a: Any, b: Any) -> Tensor:
         _check_inner(a.shape, b.shape)
     row, column = a.ndim == 1, b.ndim == 1
     if row:
-        a = a.reshape(1, a.shape[0])
+        a = viewed(a, (1, a.shape[0]))
     if column:
-        b = b.reshape(b.shape[0], 1)
+        b = viewed(b, (b.shape[0], 1))
     lead = a.shape[:-2]
     if b.ndim == 2 and lead:
-        y = _product(a.reshape(-1 if a.shape[-1] else math.prod(a.shape[:-1]), a.shape[-1]), b)
-        y = y.reshape(*lead, a.shape[-2], b.shape[-1])
+        y = _product(viewed(a, (math.prod(a.shape[:-1]), a.shape[-1])), b)
+        y = viewed(y, (*a.shape[:-1], b.shape[-1]))
     else:
         lead = _broadcast(a.shape[:-2], b.shape[:-2])
         y = _product(expand("matmul", a, lead + a.shape[-2:]), expand("matmul", b, lead + b.shape[-2:]))
     if row:
-        y = y.reshape(*y.shape[:-2], y.shape[-1])
-    return y.reshape(*y.shape[:-1]) if column else y
+        y = viewed(y, (*y.shape[:-2], y.shape[-1]))
+    return viewed(y, y.shape[:-1]) if column else y
 
 
 def _check_inner(a: tuple[int, ...], b: tuple[int, ...]) -> None:

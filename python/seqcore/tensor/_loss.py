@@ -9,7 +9,7 @@ import numpy as np
 
 from .. import _core
 from ..errors import DTypeError, ShapeError, message
-from ._shape import permute
+from ._shape import permute, viewed
 from ._tape import records
 from ._tensor import Tensor, as_tensor, record, wrap
 
@@ -47,10 +47,10 @@ def cross_entropy(input: Any, target: Any, ignore_index: int = -100, reduction: 
         raise DTypeError(message("cross_entropy", "target", "ids", kind, f"convert them with {how}"))
     x = as_tensor("cross_entropy", "input", x)
     if len(shape) == 1:
-        x = x.reshape(1, shape[0])
+        x = viewed(x, (1, shape[0]))
     elif len(shape) > 2:
         x = permute(x, 0, *range(2, len(shape)), 1)
-        x = x.reshape(math.prod(expected), shape[1])
+        x = viewed(x, (math.prod(expected), shape[1]))
     if not isinstance(target, Tensor) and len(given) != 1:
         target = np.asarray(target).reshape(-1)
     elif isinstance(target, Tensor):
@@ -72,4 +72,4 @@ def cross_entropy(input: Any, target: Any, ignore_index: int = -100, reduction: 
         y = record("cross_entropy", loss, (x,), run)
     else:
         y = wrap(loss)
-    return y.reshape(*expected) if reduction == "none" and len(expected) != 1 else y
+    return viewed(y, expected) if reduction == "none" and len(expected) != 1 else y

@@ -63,6 +63,9 @@ def _axes(
 ) -> tuple[list[int], bool]:
     if dtype is not None or out is not None:
         raise TypeError(message(op, "dtype and out", "None", "something else", "convert the result"))
+    if isinstance(dim, (tuple, list)) and not dim:
+        # PyTorch's dim=() is every axis, NumPy's axis=() none
+        dim = axis = None
     dim = axis if dim is None else dim
     keep = bool(keepdim if keepdims is None else keepdims)
     rank = x.ndim

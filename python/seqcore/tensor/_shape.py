@@ -12,7 +12,7 @@ from ._elementwise import unbroadcast
 from ._tape import records
 from ._tensor import FIXED, SHARED, Tensor, as_tensor, record, wrap
 
-__all__ = ["cat", "expand", "permute", "reshape", "stack", "transpose"]
+__all__ = ["cat", "expand", "permute", "reshape", "stack", "transpose", "viewed"]
 
 
 def contiguous_strides(shape: Any) -> list[int]:
@@ -83,11 +83,17 @@ def transpose(x: Any, dim0: int, dim1: int) -> Tensor:
     return permute(x, *dims)
 
 
-def check_expands(op: str, old: Any, shape: Any) -> None:
-    """ShapeError unless an array of shape `old` can be repeated to `shape`."""
+def check_expands(op: str, old: Any, shape: Any, name: str = "tensor") -> None:
+    """ShapeError, about argument `name`, unless an array of shape `old` can be repeated to `shape`."""
     lead = len(shape) - len(old)
     if lead < 0 or any(n not in (1, shape[lead + i]) for i, n in enumerate(old)):
-        raise ShapeError(message(op, "tensor", f"a shape that broadcasts to {tuple(shape)}", old))
+        raise ShapeError(message(op, name, f"a shape that broadcasts to {tuple(shape)}", old))
+
+
+def check_fits(op: str, name: str, value: Any, shape: Any) -> None:
+    """As `check_expands`, for any argument before it is copied; what has no shape yet is small."""
+    if hasattr(value, "shape"):
+        check_expands(op, tuple(value.shape), shape, name)
 
 
 def expand(op: str, x: Any, shape: Any) -> Tensor:
@@ -157,12 +163,12 @@ def stack(tensors: Any, dim: Any = 0) -> Tensor:
             raise ShapeError(message("stack", f"tensors[{i}]", shape, t.shape))
     dim = axis_of("stack", dim, len(shape) + 1)
     wide = (*shape[:dim], 1, *shape[dim:])
-    return cat([_unsqueezed(t, wide) for t in tensors], dim)
+    return cat([viewed(t, wide) for t in tensors], dim)
 
 
-def _unsqueezed(x: Any, shape: Any) -> Tensor:
-    """As reshape, for use in between: nobody will see the shared memory."""
-    y, old = x._array.reshape(shape), x._array.shape
+def viewed(x: Any, shape: Any) -> Tensor:
+    """As `reshape`, for use in between: nobody will see that the memory is shared, so x may be written to."""
+    y, old = x._array.reshape(list(shape)), x._array.shape
     if records(x):
         return record("reshape", y, (x,), lambda dy: (dy.reshape(old),))
     return wrap(y)

@@ -17,6 +17,7 @@ import threading
 from typing import Any
 
 from .. import _core
+from ..errors import message
 
 __all__ = ["Node", "backward", "enable_grad", "is_recording", "no_grad", "records"]
 
@@ -185,10 +186,16 @@ def backward(tensor: Any, gradient: Any, wrap: Any, given: Any) -> None:
                 send(edge, array)
         del run, edges, arrays
 
+    for leaf in leaves:
+        if leaf._edge is not None:
+            got = f"one of shape {leaf.shape} that was frozen and then written to"
+            raise RuntimeError(message("backward", "tensor", "leaves that are leaves still", got, "write to a copy"))
     # one Array may have reached several leaves; each leaf's grad is memory of its own
     taken = {gradient.id} if given else set()
     with _accumulate:
         grads = []
+        # what was frozen since gets none, as in PyTorch
+        leaves = {leaf: array for leaf, array in leaves.items() if leaf._requires_grad}
         for leaf, array in leaves.items():
             if leaf._grad is not None:
                 array = _core.binary("add", leaf._grad, array)

@@ -240,9 +240,12 @@ class Tensor:
         shape = self._array.shape
         given = gradient is not None
         if given:
+            # an array is copied when it is known to fit; what has no shape yet is small
+            if not hasattr(gradient, "shape"):
+                gradient = as_tensor("backward", "gradient", gradient, self._array.device, None, self._array.dtype)
+            if tuple(gradient.shape) != shape:
+                raise ShapeError(message("backward", "gradient", shape, tuple(gradient.shape)))
             array = as_tensor("backward", "gradient", gradient, self._array.device, None, self._array.dtype)._array
-            if array.shape != shape:
-                raise ShapeError(message("backward", "gradient", shape, array.shape))
             if array.dtype != self._array.dtype:
                 raise DTypeError(message("backward", "gradient", self._array.dtype, array.dtype))
             runtime.check_device("backward", "gradient", array.device, self._array.device)
@@ -405,11 +408,14 @@ class Tensor:
         return _linear.matmul(self, other)
 
     def sum(self, dim: Any = None, keepdim: bool = False, **names: Any) -> Tensor:
-        """The sum over axes `dim` (an int, several, or None for all); NumPy's names `axis`, `keepdims` work too."""
+        """The sum over axes `dim` (an int, several, or None for all); NumPy's names `axis`, `keepdims` work too.
+
+        No axes are all of them as `dim=()`, as in PyTorch, and none as `axis=()`, as in NumPy.
+        """
         return _reduce.sum(self, dim, keepdim, **names)
 
     def mean(self, dim: Any = None, keepdim: bool = False, **names: Any) -> Tensor:
-        """The mean over axes `dim` (an int, several, or None for all); of nothing it is NaN."""
+        """The mean over axes as `sum` takes them; of nothing it is NaN."""
         return _reduce.mean(self, dim, keepdim, **names)
 
     def reshape(self, *shape: Any) -> Tensor:

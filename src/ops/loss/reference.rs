@@ -56,7 +56,8 @@ pub fn joined<R: Real>(mut lanes: [R; 16]) -> R {
 
 /// The one number that the losses of the rows become; None where they stay.
 pub fn reduced<R: Real>(spec: &CrossEntropySpec, losses: &[R]) -> Option<R> {
-    let total: f64 = losses.iter().map(|loss| loss.f64()).sum();
+    // from 0, as `sum` of nothing gives -0
+    let total = losses.iter().fold(0.0, |total, loss| total + loss.f64());
     match spec.reduction {
         Reduction::Mean => Some(R::of(total / spec.targets.kept() as f64)),
         Reduction::Sum => Some(R::of(total)),
