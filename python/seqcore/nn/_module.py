@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, ClassVar, NamedTuple, Self
 
+import numpy as np
+
 from .. import runtime
+from .._arguments import flag, shown
 from ..errors import DTypeError, message
 from ..tensor import Tensor, overwrite, own_memory, snapshot, values_for
 from ._parameter import Parameter
@@ -67,7 +70,8 @@ class Module:
         self._check_new(name)
         if tensor is not None and not isinstance(tensor, Tensor):
             tensor = Tensor(tensor)
-        object.__setattr__(self, "_buffers", {**self._buffers, name: bool(persistent)})
+        persistent = flag("register_buffer", "persistent", persistent)
+        object.__setattr__(self, "_buffers", {**self._buffers, name: persistent})
         setattr(self, name, tensor)
 
     def register_parameter(self, name: str, param: Any) -> None:
@@ -194,6 +198,7 @@ class Module:
         """
         if not hasattr(state_dict, "keys"):
             raise TypeError(message("load_state_dict", "state_dict", "a mapping", type(state_dict).__name__))
+        strict = flag("load_state_dict", "strict", strict)
         mine = dict(self._named_state())
         given = {str(name): state_dict[name] for name in state_dict.keys()}
         missing = [name for name in mine if name not in given]
@@ -220,6 +225,7 @@ class Module:
 
     def zero_grad(self, set_to_none: bool = True) -> None:
         """Forgets the gradients; with `set_to_none=False` makes them 0."""
+        set_to_none = flag("zero_grad", "set_to_none", set_to_none)
         for parameter in self.parameters():
             if set_to_none:
                 parameter.grad = None
@@ -228,16 +234,17 @@ class Module:
 
     def requires_grad_(self, requires_grad: bool = True) -> Self:
         """Freezes or thaws all parameters."""
+        requires_grad = flag("requires_grad_", "requires_grad", requires_grad)
         for parameter in self.parameters():
             parameter.requires_grad_(requires_grad)
         return self
 
     def train(self, mode: bool = True) -> Self:
         """Says whether dropout is active, here and in all modules below."""
-        if not isinstance(mode, bool):
-            raise ValueError(message("train", "mode", "True or False", repr(mode)))
+        if not isinstance(mode, (bool, np.bool_)):
+            raise ValueError(message("train", "mode", "True or False", shown(mode)))
         for module in self.modules():
-            object.__setattr__(module, "training", mode)
+            object.__setattr__(module, "training", bool(mode))
         return self
 
     def eval(self) -> Self:

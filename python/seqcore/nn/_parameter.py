@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from .. import _core, runtime
+from .._arguments import flag
 from ..errors import message
 from ..tensor import FIXED, Tensor
 
@@ -19,6 +20,7 @@ class Parameter(Tensor):
 
     Args:
         data: an array or Tensor of floats, copied; requires_grad: False freezes it.
+        device, dtype: as a Tensor's; None keeps a Tensor's own.
 
     Example:
         >>> import seqcore
@@ -31,7 +33,7 @@ class Parameter(Tensor):
     def __init__(self, data: Any, requires_grad: bool = True, device: Any = None, dtype: Any = None) -> None:
         super().__init__(data, False, device, dtype)
         self._flags = FIXED
-        if requires_grad:
+        if flag("Parameter", "requires_grad", requires_grad):
             self.requires_grad_()
 
 

@@ -34,12 +34,12 @@ def linear(input: Any, weight: Any, bias: Any = None) -> Tensor:
     inputs = (x, weight) if bias is None else (x, weight, bias)
     needs = [isinstance(t, Tensor) and t._requires_grad for t in inputs]
     if not (any(needs) and is_recording()):
-        return wrap(_core.linear(x, weight, bias))
+        return wrap(_core.linear(x, weight, bias, "input"))
     need_x, need_weight, need_bias = needs[0], needs[1], len(needs) > 2 and needs[2]
     # before the product: if another thread changes a parameter between the two, backward will say so
     kept_x = keep_if(need_weight, x) if isinstance(x, Tensor) else None
     kept_weight = keep_if(need_x, weight) if isinstance(weight, Tensor) else None
-    y = _core.linear(x, weight, bias)
+    y = _core.linear(x, weight, bias, "input")
     # an array is copied once, here, and only where the weight's gradient will read it
     kept_x = kept_x or keep_if(need_weight, x, y.device)
     kept_weight = kept_weight or keep_if(need_x, weight, y.device)

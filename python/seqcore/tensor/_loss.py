@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from .. import _core
+from .._arguments import choice, integer
 from ..errors import DTypeError, ShapeError, message
 from ._shape import permute
 from ._tape import records
@@ -32,8 +33,8 @@ def cross_entropy(input: Any, target: Any, ignore_index: int = -100, reduction: 
         >>> seqcore.nn.functional.cross_entropy([[0.0, 0.0]], [1])
         Tensor(0.6931472)
     """
-    if reduction not in ("mean", "sum", "none"):
-        raise ValueError(message("cross_entropy", "reduction", '"mean", "sum" or "none"', repr(reduction)))
+    choice("cross_entropy", "reduction", reduction, "mean", "sum", "none")
+    ignore_index = integer("cross_entropy", "ignore_index", ignore_index, -(2**63), 2**63 - 1)
     # an array is copied when the target is known to fit
     x = input if hasattr(input, "shape") else as_tensor("cross_entropy", "input", input)
     shape, given = tuple(x.shape), target.shape if hasattr(target, "shape") else np.shape(target)

@@ -6,6 +6,7 @@ import math
 from typing import Any
 
 from .. import _core
+from .._arguments import flag
 from ..errors import DTypeError, ShapeError, message
 from ._elementwise import div
 from ._shape import axis_of, repeated
@@ -64,7 +65,7 @@ def _axes(
     if dtype is not None or out is not None:
         raise TypeError(message(op, "dtype and out", "None", "something else", "convert the result"))
     dim = axis if dim is None else dim
-    keep = bool(keepdim if keepdims is None else keepdims)
+    keep = flag(op, "keepdim", keepdim) if keepdims is None else flag(op, "keepdims", keepdims)
     rank = x.ndim
     if dim is None:
         return list(range(rank)), keep

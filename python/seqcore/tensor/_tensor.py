@@ -14,6 +14,7 @@ from typing import Any, Self
 import numpy as np
 
 from .. import _core, runtime
+from .._arguments import flag
 from ..errors import DTypeError, ShapeError, message
 from . import _tape
 from ._tape import Node, records
@@ -38,7 +39,7 @@ class Tensor:
     Args:
         data: an array (copied), anything with DLPack, nested lists (float32 where they hold floats), or a number.
         requires_grad: whether `backward` fills `.grad`.
-        device: "cpu", "gpu", "gpu:N", "auto"; None is the CPU.
+        device: "cpu", "gpu", "gpu:N", "auto"; None is that of `data` if it is a Tensor, else the CPU.
         dtype: float32, float64 (CPU only) or int64 (ids), by NumPy dtype or name; None keeps that of `data`.
 
     Raises:
@@ -64,7 +65,7 @@ class Tensor:
     _flags: int
 
     def __init__(self, data: Any, requires_grad: bool = False, device: Any = None, dtype: Any = None) -> None:
-        place = runtime.place(device)
+        place = data.device if device is None and isinstance(data, Tensor) else runtime.place(device)
         if isinstance(data, Tensor):
             array = data._array.to(data._array.device)
         else:
@@ -76,7 +77,7 @@ class Tensor:
         self._grad = None
         self._edge = None
         self._flags = 0
-        if requires_grad:
+        if flag("Tensor", "requires_grad", requires_grad):
             self.requires_grad_()
 
     # ---- what it is
@@ -117,13 +118,14 @@ class Tensor:
 
     def requires_grad_(self, requires_grad: bool = True) -> Self:
         """Says whether `backward` fills `.grad` of this leaf; gives the Tensor itself."""
+        requires_grad = flag("requires_grad", "requires_grad", requires_grad)
         if requires_grad and self._array.dtype == "int64":
             raise DTypeError(message("requires_grad", "tensor", "float32 or float64", "int64"))
         if not requires_grad and self._edge is not None:
             raise RuntimeError(
                 message("requires_grad", "tensor", "a leaf", "the result of an operation", "use detach()")
             )
-        self._requires_grad = bool(requires_grad)
+        self._requires_grad = requires_grad
         return self
 
     @property
