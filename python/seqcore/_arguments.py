@@ -7,9 +7,21 @@ from typing import Any
 
 import numpy as np
 
-from .errors import message
+from .errors import ShapeError, message
 
-__all__ = ["choice", "flag", "integer", "not_built", "probability", "real", "shown"]
+__all__ = [
+    "choice",
+    "flag",
+    "function",
+    "integer",
+    "listed",
+    "not_built",
+    "probability",
+    "real",
+    "several",
+    "shown",
+    "text",
+]
 
 
 def shown(value: Any) -> str:
@@ -72,6 +84,35 @@ def choice(op: str, name: str, value: Any, *allowed: str) -> str:
         wanted = [f'"{one}"' for one in allowed]
         raise ValueError(message(op, name, f"{', '.join(wanted[:-1])} or {wanted[-1]}", shown(value)))
     return value
+
+
+def text(op: str, name: str, value: Any) -> str:
+    """A string."""
+    if not isinstance(value, str):
+        raise TypeError(message(op, name, "a string", shown(value)))
+    return value
+
+
+def function(op: str, name: str, value: Any) -> Any:
+    """What can be called."""
+    if not callable(value):
+        raise TypeError(message(op, name, "a function", shown(value)))
+    return value
+
+
+def several(op: str, name: str, value: Any, of: str) -> list[Any]:
+    """A list of what an iterable, but a string, gives."""
+    if isinstance(value, (str, bytes)) or not hasattr(type(value), "__iter__") or getattr(value, "ndim", None) == 0:
+        raise TypeError(message(op, name, f"an iterable of {of}", shown(value)))
+    return list(value)
+
+
+def listed(op: str, name: str, value: Any) -> np.ndarray:
+    """NumPy's array of nested lists, which must be of equal lengths."""
+    try:
+        return np.asarray(value)
+    except ValueError:
+        raise ShapeError(message(op, name, "an array, or nested lists of equal lengths", shown(value))) from None
 
 
 def not_built(op: str, name: str, value: Any, default: Any) -> None:

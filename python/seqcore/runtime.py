@@ -119,11 +119,12 @@ def dtype_name(dtype: Any, device: Any = "cpu", op: str = "Tensor") -> str:
         DTypeError: for anything but float32, float64 and int64, and for float64 on a GPU.
     """
     try:
-        name = np.dtype(dtype).name
+        # arrays have a dtype, which NumPy would take
+        name = np.dtype(dtype).name if isinstance(dtype, str | type | np.dtype) else ""
     except (TypeError, ValueError, SyntaxError) as error:
         raise DTypeError(message(op, "dtype", "float32, float64 or int64", shown(dtype))) from error
     if name not in _FLOATS and name != "int64":
-        raise DTypeError(message(op, "dtype", "float32, float64 or int64", name))
+        raise DTypeError(message(op, "dtype", "float32, float64 or int64", name or shown(dtype)))
     if name == "float64" and device != "cpu":
         raise DTypeError(message(op, "dtype", f"float32 on {device}", name, "GPUs compute in float32"))
     return name

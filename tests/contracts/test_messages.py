@@ -146,7 +146,9 @@ def test_what_a_foreign_array_says_comes_through():
         seqcore.Tensor(torch.zeros(2, requires_grad=True))
     with pytest.raises(seqcore.DeviceError, match=r"got a Tensor on meta. Hint: move it with data.cpu\(\)\.$"):
         seqcore.Tensor(torch.zeros(2, device="meta"))
-    with pytest.raises(ValueError, match=r"^relu: input: expected an array that gives its values, got a Tensor \(Can't"):
+    with pytest.raises(
+        ValueError, match=r"^relu: input: expected an array that gives its values, got a Tensor \(Can't"
+    ):
         nn.functional.relu(torch.zeros(2, 2).to_sparse())
     with pytest.raises(seqcore.DTypeError, match=r"got torch.bfloat16. Hint: data.float\(\) converts it\.$"):
         seqcore.Tensor(torch.zeros(2, dtype=torch.bfloat16))

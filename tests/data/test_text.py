@@ -191,7 +191,7 @@ def test_split_is_at_nine_tenths():
         assert (len(train), len(held_out)) == (int(0.9 * n), n - int(0.9 * n))
     for wrong in (-0.1, 1.0):
         with pytest.raises(ValueError, match="validation"):
-            split(np.zeros(3), wrong)
+            split(np.zeros(3, np.uint8), wrong)
 
 
 @pytest.mark.parametrize(("n", "batch", "bptt"), [(100, 3, 7), (99, 3, 8), (10, 5, 1), (4, 2, 64), (65, 1, 64)])
@@ -208,6 +208,6 @@ def test_streams_meet_every_id_once(n, batch, bptt):
 
 def test_streams_too_short():
     with pytest.raises(TextError, match="batch of at most 4"):
-        Streams(np.zeros(9), 5, 10)
+        Streams(np.zeros(9, np.uint8), 5, 10)
     with pytest.raises(TextError, match="more text"):
-        Streams(np.zeros(1), 1, 10)
+        Streams(np.zeros(1, np.uint8), 1, 10)

@@ -7,7 +7,7 @@ from typing import Any, Self
 from .. import tensor as functions
 from .._arguments import flag, integer, not_built
 from ..errors import ShapeError, message
-from ..tensor import Tensor, no_grad, padding_row
+from ..tensor import Tensor, as_tensor, no_grad, padding_row
 from . import init
 from ._module import Module
 from ._parameter import Parameter, zeros
@@ -63,7 +63,7 @@ class Embedding(Module):
             self.weight = zeros("Embedding", shape, device, dtype, not frozen)
             self.reset_parameters()
         else:
-            self.weight = Parameter(_weight, not frozen, device, dtype)
+            self.weight = Parameter(as_tensor("Embedding", "_weight", _weight), not frozen, device, dtype)
             if self.weight.shape != shape:
                 raise ShapeError(message("Embedding", "_weight", shape, self.weight.shape))
 
@@ -88,7 +88,7 @@ class Embedding(Module):
     ) -> Self:
         """A layer with the rows of an array (rows, columns), by default frozen; the padding row is kept."""
         freeze = flag("from_pretrained", "freeze", freeze)
-        embeddings = embeddings if isinstance(embeddings, Tensor) else Tensor(embeddings)
+        embeddings = as_tensor("from_pretrained", "embeddings", embeddings)
         if embeddings.ndim != 2:
             raise ShapeError(message("from_pretrained", "embeddings", "(rows, columns)", embeddings.shape))
         rows, columns = embeddings.shape

@@ -8,9 +8,9 @@ from typing import Any, ClassVar, NamedTuple, Self
 import numpy as np
 
 from .. import runtime
-from .._arguments import flag, shown
+from .._arguments import flag, function, shown, text
 from ..errors import DTypeError, message
-from ..tensor import Tensor, overwrite, own_memory, snapshot, values_for
+from ..tensor import Tensor, as_tensor, overwrite, own_memory, snapshot, values_for
 from ._parameter import Parameter
 
 __all__ = ["Module"]
@@ -69,7 +69,7 @@ class Module:
         """
         self._check_new(name)
         if tensor is not None and not isinstance(tensor, Tensor):
-            tensor = Tensor(tensor)
+            tensor = as_tensor("register_buffer", "tensor", tensor)
         persistent = flag("register_buffer", "persistent", persistent)
         object.__setattr__(self, "_buffers", {**self._buffers, name: persistent})
         setattr(self, name, tensor)
@@ -112,6 +112,8 @@ class Module:
 
     def named_modules(self, memo: Any = None, prefix: str = "") -> Iterator[tuple[str, Module]]:
         """(path, Module) of this module and all below, each once."""
+        if not isinstance(memo, set | None):
+            raise TypeError(message("named_modules", "memo", "a set or None", shown(memo)))
         memo = set() if memo is None else memo
         if id(self) in memo:
             return
@@ -125,7 +127,12 @@ class Module:
         """This module and all below, each once."""
         return (module for _, module in self.named_modules())
 
-    def _named(self, prefix: str, recurse: Any, remove_duplicate: Any, wanted: Any) -> Iterator[tuple[str, Any]]:
+    def _named(self, op: str, prefix: Any, recurse: Any, remove_duplicate: Any, wanted: Any) -> Iterator[Any]:
+        text(op, "prefix", prefix)
+        recurse, remove_duplicate = flag(op, "recurse", recurse), flag(op, "remove_duplicate", remove_duplicate)
+        return self._found(prefix, recurse, remove_duplicate, wanted)
+
+    def _found(self, prefix: str, recurse: bool, remove_duplicate: bool, wanted: Any) -> Iterator[tuple[str, Any]]:
         memo = set()
         modules = self.named_modules(prefix=prefix) if recurse else [(prefix, self)]
         for path, module in modules:
@@ -140,7 +147,13 @@ class Module:
         self, prefix: str = "", recurse: bool = True, remove_duplicate: bool = True
     ) -> Iterator[tuple[str, Parameter]]:
         """(path, Parameter), each once also where it has several names."""
-        return self._named(prefix, recurse, remove_duplicate, lambda module, name, value: isinstance(value, Parameter))
+        return self._named(
+            "named_parameters",
+            prefix,
+            recurse,
+            remove_duplicate,
+            lambda module, name, value: isinstance(value, Parameter),
+        )
 
     def parameters(self, recurse: bool = True) -> Iterator[Parameter]:
         """The Parameters of this module and all below, each once."""
@@ -150,7 +163,9 @@ class Module:
         self, prefix: str = "", recurse: bool = True, remove_duplicate: bool = True
     ) -> Iterator[tuple[str, Tensor]]:
         """(path, Tensor) of the buffers, each once."""
-        return self._named(prefix, recurse, remove_duplicate, lambda module, name, value: name in module._buffers)
+        return self._named(
+            "named_buffers", prefix, recurse, remove_duplicate, lambda module, name, value: name in module._buffers
+        )
 
     def buffers(self, recurse: bool = True) -> Iterator[Tensor]:
         """The buffers of this module and all below."""
@@ -253,6 +268,7 @@ class Module:
 
     def apply(self, fn: Any) -> Self:
         """Calls `fn` on every module below, then on this one."""
+        function("apply", "fn", fn)
         for module in self.children():
             module.apply(fn)
         fn(self)

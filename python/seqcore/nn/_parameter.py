@@ -9,7 +9,7 @@ import numpy as np
 
 from .. import _core, runtime
 from .._arguments import flag
-from ..errors import message
+from ..errors import DTypeError, message
 from ..tensor import FIXED, Tensor
 
 __all__ = ["Parameter", "room", "zeros"]
@@ -54,6 +54,8 @@ def zeros(layer: str, shape: Any, device: Any, dtype: Any, requires_grad: bool =
         raise MemoryError(message(layer, "parameters", "sizes that fit into memory", shape))
     place = runtime.place(device)
     name = runtime.dtype_name("float32" if dtype is None else dtype, place)
+    if name == "int64":
+        raise DTypeError(message(layer, "dtype", "float32 or float64", name))
     made = Parameter(0.0, False)
     made._array = _core.zeros(shape, name, place)
     return made.requires_grad_(requires_grad)

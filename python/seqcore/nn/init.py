@@ -29,10 +29,8 @@ def uniform_(tensor: Any, a: Any = 0.0, b: Any = 1.0) -> Tensor:
         >>> seqcore.nn.init.uniform_(seqcore.Tensor([[0.0]]), 1.0, 2.0).item() >= 1.0
         True
     """
-    size = _size(tensor)
-    width = b - a
-    if not all(isinstance(v, (int, float)) for v in (a, b)):
-        return _fill(tensor, a + width * _unit(_bits(size)))  # a range for each element
+    size, a = _size(tensor), real("uniform_", "a", a)
+    width = real("uniform_", "b", b) - a
     source = _source()
     # in parts that stay in cache, as float64, each rounded once
     values = _core.zeros([size], tensor._array.dtype, "cpu")

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from .._arguments import flag, real, shown
+from .._arguments import flag, function, real, several, shown
 from ..errors import SeqcoreError, message
 from ..tensor import Tensor, enable_grad, overwrite, snapshot, values_for, zeros_like
 
@@ -38,9 +38,7 @@ class Optimizer:
         self.defaults = dict(defaults)
         self.state: dict[Tensor, dict[str, Any]] = {}
         self.param_groups: list[dict[str, Any]] = []
-        if not hasattr(params, "__iter__"):
-            raise TypeError(message(type(self).__name__, "params", "an iterable of Tensors", type(params).__name__))
-        groups = list(params)
+        groups = several(type(self).__name__, "params", params, "Tensors")
         if not groups:
             raise ValueError(message(type(self).__name__, "params", "at least one Tensor", "none"))
         if not isinstance(groups[0], dict):
@@ -61,7 +59,7 @@ class Optimizer:
         if not isinstance(param_group, dict) or "params" not in param_group:
             raise TypeError(message(name, "param_group", 'a dict with "params"', type(param_group).__name__))
         params = param_group["params"]
-        params = [params] if isinstance(params, Tensor) else list(params)
+        params = [params] if isinstance(params, Tensor) else several(name, "params", params, "Tensors")
         for p in params:
             if not isinstance(p, Tensor):
                 raise TypeError(message(name, "params", "Tensors", type(p).__name__))
@@ -89,7 +87,7 @@ class Optimizer:
         loss = None
         if closure is not None:
             with enable_grad():
-                loss = closure()
+                loss = function(type(self).__name__, "closure", closure)()
         # groups are dicts that anybody may change: all are looked at before the first one steps
         for group in self.param_groups:
             self._check(group)
@@ -173,7 +171,7 @@ class Optimizer:
             if not isinstance(params, (list, tuple)) or not all(
                 isinstance(n, (int, np.integer)) and not isinstance(n, bool) for n in params
             ):
-                raise TypeError(message(op, "params", "a list of integers", repr(params)[:80]))
+                raise TypeError(message(op, "params", "a list of integers", shown(params)))
             numbers += params
         mine, given = [len(g["params"]) for g in self.param_groups], [len(g["params"]) for g in groups]
         if mine != given:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from .. import _core
-from .._arguments import shown
+from .._arguments import listed, shown
 from ..errors import DTypeError, ShapeError, message
 from ._tape import records
 from ._tensor import Saved, Tensor, as_tensor, record, wrap
@@ -183,11 +183,7 @@ def where(condition: Any, a: Any, b: Any) -> Tensor:
         >>> seqcore.where([True, False], [1.0, 2.0], 0.0)
         Tensor([1., 0.])
     """
-    try:
-        condition = np.asarray(condition)
-    except ValueError:  # lists of lists of several lengths
-        wanted = "an array of bool, or nested lists of equal lengths"
-        raise ShapeError(message("where", "condition", wanted, shown(condition))) from None
+    condition = listed("where", "condition", condition)
     if condition.dtype != np.bool_:
         raise DTypeError(message("where", "condition", "bool", condition.dtype, "compare, for example x > 0"))
     shape = condition.shape
@@ -212,7 +208,16 @@ def compare(function: Any, x: Any, other: Any) -> Any:
     """NumPy's comparison of the values, a bool ndarray; NotImplemented for what is no array of numbers."""
     if other is None or isinstance(other, (str, bytes)):
         return NotImplemented
-    return function(x._array.numpy(False), other._array.numpy(False) if isinstance(other, Tensor) else other)
+    if _number("compare", "other", other) is None and not isinstance(other, Tensor):
+        other = listed("compare", "other", other)
+    values = x._array.numpy(False)
+    try:
+        return function(values, other._array.numpy(False) if isinstance(other, Tensor) else other)
+    except TypeError:
+        return NotImplemented
+    except ValueError:
+        wanted = f"a shape that broadcasts with {values.shape}"
+        raise ShapeError(message("compare", "other", wanted, np.shape(other))) from None
 
 
 def unbroadcast(array: Any, shape: Any) -> Any:

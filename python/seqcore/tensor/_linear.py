@@ -10,7 +10,7 @@ from ..errors import ShapeError, message
 from ._elementwise import _both
 from ._shape import expand
 from ._tape import is_recording, records
-from ._tensor import Tensor, keep_if, leaves, record, wrap
+from ._tensor import Tensor, keep_if, leaves, record, shape_of, wrap
 
 __all__ = ["linear", "matmul"]
 
@@ -64,12 +64,11 @@ def matmul(a: Any, b: Any) -> Tensor:
         11.0
     """
     # arrays are copied when they are known to fit; what has no shape yet is small
-    known = hasattr(a, "shape") and hasattr(b, "shape")
-    if known:
-        _check_inner(tuple(a.shape), tuple(b.shape))
+    shapes = shape_of(a), shape_of(b)
+    if shapes[0] is not None and shapes[1] is not None:
+        _check_inner(shapes[0], shapes[1])
     a, b = _both("matmul", a, b)
-    if not known:
-        _check_inner(a.shape, b.shape)
+    _check_inner(a.shape, b.shape)
     row, column = a.ndim == 1, b.ndim == 1
     if row:
         a = a.reshape(1, a.shape[0])

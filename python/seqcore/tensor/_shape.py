@@ -6,7 +6,7 @@ import math
 from typing import Any
 
 from .. import _core
-from .._arguments import integer, shown
+from .._arguments import integer, several, shown
 from ..errors import ShapeError, message
 from ._elementwise import unbroadcast
 from ._tape import records
@@ -70,9 +70,7 @@ def _several(op: str, name: str, given: Any) -> Any:
     """Integers, given one by one or as one sequence."""
     if len(given) != 1 or (hasattr(given[0], "__index__") and not getattr(given[0], "ndim", 0)):
         return given
-    if isinstance(given[0], (str, bytes)) or not hasattr(given[0], "__iter__"):
-        raise TypeError(message(op, name, "integers, or one sequence of them", shown(given[0])))
-    return tuple(given[0])
+    return several(op, name, given[0], "integers")
 
 
 def _permuted(array: Any, dims: Any) -> Any:
@@ -175,9 +173,7 @@ def _unsqueezed(x: Any, shape: Any) -> Tensor:
 
 
 def _tensors(op: str, tensors: Any) -> list[Tensor]:
-    if isinstance(tensors, (str, bytes)) or not hasattr(tensors, "__iter__") or getattr(tensors, "ndim", 1) == 0:
-        raise TypeError(message(op, "tensors", "a sequence of tensors", shown(tensors)))
-    tensors = list(tensors)
+    tensors = several(op, "tensors", tensors, "tensors")
     if not tensors:
         raise ValueError(message(op, "tensors", "at least one", "none"))
     device = next((t.device for t in tensors if isinstance(t, Tensor)), "cpu")

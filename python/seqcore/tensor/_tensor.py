@@ -19,7 +19,7 @@ from ..errors import DTypeError, ShapeError, message
 from . import _tape
 from ._tape import Node, records
 
-__all__ = ["Saved", "Tensor", "as_tensor", "keep", "keep_if", "leaves", "record", "record_many", "wrap"]
+__all__ = ["Saved", "Tensor", "as_tensor", "keep", "keep_if", "leaves", "record", "record_many", "shape_of", "wrap"]
 
 Saved = _core.Saved
 
@@ -137,7 +137,7 @@ class Tensor:
     def grad(self, value: Any) -> None:
         if value is not None:
             if not isinstance(value, Tensor):
-                value = Tensor(value, device=self.device)
+                value = as_tensor("grad", "value", value, self.device, None, self._array.dtype)
             if value.shape != self.shape:
                 raise ShapeError(message("grad", "value", self.shape, value.shape))
             if value.dtype != self.dtype:
@@ -174,7 +174,7 @@ class Tensor:
             >>> seqcore.Tensor([1.0, 2.0]).numpy()
             array([1., 2.], dtype=float32)
         """
-        if copy:
+        if flag("numpy", "copy", copy):
             view = self._array.numpy(False)
             return view.copy() if self._array.device == "cpu" else view
         return self._array.numpy(not (self._requires_grad or self._flags & FIXED))
@@ -472,6 +472,12 @@ def as_tensor(
     `dtype` is that of the tensor that Python's own numbers will stand beside.
     """
     return value if isinstance(value, Tensor) else wrap(_core.array(_wide(value, dtype), device, op, name, beside))
+
+
+def shape_of(value: Any) -> tuple[int, ...] | None:
+    """The shape that an array says it has, None for anything else."""
+    shape = getattr(value, "shape", None)
+    return tuple(shape) if isinstance(shape, (tuple, list)) else None
 
 
 def _wide(value: Any, dtype: str) -> Any:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from ..._arguments import flag, not_built, real, shown
+from ..._arguments import flag, not_built, real, several, shown
 from ...errors import message
 from ...tensor import Tensor, clip_grad_norm
 
@@ -39,9 +39,7 @@ def clip_grad_norm_(
         5.0
     """
     op = "clip_grad_norm_"
-    if not isinstance(parameters, Tensor) and not hasattr(parameters, "__iter__"):
-        raise TypeError(message(op, "parameters", "a Tensor or an iterable of them", shown(parameters)))
-    parameters = [parameters] if isinstance(parameters, Tensor) else list(parameters)
+    parameters = [parameters] if isinstance(parameters, Tensor) else several(op, "parameters", parameters, "Tensors")
     if wrong := [p for p in parameters if not isinstance(p, Tensor)]:
         raise TypeError(message(op, "parameters", "Tensors", shown(wrong[0])))
     error_if_nonfinite = flag(op, "error_if_nonfinite", error_if_nonfinite)
