@@ -26,7 +26,7 @@ __all__ = [
 
 def shown(value: Any) -> str:
     """A value as a message may show it: itself where that is short, else what it is."""
-    if isinstance(value, int) and value.bit_length() > 64:
+    if isinstance(value, int) and value.bit_length() > 256:
         return f"an integer of {value.bit_length()} bits"  # Python refuses to print some of them
     if value is None or isinstance(value, (str, bytes, int, float, complex, np.generic)):
         text = repr(value)
@@ -50,10 +50,9 @@ def integer(op: str, name: str, value: Any, low: int | None = None, high: int | 
         number = operator.index(value)
     except TypeError:
         raise TypeError(message(op, name, "an integer", shown(value))) from None
-    if low is not None and number < low:
-        raise ValueError(message(op, name, f"at least {low}", shown(number)))
-    if high is not None and number > high:
-        raise ValueError(message(op, name, f"at most {high}", shown(number)))
+    if (low is not None and number < low) or (high is not None and number > high):
+        wanted = f"at least {low}" + ("" if high is None else f" and at most {high}")
+        raise ValueError(message(op, name, wanted, shown(number)))
     return number
 
 
