@@ -100,9 +100,9 @@ def place(device: Any) -> str:
 
 
 def is_device(value: Any) -> bool:
-    """Whether an argument that may be a device or a dtype is meant as a device: a string that names no dtype."""
+    """Whether an argument that may be a device or a dtype is to be taken as a device: what names no dtype."""
     if not isinstance(value, str):
-        return False
+        return not isinstance(value, type | np.dtype)
     if value in ("cpu", "auto") or value.startswith("gpu"):
         return True
     try:

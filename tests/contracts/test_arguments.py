@@ -116,6 +116,7 @@ INTEGERS = [
     ("cross_entropy", "ignore_index", lambda v: F.cross_entropy(array(2, 3), IDS, ignore_index=v)),
     ("cross_entropy", "ignore_index", lambda v: ops.cross_entropy(array(2, 3), IDS, v)),
     ("sum", "dim", lambda v: tensor(2, 3).sum((unless(v, None),))),
+    ("mean", "axis", lambda v: tensor(2, 3).mean(axis=(unless(v, None),))),
     ("cat", "dim", lambda v: seqcore.cat([array(2)], v)),
     ("transpose", "dim0", lambda v: tensor(2, 3).transpose(v, 0)),
     ("reshape", "shape", lambda v: tensor(2, 3).reshape(2, v)),
@@ -148,6 +149,8 @@ NUMBERS = [
 STRINGS = [
     ("device", "device", lambda v: Tensor([1.0], device=unless(v, None))),
     ("device", "device", lambda v: nn.Linear(3, 2, device=unless(v, None))),
+    ("device", "device", lambda v: tensor(2).to(unless(v, None, np.float32))),
+    ("device", "device", lambda v: layer().to(device=unless(v, None, np.float32))),
     ("Tensor", "dtype", lambda v: Tensor([1.0], dtype=unless(v, None, np.float32))),
     ("cross_entropy", "reduction", lambda v: nn.CrossEntropyLoss(reduction=v)),
     ("cross_entropy", "reduction", lambda v: F.cross_entropy(array(2, 3), IDS, reduction=v)),

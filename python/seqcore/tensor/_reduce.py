@@ -64,13 +64,13 @@ def _axes(
 ) -> tuple[list[int], bool]:
     if dtype is not None or out is not None:
         raise TypeError(message(op, "dtype and out", "None", "something else", "convert the result"))
-    dim = axis if dim is None else dim
+    dim, name = (axis, "axis") if dim is None else (dim, "dim")
     keep = flag(op, "keepdim", keepdim) if keepdims is None else flag(op, "keepdims", keepdims)
     rank = x.ndim
     if dim is None:
         return list(range(rank)), keep
     dims = dim if isinstance(dim, (tuple, list)) else (dim,)
-    axes = [axis_of(op, d, rank) for d in dims]
+    axes = [axis_of(op, d, rank, name) for d in dims]
     if len(set(axes)) != len(axes):
-        raise ShapeError(message(op, "dim", "each axis once", tuple(dims)))
+        raise ShapeError(message(op, name, "each axis once", tuple(dims)))
     return sorted(axes), keep
