@@ -202,7 +202,8 @@ class Module:
             the lists `missing_keys` and `unexpected_keys`.
 
         Raises:
-            RuntimeError: names or sizes do not fit; all of them are listed, and nothing was written.
+            RuntimeError: names, sizes or values (1e300 in float32) do not fit; all of them are listed, and nothing was
+                written.
 
         Example:
             >>> import seqcore

@@ -44,7 +44,8 @@ def values_for(tensor: Any, value: Any) -> Tensor:
         raise DTypeError(f"expected numbers, got {array.dtype}")
     with np.errstate(over="ignore"):
         made = np.array(array, dtype=tensor.dtype, order="C", subok=False)
-    if made.dtype.kind == "f" and not np.array_equal(np.isinf(made), np.isinf(array)):
+    narrower = array.dtype.kind == made.dtype.kind == "f" and made.itemsize < array.itemsize
+    if narrower and not np.array_equal(np.isinf(made), np.isinf(array)):
         raise ValueError(f"expected numbers that {tensor.dtype} holds, got {np.abs(array[np.isfinite(array)]).max()}")
     return wrap(_core.array(made))
 
