@@ -4,9 +4,9 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from .._arguments import integer, several, shown
+from .._arguments import listed, several, shown
 from .._arguments import text as string
-from ..errors import SeqcoreError, message
+from ..errors import DTypeError, SeqcoreError, ShapeError, message
 
 CODE_POINTS = 0x110000
 
@@ -93,10 +93,16 @@ class Vocabulary:
         Raises:
             IndexError: an id outside 0 to len - 1.
         """
-        numbers = [integer("Vocabulary", "ids", i) for i in several("Vocabulary", "ids", ids, "integers")]
+        op = "Vocabulary"
+        array = listed(op, "ids", ids if hasattr(ids, "__array__") else several(op, "ids", ids, "integers"))
+        if array.size and array.dtype.kind not in "iu":
+            raise DTypeError(message(op, "ids", "integers", array.dtype))
+        if array.ndim != 1:
+            raise ShapeError(message(op, "ids", "(n,)", array.shape))
+        numbers = array.tolist()
         for i in numbers:
             if not 0 <= i < len(self):
-                raise IndexError(message("Vocabulary", "ids", f"0 to {len(self) - 1}", shown(i)))
+                raise IndexError(message(op, "ids", f"0 to {len(self) - 1}", shown(i)))
         return "".join(self.characters[i] for i in numbers)
 
     def _places(self) -> np.ndarray:
