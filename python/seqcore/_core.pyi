@@ -161,8 +161,8 @@ class Saved:
     def get(self, op: str) -> Array:
         """The array, if it is still what it was."""
 
-def activation(function: str, x: Any) -> Array:
-    """y = f(x), element by element; function is "sigmoid", "tanh" or "relu"."""
+def activation(function: str, x: Any, name: str = "x") -> Array:
+    """y = f(x), element by element; function is "sigmoid", "tanh" or "relu". `name` is what errors call x."""
 
 def activation_backward(function: str, y: Any, dy: Any) -> Array:
     """dx, from y = f(x) and dy, the gradient of y."""
@@ -213,13 +213,13 @@ def cross_entropy(logits: Any, targets: Any, ignore_index: int, reduction: str, 
 def devices() -> list[dict[str, Any]]:
     """The devices of this machine, as dicts: the CPU, then the adapters that "gpu:0", "gpu:1", … name. None is opened."""
 
-def dropout(x: Any, p: Any, seed: int, stream: int) -> Array:
+def dropout(x: Any, p: float, seed: int, stream: int, name: str = "x") -> Array:
     """x with each element dropped with probability p and the others scaled by 1/(1-p); which, is a function of seed,
-    stream and the element's place. The same call on dy gives dx.
+    stream and the element's place. The same call on dy gives dx. `name` is what errors call x.
     """
 
-def embedding(weight: Any, ids: Any) -> Array:
-    """Rows of weight (vocabulary, features) by their number: (..., features) for ids (...)."""
+def embedding(weight: Any, ids: Any, name: str = "ids") -> Array:
+    """Rows of weight (vocabulary, features) by their number: (..., features) for ids (...). `name` is what errors call the ids."""
 
 def embedding_backward(dy: Any, ids: Any, num_embeddings: int, padding_idx: int | None = None) -> Array:
     """dweight (num_embeddings, features) from dy (..., features), the gradient of y = embedding(weight, ids); row
@@ -238,18 +238,18 @@ def gradient(value: Any, dtype: str, shape: Sequence[int], op: str, name: str) -
 def interpreter_ends() -> None:
     """Called as the interpreter ends (by `atexit`): calls of other threads may still be running."""
 
-def linear(x: Any, weight: Any, bias: Any | None = None) -> Array:
-    """y = x weightᵀ + bias, with x (..., in), weight (out, in), bias (out,) and y (..., out)."""
+def linear(x: Any, weight: Any, bias: Any | None = None, name: str = "x") -> Array:
+    """y = x weightᵀ + bias, with x (..., in), weight (out, in), bias (out,) and y (..., out). `name` is what errors call x."""
 
 def linear_backward(x: Any, weight: Any, dy: Any, need_x: bool, need_weight: bool, need_bias: bool) -> tuple[Array | None, Array | None, Array | None]:
     """(dx, dweight, dbias), each None unless it is needed, from dy, the gradient of y = linear(x, weight, bias)."""
 
-def lstm(x: Any, h0: Any | None, c0: Any | None, weights: Any, dropout: float, seed: int, stream: int, save: bool, own: bool = False) -> tuple[Array, Array, Array, RecurrentSaved | None]:
+def lstm(x: Any, h0: Any | None, c0: Any | None, weights: Any, dropout: float, seed: int, stream: int, save: bool, own: bool = False, name: str = "x") -> tuple[Array, Array, Array, RecurrentSaved | None]:
     """y, h_n, c_n and, with `save`, what `lstm_backward` needs, of a stack of layers: x (T, B, I), states (L, B, H).
     `weights` are from `lstm_layers`, or per layer weight_ih, weight_hh, bias_ih and bias_hh.
 
     With `own` the caller may write to every array given and returned: `saved` keeps copies, and parameters are
-    called by their names without `_l0`.
+    called by their names without `_l0`. `name` is what errors call x.
     """
 
 def lstm_backward(saved: RecurrentSaved, dy: Any | None, dh_n: Any | None, dc_n: Any | None, need_x: bool, need_states: bool, need_weights: bool) -> tuple[Array | None, Array | None, Array | None, list[list[Array]] | None]:

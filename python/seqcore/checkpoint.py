@@ -12,13 +12,14 @@ import json
 import os
 import stat
 import zlib
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
 from . import _safetensors, runtime
 from .errors import CheckpointError, message
-from .tensor import Tensor
+from .tensor import as_tensor
 
 __all__ = ["FORMAT_VERSION", "Checkpoint", "load_file", "save"]
 
@@ -108,6 +109,10 @@ def save(path: Any, module: Any, optimizer: Any = None, config: Any = None, *, s
     """
     if isinstance(module, type) or not hasattr(module, "state_dict"):
         raise TypeError(message("save", "module", "a Module", f"a {type(module).__name__}"))
+    if optimizer is not None and not hasattr(optimizer, "state_dict"):
+        raise TypeError(message("save", "optimizer", "an Optimizer or None", f"a {type(optimizer).__name__}"))
+    if not isinstance(state, Mapping | None):
+        raise TypeError(message("save", "state", "a mapping or None", f"a {type(state).__name__}"))
     metadata = {"format": "seqcore", "format_version": str(FORMAT_VERSION), "seqcore_version": runtime.VERSION}
     try:
         metadata["config"] = json.dumps(config)
@@ -121,7 +126,7 @@ def save(path: Any, module: Any, optimizer: Any = None, config: Any = None, *, s
         for number, entry in saved["state"].items():
             arrays |= {f"optimizer.{number}.{k}": v.numpy() for k, v in entry.items() if v is not None}
     for name, value in (state or {}).items():
-        arrays[f"state.{name}"] = (value if isinstance(value, Tensor) else Tensor(value)).numpy(copy=True)
+        arrays[f"state.{name}"] = as_tensor("save", f"state[{name!r}]", value).numpy(copy=True)
     header, data = _safetensors.header_and_order(
         arrays, metadata, lambda entries, crc: {"checksum": _checksum(entries, metadata, crc)}
     )

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import atexit
-import operator
 import os
 import threading
 import warnings
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
 from . import _core
+from ._arguments import integer, shown
 from .errors import DeviceError, DTypeError, message
 
 __all__ = [
@@ -81,25 +82,27 @@ def place(device: Any) -> str:
     Raises:
         ValueError: for any other string; TypeError: for anything but a string or None.
     """
-    if device is None or device == "cpu":
+    if device is None:
         return "cpu"
     if not isinstance(device, str):
-        raise TypeError(message("device", "device", "a string or None", type(device).__name__))
+        raise TypeError(message("device", "device", "a string or None", shown(device)))
+    if device == "cpu":
+        return "cpu"
     if device == "auto":
         return next((d["device"] for d in devices() if d.get("hardware")), "cpu")
     quiet_drivers()
     if device == "gpu":
         return "gpu:0"
     number = device.removeprefix("gpu:")
-    if number == device or not (number.isascii() and number.isdigit()):
-        raise ValueError(message("device", "device", '"cpu", "gpu", "gpu:N" or "auto"', repr(device)))
+    if number == device or not (number.isascii() and number.isdigit() and len(number) < 10):
+        raise ValueError(message("device", "device", '"cpu", "gpu", "gpu:N" or "auto"', shown(device)))
     return f"gpu:{int(number)}"
 
 
 def is_device(value: Any) -> bool:
-    """Whether an argument that may be a device or a dtype is meant as a device: a string that names no dtype."""
+    """Whether an argument that may be a device or a dtype is to be taken as a device: what names no dtype."""
     if not isinstance(value, str):
-        return False
+        return not isinstance(value, type | np.dtype)
     if value in ("cpu", "auto") or value.startswith("gpu"):
         return True
     try:
@@ -116,11 +119,12 @@ def dtype_name(dtype: Any, device: Any = "cpu", op: str = "Tensor") -> str:
         DTypeError: for anything but float32, float64 and int64, and for float64 on a GPU.
     """
     try:
-        name = np.dtype(dtype).name
-    except TypeError as error:
-        raise DTypeError(message(op, "dtype", "float32, float64 or int64", repr(dtype))) from error
+        # arrays have a dtype, which NumPy would take
+        name = np.dtype(dtype).name if isinstance(dtype, str | type | np.dtype) else ""
+    except (TypeError, ValueError, SyntaxError) as error:
+        raise DTypeError(message(op, "dtype", "float32, float64 or int64", shown(dtype))) from error
     if name not in _FLOATS and name != "int64":
-        raise DTypeError(message(op, "dtype", "float32, float64 or int64", name))
+        raise DTypeError(message(op, "dtype", "float32, float64 or int64", name or shown(dtype)))
     if name == "float64" and device != "cpu":
         raise DTypeError(message(op, "dtype", f"float32 on {device}", name, "GPUs compute in float32"))
     return name
@@ -150,9 +154,7 @@ def set_num_threads(n: Any) -> None:
         >>> import seqcore
         >>> seqcore.set_num_threads(1)
     """
-    if isinstance(n, bool):
-        raise TypeError(message("set_num_threads", "n", "an integer", "bool"))
-    _core.set_num_threads(operator.index(n))
+    _core.set_num_threads(integer("set_num_threads", "n", n, 1, 1024))
 
 
 def manual_seed(seed: Any) -> None:
@@ -168,11 +170,7 @@ def manual_seed(seed: Any) -> None:
         >>> import seqcore
         >>> seqcore.manual_seed(0)
     """
-    if isinstance(seed, bool):
-        raise TypeError(message("manual_seed", "seed", "an integer", "bool"))
-    seed = operator.index(seed)
-    if not 0 <= seed < 1 << 64:
-        raise ValueError(message("manual_seed", "seed", "an integer from 0 to 2^64 - 1", seed))
+    seed = integer("manual_seed", "seed", seed, 0, 2**64 - 1)
     with _random.lock:
         _random.seed, _random.calls = seed, 0
 
@@ -197,7 +195,10 @@ def set_random_state(state: Any) -> None:
     Raises:
         ValueError: the state lacks one of the two integers or they are negative.
     """
-    seed, calls = state.get("seed"), state.get("calls")
+    if not isinstance(state, Mapping):
+        raise TypeError(message("set_random_state", "state", "a mapping", shown(state)))
+    seed: Any = state.get("seed")
+    calls: Any = state.get("calls")
     if not all(type(n) is int and 0 <= n < 1 << 64 for n in (seed, calls)):
         raise ValueError(message("set_random_state", "state", "integers seed and calls below 2^64", repr(state)[:80]))
     with _random.lock:

@@ -8,6 +8,7 @@ use crate::python::array::Array;
 use crate::python::normalize::{borrow, numpy_attr};
 use crate::tensor::{DType, Shape, elements};
 use numpy::{PyArrayDescrMethods, PyUntypedArray, PyUntypedArrayMethods};
+use pyo3::exceptions::PyMemoryError;
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict};
@@ -119,7 +120,20 @@ impl Other<'_> {
         kwargs.set_item(intern!(py, "order"), "C")?;
         kwargs.set_item(intern!(py, "subok"), false)?;
         kwargs.set_item(intern!(py, "copy"), true)?;
-        let made = numpy_attr(py, "array")?.call((array,), Some(&kwargs))?;
+        let made = numpy_attr(py, "array")?.call((array,), Some(&kwargs)).map_err(|e| {
+            if e.is_instance_of::<PyMemoryError>(py) {
+                Error::argument(
+                    Kind::Memory,
+                    op,
+                    &name,
+                    "an array that fits into memory",
+                    format_args!("one of {shape}"),
+                )
+                .into()
+            } else {
+                e
+            }
+        })?;
         match borrow(&made.cast_into_exact::<PyUntypedArray>().map_err(PyErr::from)?)? {
             Some((memory, made)) if made == *shape => Ok(memory),
             // to convert another argument may run the caller's code, which may change this one

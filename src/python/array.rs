@@ -204,7 +204,7 @@ fn array(value: &Bound<'_, PyAny>, device: &str, op: &str, name: &str, beside: O
     let device = runtime::parse_device(device)?;
     let arg = normalize::any(op, name, value)?;
     if let Some(beside) = beside {
-        broadcast(op, &beside, &arg.shape)?;
+        broadcast(op, name, &beside, &arg.shape)?;
     }
     own(value.py(), device, op, arg)
 }

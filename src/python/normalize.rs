@@ -11,10 +11,11 @@ use crate::tensor::{DType, Shape, elements};
 use numpy::npyffi::flags::{NPY_ARRAY_ALIGNED, NPY_ARRAY_C_CONTIGUOUS};
 use numpy::npyffi::{NPY_TYPES, PyArrayObject, PyDataType_ELSIZE};
 use numpy::{PyArrayDescrMethods, PyUntypedArray, PyUntypedArrayMethods};
-use pyo3::exceptions::PyValueError;
+use pyo3::exceptions::{PyBufferError, PyRuntimeError, PyTypeError, PyValueError};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
+use pyo3::types::PyType;
 use std::ptr::NonNull;
 
 /// NumPy's own limit is 64, the numpy crate's is 32; no operation takes more than a handful.
@@ -129,7 +130,7 @@ pub fn any<'py>(op: &str, name: &str, value: &Bound<'py, PyAny>) -> PyResult<Arg
     let (array, is_list) = plain(op, name, value)?;
     match array.dtype().kind() {
         b'i' | b'u' => Arg::integers(name, array, Kind::DType),
-        _ => float_of(op, name, value, (array, is_list), "float32, float64 or integers"),
+        _ => float_of(op, name, value, (array, is_list), NUMBERS),
     }
 }
 
@@ -145,6 +146,7 @@ pub fn bools<'py>(op: &str, name: &str, value: &Bound<'py, PyAny>) -> PyResult<B
 }
 
 const FLOATS: &str = "float32 or float64";
+const NUMBERS: &str = "float32, float64 or integers";
 
 fn not_ids(op: &str, name: &str, got: &str, how: Option<String>) -> Error {
     let error = Error::dtype(op, name, "integers", got);
@@ -187,24 +189,7 @@ fn plain<'py>(op: &str, name: &str, value: &Bound<'py, PyAny>) -> PyResult<(Boun
             is_list = !value.hasattr(intern!(py, "__array__"))?;
             numpy_attr(py, "asarray")?.call1((value,))
         };
-        // what a foreign array says of itself is the best that can be said, but for an element type that NumPy lacks
-        let made = made.map_err(|e| {
-            let text = e.value(py).to_string();
-            let kind = || value.get_type().name().map_or_else(|_| "object".into(), |n| n.to_string());
-            if is_list && e.is_instance_of::<PyValueError>(py) {
-                let expected = "an array, or nested lists of equal lengths";
-                Error::shape(op, name, expected, format_args!("a {} ({})", kind(), text.trim_end_matches('.'))).into()
-            } else if is_foreign && text.to_ascii_lowercase().contains("dtype") {
-                let got = value.getattr(intern!(py, "dtype")).map_or_else(|_| kind(), |dtype| dtype.to_string());
-                let error = Error::dtype(op, name, "float32, float64 or integers", got);
-                match conversion(name, value, "float32") {
-                    Ok(how) if !how.starts_with("numpy") => error.hint(format!("{how} converts it")).into(),
-                    _ => error.into(),
-                }
-            } else {
-                e
-            }
-        })?;
+        let made = made.map_err(|e| unreadable(op, name, value, e, is_foreign, is_list))?;
         made.cast_into::<PyUntypedArray>().map_err(PyErr::from)?
     };
     // SAFETY: a live array object; only its rank is read.
@@ -221,6 +206,47 @@ fn plain<'py>(op: &str, name: &str, value: &Bound<'py, PyAny>) -> PyResult<(Boun
         }
     }
     Ok((array, is_list))
+}
+
+/// Why NumPy made no array of the value. What a foreign array raises of itself, by `__array__`, is the best that can be
+/// said; what a library says through DLPack and NumPy of lists is said again in our words.
+fn unreadable(op: &str, name: &str, value: &Bound<'_, PyAny>, e: PyErr, is_foreign: bool, is_list: bool) -> PyErr {
+    let py = value.py();
+    let text = e.value(py).to_string();
+    let said = text.lines().next().unwrap_or_default().trim_end_matches('.');
+    let kind = value.get_type().name().map_or_else(|_| "object".into(), |n| n.to_string());
+    let attribute = |attribute: &str| value.getattr(attribute).ok();
+    let is = |class: Bound<'_, PyType>| e.is_instance(py, &class);
+    let refused = is(py.get_type::<PyBufferError>()) || is(py.get_type::<PyRuntimeError>());
+    let error = if is_list && is(py.get_type::<PyValueError>()) {
+        let expected = "an array, or nested lists of equal lengths";
+        Error::shape(op, name, expected, format_args!("a {kind} ({said})"))
+    } else if is_list && (refused || is(py.get_type::<PyTypeError>())) {
+        Error::dtype(op, name, NUMBERS, format_args!("a {kind} ({said})"))
+    } else if is_foreign && said.to_ascii_lowercase().contains("dtype") {
+        let got = attribute("dtype").map_or(kind, |dtype| dtype.to_string());
+        let error = Error::dtype(op, name, NUMBERS, got);
+        match conversion(name, value, "float32") {
+            Ok(how) if !how.starts_with("numpy") => error.hint(format!("{how} converts it")),
+            _ => error,
+        }
+    } else if is_foreign && refused {
+        let device = attribute("device").map_or_else(|| "cpu".into(), |device| device.to_string());
+        if attribute("requires_grad").is_some_and(|it| it.is_truthy().unwrap_or(false)) {
+            let error =
+                Error::value(op, name, "an array that needs no gradient", format_args!("a {kind} that requires grad"));
+            error.hint(format!("{name}.detach() gives its values"))
+        } else if device != "cpu" {
+            let got = format!("a {kind} on {device}");
+            Error::argument(Kind::Device, op, name, "an array on the CPU", got)
+                .hint(format!("move it with {name}.cpu()"))
+        } else {
+            Error::value(op, name, "an array that gives its values", format_args!("a {kind} ({said})"))
+        }
+    } else {
+        return e;
+    };
+    error.into()
 }
 
 /// The array's own memory, where it is of a dtype of ours, native, aligned and in C order.

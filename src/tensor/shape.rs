@@ -66,8 +66,8 @@ pub fn bytes(sizes: &[usize], dtype: DType) -> Result<usize> {
         .ok_or_else(|| Error::memory(format_args!("a tensor of shape {} of {dtype}", Shape::from(sizes))))
 }
 
-/// The shape that two operands take together by NumPy's rule.
-pub fn broadcast(op: &str, a: &[usize], b: &[usize]) -> Result<Shape> {
+/// The shape that two operands take together by NumPy's rule; `name` is the second one's.
+pub fn broadcast(op: &str, name: &str, a: &[usize], b: &[usize]) -> Result<Shape> {
     let rank = a.len().max(b.len());
     let size = |s: &[usize], axis: usize| (axis + s.len()).checked_sub(rank).map_or(1, |i| s[i]);
     let mut out = Vec::with_capacity(rank);
@@ -79,7 +79,7 @@ pub fn broadcast(op: &str, a: &[usize], b: &[usize]) -> Result<Shape> {
             _ => {
                 return Err(Error::shape(
                     op,
-                    "other",
+                    name,
                     format_args!("a shape that broadcasts with {}", Shape::from(a)),
                     Shape::from(b),
                 )
@@ -107,9 +107,9 @@ mod tests {
 
     #[test]
     fn broadcasting() {
-        assert_eq!(broadcast("add", &[3, 1], &[4]).unwrap(), Shape::from([3, 4]));
-        assert_eq!(broadcast("add", &[], &[2, 0]).unwrap(), Shape::from([2, 0]));
-        let e = broadcast("add", &[3, 2], &[4]).unwrap_err().to_string();
+        assert_eq!(broadcast("add", "b", &[3, 1], &[4]).unwrap(), Shape::from([3, 4]));
+        assert_eq!(broadcast("add", "b", &[], &[2, 0]).unwrap(), Shape::from([2, 0]));
+        let e = broadcast("add", "b", &[3, 2], &[4]).unwrap_err().to_string();
         assert!(e.contains("(3, 2)") && e.contains("(4,)"), "{e}");
     }
 }

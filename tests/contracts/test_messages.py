@@ -82,12 +82,12 @@ def test_every_kind_speaks_in_one_form(kind):
 @pytest.mark.parametrize(
     ("value", "hint"),
     [
-        (np.zeros(2, np.int32), 'x.astype("float32") converts it'),
-        (np.zeros(2, bool), 'x.astype("float32") converts it'),
-        (np.zeros(2, np.float16), 'x.astype("float32") converts it'),
-        ([1, 2], 'numpy.asarray(x, "float32") converts it'),
-        (seqcore.Tensor([1, 2]), 'x.to(dtype="float32") converts it'),
-        (np.zeros(2, complex), "take its real part: x.real"),
+        (np.zeros(2, np.int32), 'input.astype("float32") converts it'),
+        (np.zeros(2, bool), 'input.astype("float32") converts it'),
+        (np.zeros(2, np.float16), 'input.astype("float32") converts it'),
+        ([1, 2], 'numpy.asarray(input, "float32") converts it'),
+        (seqcore.Tensor([1, 2]), 'input.to(dtype="float32") converts it'),
+        (np.zeros(2, complex), "take its real part: input.real"),
         (None, None),
         ("text", None),
         (np.zeros(2, object), None),
@@ -122,7 +122,7 @@ def test_the_hint_of_a_dtype_clash_works(kind, dtype):
         "torch": lambda: pytest.importorskip("torch").from_numpy(values.astype(other)),
     }[kind]()
     x = np.ones((1, 2), dtype)
-    with pytest.raises(seqcore.DTypeError, match=f"expected {dtype}, as x") as raised:
+    with pytest.raises(seqcore.DTypeError, match=f"expected {dtype}, as input") as raised:
         nn.functional.linear(x, weight)
     made = _converted(str(raised.value), weight=weight)
     assert nn.functional.linear(x, made).numpy().dtype == dtype
@@ -141,8 +141,15 @@ def test_what_a_foreign_array_says_comes_through():
     with pytest.raises(LookupError, match="no data"):
         seqcore.Tensor(Broken())
     torch = pytest.importorskip("torch")
-    with pytest.raises(BufferError, match="grad"):
+    wanted = r"that needs no gradient, got a Tensor that requires grad. Hint: data.detach\(\) gives its values\.$"
+    with pytest.raises(ValueError, match=wanted):
         seqcore.Tensor(torch.zeros(2, requires_grad=True))
+    with pytest.raises(seqcore.DeviceError, match=r"got a Tensor on meta. Hint: move it with data.cpu\(\)\.$"):
+        seqcore.Tensor(torch.zeros(2, device="meta"))
+    with pytest.raises(
+        ValueError, match=r"^relu: input: expected an array that gives its values, got a Tensor \(Can't"
+    ):
+        nn.functional.relu(torch.zeros(2, 2).to_sparse())
     with pytest.raises(seqcore.DTypeError, match=r"got torch.bfloat16. Hint: data.float\(\) converts it\.$"):
         seqcore.Tensor(torch.zeros(2, dtype=torch.bfloat16))
 

@@ -8,6 +8,7 @@ import threading
 import numpy as np
 import pytest
 
+import seqcore
 from seqcore.data import Streams, TextError, Vocabulary, pieces, read_ids, split
 
 LINES = ["the cat sat", "on a mat", "", "and the dog", "ran under it"] * 20
@@ -191,7 +192,7 @@ def test_split_is_at_nine_tenths():
         assert (len(train), len(held_out)) == (int(0.9 * n), n - int(0.9 * n))
     for wrong in (-0.1, 1.0):
         with pytest.raises(ValueError, match="validation"):
-            split(np.zeros(3), wrong)
+            split(np.zeros(3, np.uint8), wrong)
 
 
 @pytest.mark.parametrize(("n", "batch", "bptt"), [(100, 3, 7), (99, 3, 8), (10, 5, 1), (4, 2, 64), (65, 1, 64)])
@@ -208,6 +209,19 @@ def test_streams_meet_every_id_once(n, batch, bptt):
 
 def test_streams_too_short():
     with pytest.raises(TextError, match="batch of at most 4"):
-        Streams(np.zeros(9), 5, 10)
+        Streams(np.zeros(9, np.uint8), 5, 10)
     with pytest.raises(TextError, match="more text"):
-        Streams(np.zeros(1), 1, 10)
+        Streams(np.zeros(1, np.uint8), 1, 10)
+
+
+def test_ids_of_any_kind_are_decoded():
+    vocabulary = Vocabulary("abc")
+    ids = [2, 0, 1]
+    for given in (ids, tuple(ids), iter(ids), np.array(ids, np.uint8), seqcore.Tensor(ids), map(np.int64, ids)):
+        assert vocabulary.decode(given) == "cab"
+    assert vocabulary.decode([]) == vocabulary.decode(np.zeros(0)) == ""
+    for wrong in ([1.0], np.ones(2), [True], np.array(2), [[1], [1, 2]], [[1]], ["a"], [10**400]):
+        with pytest.raises((TypeError, ValueError), match=r"^Vocabulary: ids: expected "):
+            vocabulary.decode(wrong)
+    with pytest.raises(IndexError, match="expected 0 to 2, got 3"):
+        vocabulary.decode([0, 3])

@@ -182,7 +182,7 @@ def test_wrong_inputs():
             with mode():
                 error = raised(lstm, bad)
             assert isinstance(error, seqcore.ShapeError), (np.shape(bad), error)
-    assert "lstm: x: expected (T, B, 3)" in str(raised(lstm, x[..., :2]))
+    assert "lstm: input: expected (T, B, 3)" in str(raised(lstm, x[..., :2]))
     assert "got (7, 2, 2)" in str(raised(lstm, x[..., :2]))
     for bad in (x.astype(np.float64), x.astype(np.int64), x.astype(bool), x.astype(complex), x.astype(np.float16)):
         assert isinstance(raised(lstm, bad), seqcore.DTypeError), bad.dtype

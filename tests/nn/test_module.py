@@ -55,6 +55,11 @@ def test_load_state_dict_is_all_or_nothing():
     assert np.array_equal(net.embedding.weight.numpy(), before["embedding.weight"] + 1)
     assert np.array_equal(net.out.bias.numpy(), before["out.bias"])
     assert isinstance(raised(net.load_state_dict, [1]), TypeError)
+    layer = nn.Linear(2, 1, bias=False)
+    assert "weight: expected numbers that float32 holds, got 1e+300" in str(
+        raised(layer.load_state_dict, {"weight": [[1.0, 1e300]]})
+    )
+    layer.load_state_dict({"weight": [[np.inf, np.nan]]})
 
 
 def test_pytorch_state_dicts_load_unchanged():

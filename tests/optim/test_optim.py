@@ -126,8 +126,13 @@ def refusals():
         yield optim.Adam, {"state": {0: state}}, ValueError, "state: expected Adam's step, exp_avg, exp_avg_sq"
     for state in (ADAMS, {"foo": np.ones(2)}, {"momentum_buffer": np.ones(2), "step": 1}):
         yield optim.SGD, {"state": {0: state}}, ValueError, "state: expected SGD's momentum_buffer"
-    for values in ([1.0, "a"], "x", 1j * np.ones(2), np.ones(3), [[1.0], [1.0, 2.0]]):
+    for values in ("x", np.ones(3), [[1.0], [1.0, 2.0]], [1.0, 1e300]):
         yield optim.SGD, {"state": {0: {"momentum_buffer": values}}}, ValueError, "momentum_buffer: expected "
+    for values in ([1.0, "a"], 1j * np.ones(2), np.ones(2, bool)):
+        yield optim.SGD, {"state": {0: {"momentum_buffer": values}}}, seqcore.DTypeError, "momentum_buffer: expected "
+    for name in ("exp_avg_sq", "max_exp_avg_sq"):
+        for values in ([1.0, -1.0], [NAN, 1.0]):
+            yield optim.Adam, {"state": {0: {**ADAMS, name: values}}}, ValueError, f"{name}: expected means of squares"
     for values in (None, object(), {}):
         yield optim.Adam, {"state": {0: {**ADAMS, "exp_avg": values}}}, (TypeError, ValueError), "exp_avg: expected "
     for state in ({0: 5}, {0: None}, {0: [1]}, [], None):
@@ -138,9 +143,11 @@ def refusals():
     for group in ({}, {"lr": 1.0}, {"params": []}, {"params": [0, 1]}):
         yield optim.Adam, {"param_groups": [group]}, ValueError, "param_groups: expected "
     yield optim.Adam, {"param_groups": []}, ValueError, "param_groups: expected "
-    for params in (5, None, [[0]], ["0"]):
+    for params in (5, None, [[0]], ["0"], [False]):
         yield optim.Adam, {"param_groups": [{"params": params}]}, TypeError, "params: expected a list of integers"
-    for option, wrong, kind in (("lr", -1, ValueError), ("lr", "x", TypeError), ("betas", 5, ValueError)):
+    for option, wrong, kind in (("lr", -1, ValueError), ("lr", "x", TypeError), ("betas", 5, ValueError),
+                                ("amsgrad", "no", TypeError), ("maximize", np.ones(2), TypeError),
+                                ("lr", 10**400, ValueError)):  # fmt: skip
         yield optim.Adam, {"param_groups": [{"params": [0], option: wrong}]}, kind, f"Adam: {option}: expected "
 
 

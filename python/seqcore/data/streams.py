@@ -2,6 +2,8 @@
 
 import numpy as np
 
+from .._arguments import integer, real, shown
+from ..errors import DTypeError, ShapeError, message
 from .vocabulary import TextError
 
 
@@ -14,10 +16,21 @@ def split(ids: np.ndarray, validation: float = 0.1) -> tuple[np.ndarray, np.ndar
         >>> [part.tolist() for part in split(np.arange(10), 0.2)]
         [[0, 1, 2, 3, 4, 5, 6, 7], [8, 9]]
     """
+    _check_ids("split", ids)
+    validation = real("split", "validation", validation)
     if not 0 <= validation < 1:
-        raise ValueError(f"split: validation: expected 0 or more and below 1, got {validation}.")
+        raise ValueError(message("split", "validation", "0 or more and below 1", validation))
     cut = int((1 - validation) * len(ids))
     return ids[:cut], ids[cut:]
+
+
+def _check_ids(op: str, ids: np.ndarray) -> None:
+    if not isinstance(ids, np.ndarray):
+        raise TypeError(message(op, "ids", "an array of integers", shown(ids)))
+    if ids.dtype.kind not in "iu":
+        raise DTypeError(message(op, "ids", "integers", ids.dtype))
+    if ids.ndim != 1:
+        raise ShapeError(message(op, "ids", "(n,)", ids.shape))
 
 
 class Streams:
@@ -45,8 +58,8 @@ class Streams:
     """
 
     def __init__(self, ids: np.ndarray, batch: int, bptt: int):
-        if batch < 1 or bptt < 1:
-            raise ValueError(f"Streams: batch, bptt: expected at least 1, got {batch}, {bptt}.")
+        _check_ids("Streams", ids)
+        batch, bptt = integer("Streams", "batch", batch, 1), integer("Streams", "bptt", bptt, 1)
         length = len(ids) // batch
         if length < 2:
             most = len(ids) // 2
@@ -64,8 +77,9 @@ class Streams:
 
     def __getitem__(self, window: int) -> tuple[np.ndarray, np.ndarray]:
         """Window number `window`: ids (T, B) and the ids that follow them (T, B), as int64."""
+        window = integer("Streams", "window", window)
         if not 0 <= window < len(self):
-            raise IndexError(f"Streams: window: expected 0 to {len(self) - 1}, got {window}.")
+            raise IndexError(message("Streams", "window", f"0 to {len(self) - 1}", shown(window)))
         start = window * self.bptt
         end = min(start + self.bptt, self.length - 1)
         part = self.rows[:, start : end + 1].T.astype(np.int64, order="C")

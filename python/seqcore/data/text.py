@@ -20,6 +20,10 @@ from typing import BinaryIO, cast
 
 import numpy as np
 
+from .._arguments import function, several
+from .._arguments import shown as shown_value
+from .._arguments import text as string
+from ..errors import message
 from .vocabulary import CODE_POINTS, TextError, Vocabulary, codes_of, ids_dtype, spelled
 
 # large enough that the cost per piece is nothing, small enough that a piece is nothing beside the ids
@@ -50,6 +54,7 @@ def check_encoding(encoding: str) -> str:
     Raises:
         LookupError: Python knows no such encoding, or it is one of bytes to bytes.
     """
+    string("read_ids", "encoding", encoding)
     try:
         info = codecs.lookup(encoding)
     except (LookupError, ValueError) as error:
@@ -71,7 +76,7 @@ def pieces(path: str | os.PathLike, encoding: str | None = None) -> Iterator[str
         OSError: as `open` does.
         LookupError: an unknown encoding.
     """
-    explicit = check_encoding(encoding) if encoding else None
+    explicit = None if encoding is None else check_encoding(encoding)
     newlines = io.IncrementalNewlineDecoder(None, translate=True)
     with _opened(path) as file:
         for text in _decoded(file, path, explicit):
@@ -115,7 +120,16 @@ def read_ids(
         ...     read_ids([path])
         (array([5, 4, 1, 2, 3, 0], dtype=uint8), Vocabulary('\\n beot'))
     """
-    paths = list(paths)
+    if isinstance(paths, os.PathLike):
+        raise TypeError(message("read_ids", "paths", "an iterable of paths", "one path", "read_ids([path])"))
+    paths = several("read_ids", "paths", paths, "paths")
+    for path in paths:
+        if not isinstance(path, (str, bytes, os.PathLike)):
+            raise TypeError(message("read_ids", "paths", "paths", shown_value(path)))
+    if vocabulary is not None and not isinstance(vocabulary, Vocabulary):
+        raise TypeError(message("read_ids", "vocabulary", "a Vocabulary or None", shown_value(vocabulary)))
+    if skipped is not None:
+        function("read_ids", "skipped", skipped)
     gathered = _Gathered(vocabulary)
     for path in paths:
         before = gathered.total

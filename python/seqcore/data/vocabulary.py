@@ -4,7 +4,9 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from ..errors import SeqcoreError
+from .._arguments import listed, several, shown
+from .._arguments import text as string
+from ..errors import DTypeError, SeqcoreError, ShapeError, message
 
 CODE_POINTS = 0x110000
 
@@ -44,7 +46,12 @@ class Vocabulary:
     """
 
     def __init__(self, characters: Iterable[str]):
-        self.characters = "".join(sorted(set(characters)))
+        given = (
+            characters if isinstance(characters, str) else several("Vocabulary", "characters", characters, "strings")
+        )
+        if wrong := [one for one in given if not isinstance(one, str)]:
+            raise TypeError(message("Vocabulary", "characters", "strings", shown(wrong[0])))
+        self.characters = "".join(sorted(set("".join(given))))
         if not self.characters:
             raise TextError("Vocabulary: characters: expected at least one, got none.")
         self._table: np.ndarray | None = None
@@ -70,7 +77,7 @@ class Vocabulary:
         Raises:
             TextError: a character that is not in the vocabulary; the message names the first and its place.
         """
-        codes = codes_of(text)
+        codes = codes_of(string("encode", "text", text))
         ids = self._places()[codes]
         unknown = np.flatnonzero(ids < 0)
         if unknown.size:
@@ -86,10 +93,16 @@ class Vocabulary:
         Raises:
             IndexError: an id outside 0 to len - 1.
         """
-        numbers = [int(i) for i in ids]
+        op = "Vocabulary"
+        array = listed(op, "ids", ids if hasattr(ids, "__array__") else several(op, "ids", ids, "integers"))
+        if array.size and array.dtype.kind not in "iu":
+            raise DTypeError(message(op, "ids", "integers", array.dtype))
+        if array.ndim != 1:
+            raise ShapeError(message(op, "ids", "(n,)", array.shape))
+        numbers = array.tolist()
         for i in numbers:
             if not 0 <= i < len(self):
-                raise IndexError(f"Vocabulary: ids: expected 0 to {len(self) - 1}, got {i}.")
+                raise IndexError(message(op, "ids", f"0 to {len(self) - 1}", shown(i)))
         return "".join(self.characters[i] for i in numbers)
 
     def _places(self) -> np.ndarray:

@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 
 from .. import nn
+from .._arguments import integer, real, text
 from ..checkpoint import Checkpoint, load_file, save
 from ..data import TextError, Vocabulary
-from ..errors import CheckpointError
+from ..errors import CheckpointError, message
 from ..tensor import Tensor, no_grad
 
 
@@ -42,6 +43,7 @@ class LanguageModel(nn.Module):
         dropout: float = 0.2,
     ):
         super().__init__()
+        layers = integer("LanguageModel", "layers", layers, 1)
         self.vocabulary = vocabulary if isinstance(vocabulary, Vocabulary) else Vocabulary(vocabulary)
         self.sizes = {"embedding": embedding, "hidden": hidden, "layers": layers, "dropout": dropout}
         self.embedding = nn.Embedding(len(self.vocabulary), embedding)
@@ -84,10 +86,13 @@ class LanguageModel(nn.Module):
             TextError: the prompt holds a character that the model does not know.
             ValueError: a negative temperature or length.
         """
+        op = "generate"
+        temperature, length = real(op, "temperature", temperature), integer(op, "length", length, 0)
         if not (temperature >= 0 and np.isfinite(temperature)):
-            raise ValueError(f"generate: temperature: expected 0 or more, got {temperature}.")
-        if length < 0:
-            raise ValueError(f"generate: length: expected 0 or more, got {length}.")
+            raise ValueError(message(op, "temperature", "0 or more", temperature))
+        text(op, "prompt", prompt)
+        stop = text(op, "stop", "" if stop is None else stop)
+        seed = None if seed is None else integer(op, "seed", seed, 0)
         first = prompt or ("\n" if "\n" in self.vocabulary else self.vocabulary.characters[0])
         try:
             ids = self.vocabulary.encode(first)
@@ -95,7 +100,7 @@ class LanguageModel(nn.Module):
             raise TextError(f"generate: prompt: {str(error).removeprefix('text: ')}") from None
         draws = np.random.default_rng(secrets.randbits(64) if seed is None else seed)
         # checked above, when called: a generator's body runs only when the first character is asked for
-        return self._written(ids, length, temperature, draws, stop or "")
+        return self._written(ids, length, temperature, draws, stop)
 
     def _written(
         self, ids: np.ndarray, length: int, temperature: float, draws: np.random.Generator, stop: str

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import operator
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, Self
 
+from .._arguments import integer, several, shown
 from ..errors import message
 from ._module import Module
 
@@ -32,14 +32,18 @@ class _Row(Module):
         if isinstance(index, slice):
             return type(self)._of(self._items()[index])
         items = self._items()
-        index = operator.index(index)
+        return items[self._place(index, items)]
+
+    def _place(self, index: Any, items: Any) -> int:
+        """The index, which must be that of an item."""
+        index = integer(type(self).__name__, "index", index)
         if not -len(items) <= index < len(items):
-            raise IndexError(message(type(self).__name__, "index", f"below {len(items)}", index))
-        return items[index]
+            raise IndexError(message(type(self).__name__, "index", f"below {len(items)}", shown(index)))
+        return index
 
     def __setitem__(self, index: Any, module: Any) -> None:
         names = [name for name, value in self.__dict__.items() if isinstance(value, Module)]
-        setattr(self, names[operator.index(index)], _checked(self, module))
+        setattr(self, names[self._place(index, names)], _checked(self, module))
 
     def append(self, module: Any) -> Self:
         """Adds a module at the end."""
@@ -48,7 +52,7 @@ class _Row(Module):
 
     def extend(self, modules: Any) -> Self:
         """Adds modules at the end."""
-        for module in modules:
+        for module in several(type(self).__name__, "modules", modules, "Modules"):
             self.append(module)
         return self
 
@@ -68,7 +72,7 @@ class Sequential(_Row):
 
     def __init__(self, *modules: Any) -> None:
         super().__init__()
-        if len(modules) == 1 and hasattr(modules[0], "items"):
+        if len(modules) == 1 and isinstance(modules[0], Mapping):
             for name, module in modules[0].items():
                 self.add_module(name, _checked(self, module))
         else:
@@ -99,7 +103,7 @@ class ModuleList(_Row):
 
     def __init__(self, modules: Any = None) -> None:
         super().__init__()
-        self.extend(modules or ())
+        self.extend(() if modules is None else modules)
 
     @classmethod
     def _of(cls, modules: Any) -> Any:

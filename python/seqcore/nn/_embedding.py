@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import Any, Self
 
 from .. import tensor as functions
+from .._arguments import flag, integer, not_built
 from ..errors import ShapeError, message
-from ..tensor import Tensor, no_grad, padding_row
+from ..tensor import Tensor, as_tensor, no_grad, padding_row
 from . import init
 from ._module import Module
-from ._options import flag, not_built, size
 from ._parameter import Parameter, zeros
 
 __all__ = ["Embedding"]
@@ -48,21 +48,22 @@ class Embedding(Module):
         dtype: Any = None,
     ) -> None:
         super().__init__()
-        self.num_embeddings = size("Embedding", "num_embeddings", num_embeddings, 0)
-        self.embedding_dim = size("Embedding", "embedding_dim", embedding_dim, 0)
+        self.num_embeddings = integer("Embedding", "num_embeddings", num_embeddings, 0)
+        self.embedding_dim = integer("Embedding", "embedding_dim", embedding_dim, 0)
         not_built("Embedding", "max_norm", max_norm, None)
         not_built("Embedding", "norm_type", norm_type, 2.0)
-        not_built("Embedding", "scale_grad_by_freq", scale_grad_by_freq, False)
-        not_built("Embedding", "sparse", sparse, False)
+        not_built("Embedding", "scale_grad_by_freq", flag("Embedding", "scale_grad_by_freq", scale_grad_by_freq), False)
+        not_built("Embedding", "sparse", flag("Embedding", "sparse", sparse), False)
         if padding_idx is not None:
-            padding_idx = padding_row(size("Embedding", "padding_idx", padding_idx, -(2**63)), self.num_embeddings)
+            padding_idx = padding_row("Embedding", padding_idx, self.num_embeddings)
         self.padding_idx = padding_idx
         shape = (self.num_embeddings, self.embedding_dim)
+        frozen = flag("Embedding", "_freeze", _freeze)
         if _weight is None:
-            self.weight = zeros("Embedding", shape, device, dtype, not flag("Embedding", "_freeze", _freeze))
+            self.weight = zeros("Embedding", shape, device, dtype, not frozen)
             self.reset_parameters()
         else:
-            self.weight = Parameter(_weight, not _freeze, device, dtype)
+            self.weight = Parameter(as_tensor("Embedding", "_weight", _weight), not frozen, device, dtype)
             if self.weight.shape != shape:
                 raise ShapeError(message("Embedding", "_weight", shape, self.weight.shape))
 
@@ -86,7 +87,8 @@ class Embedding(Module):
         **options: Any,
     ) -> Self:
         """A layer with the rows of an array (rows, columns), by default frozen; the padding row is kept."""
-        embeddings = embeddings if isinstance(embeddings, Tensor) else Tensor(embeddings)
+        freeze = flag("from_pretrained", "freeze", freeze)
+        embeddings = as_tensor("from_pretrained", "embeddings", embeddings)
         if embeddings.ndim != 2:
             raise ShapeError(message("from_pretrained", "embeddings", "(rows, columns)", embeddings.shape))
         rows, columns = embeddings.shape

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from .. import tensor as functions
-from ..tensor import Tensor, check_probability
+from .._arguments import flag, not_built, probability
+from ..tensor import Tensor
 from . import functional
 from ._module import Module
-from ._options import not_built
 
 __all__ = ["CrossEntropyLoss", "Dropout", "ReLU", "Sigmoid", "Tanh"]
 
@@ -27,8 +27,8 @@ class Dropout(Module):
 
     def __init__(self, p: float = 0.5, inplace: bool = False) -> None:
         super().__init__()
-        self.p = check_probability("Dropout", p)
-        not_built("Dropout", "inplace", inplace, False)
+        self.p = probability("Dropout", "p", p)
+        not_built("Dropout", "inplace", flag("Dropout", "inplace", inplace), False)
         self.inplace = False
 
     def forward(self, input: Any) -> Tensor:
@@ -65,7 +65,7 @@ class ReLU(Module):
 
     def __init__(self, inplace: bool = False) -> None:
         super().__init__()
-        not_built("ReLU", "inplace", inplace, False)
+        not_built("ReLU", "inplace", flag("ReLU", "inplace", inplace), False)
         self.inplace = False
 
     def forward(self, input: Any) -> Tensor:
@@ -98,7 +98,7 @@ class CrossEntropyLoss(Module):
         label_smoothing: float = 0.0,
     ) -> None:
         super().__init__()
-        functional.check_cross_entropy(weight, size_average, reduce, reduction, label_smoothing)
+        functional.check_cross_entropy(weight, size_average, ignore_index, reduce, reduction, label_smoothing)
         self.ignore_index, self.reduction = ignore_index, reduction
 
     def forward(self, input: Any, target: Any) -> Tensor:

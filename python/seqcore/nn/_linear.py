@@ -6,10 +6,10 @@ import math
 from typing import Any
 
 from .. import tensor as functions
+from .._arguments import flag, integer
 from ..tensor import Tensor
 from . import init
 from ._module import Module
-from ._options import size
 from ._parameter import zeros
 
 __all__ = ["Identity", "Linear"]
@@ -36,11 +36,11 @@ class Linear(Module):
         self, in_features: int, out_features: int, bias: bool = True, device: Any = None, dtype: Any = None
     ) -> None:
         super().__init__()
-        self.in_features = size("Linear", "in_features", in_features, 0)
-        self.out_features = size("Linear", "out_features", out_features, 0)
+        self.in_features = integer("Linear", "in_features", in_features, 0)
+        self.out_features = integer("Linear", "out_features", out_features, 0)
         shape = (self.out_features, self.in_features)
         self.weight = zeros("Linear", shape, device, dtype)
-        self.bias = zeros("Linear", shape[:1], device, dtype) if bias else None
+        self.bias = zeros("Linear", shape[:1], device, dtype) if flag("Linear", "bias", bias) else None
         self.reset_parameters()
 
     def reset_parameters(self) -> None:

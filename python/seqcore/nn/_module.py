@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, ClassVar, NamedTuple, Self
 
+import numpy as np
+
 from .. import runtime
+from .._arguments import flag, function, shown, text
 from ..errors import DTypeError, message
-from ..tensor import Tensor, overwrite, own_memory, snapshot, values_for
+from ..tensor import Tensor, as_tensor, overwrite, own_memory, snapshot, values_for
 from ._parameter import Parameter
 
 __all__ = ["Module"]
@@ -66,8 +69,9 @@ class Module:
         """
         self._check_new(name)
         if tensor is not None and not isinstance(tensor, Tensor):
-            tensor = Tensor(tensor)
-        object.__setattr__(self, "_buffers", {**self._buffers, name: bool(persistent)})
+            tensor = as_tensor("register_buffer", "tensor", tensor)
+        persistent = flag("register_buffer", "persistent", persistent)
+        object.__setattr__(self, "_buffers", {**self._buffers, name: persistent})
         setattr(self, name, tensor)
 
     def register_parameter(self, name: str, param: Any) -> None:
@@ -108,6 +112,8 @@ class Module:
 
     def named_modules(self, memo: Any = None, prefix: str = "") -> Iterator[tuple[str, Module]]:
         """(path, Module) of this module and all below, each once."""
+        if not isinstance(memo, set | None):
+            raise TypeError(message("named_modules", "memo", "a set or None", shown(memo)))
         memo = set() if memo is None else memo
         if id(self) in memo:
             return
@@ -121,7 +127,12 @@ class Module:
         """This module and all below, each once."""
         return (module for _, module in self.named_modules())
 
-    def _named(self, prefix: str, recurse: Any, remove_duplicate: Any, wanted: Any) -> Iterator[tuple[str, Any]]:
+    def _named(self, op: str, prefix: Any, recurse: Any, remove_duplicate: Any, wanted: Any) -> Iterator[Any]:
+        text(op, "prefix", prefix)
+        recurse, remove_duplicate = flag(op, "recurse", recurse), flag(op, "remove_duplicate", remove_duplicate)
+        return self._found(prefix, recurse, remove_duplicate, wanted)
+
+    def _found(self, prefix: str, recurse: bool, remove_duplicate: bool, wanted: Any) -> Iterator[tuple[str, Any]]:
         memo = set()
         modules = self.named_modules(prefix=prefix) if recurse else [(prefix, self)]
         for path, module in modules:
@@ -136,7 +147,13 @@ class Module:
         self, prefix: str = "", recurse: bool = True, remove_duplicate: bool = True
     ) -> Iterator[tuple[str, Parameter]]:
         """(path, Parameter), each once also where it has several names."""
-        return self._named(prefix, recurse, remove_duplicate, lambda module, name, value: isinstance(value, Parameter))
+        return self._named(
+            "named_parameters",
+            prefix,
+            recurse,
+            remove_duplicate,
+            lambda module, name, value: isinstance(value, Parameter),
+        )
 
     def parameters(self, recurse: bool = True) -> Iterator[Parameter]:
         """The Parameters of this module and all below, each once."""
@@ -146,7 +163,9 @@ class Module:
         self, prefix: str = "", recurse: bool = True, remove_duplicate: bool = True
     ) -> Iterator[tuple[str, Tensor]]:
         """(path, Tensor) of the buffers, each once."""
-        return self._named(prefix, recurse, remove_duplicate, lambda module, name, value: name in module._buffers)
+        return self._named(
+            "named_buffers", prefix, recurse, remove_duplicate, lambda module, name, value: name in module._buffers
+        )
 
     def buffers(self, recurse: bool = True) -> Iterator[Tensor]:
         """The buffers of this module and all below."""
@@ -183,7 +202,8 @@ class Module:
             the lists `missing_keys` and `unexpected_keys`.
 
         Raises:
-            RuntimeError: names or sizes do not fit; all of them are listed, and nothing was written.
+            RuntimeError: names, sizes or values (1e300 in float32) do not fit; all of them are listed, and nothing was
+                written.
 
         Example:
             >>> import seqcore
@@ -194,6 +214,7 @@ class Module:
         """
         if not hasattr(state_dict, "keys"):
             raise TypeError(message("load_state_dict", "state_dict", "a mapping", type(state_dict).__name__))
+        strict = flag("load_state_dict", "strict", strict)
         mine = dict(self._named_state())
         given = {str(name): state_dict[name] for name in state_dict.keys()}
         missing = [name for name in mine if name not in given]
@@ -220,6 +241,7 @@ class Module:
 
     def zero_grad(self, set_to_none: bool = True) -> None:
         """Forgets the gradients; with `set_to_none=False` makes them 0."""
+        set_to_none = flag("zero_grad", "set_to_none", set_to_none)
         for parameter in self.parameters():
             if set_to_none:
                 parameter.grad = None
@@ -228,16 +250,17 @@ class Module:
 
     def requires_grad_(self, requires_grad: bool = True) -> Self:
         """Freezes or thaws all parameters."""
+        requires_grad = flag("requires_grad_", "requires_grad", requires_grad)
         for parameter in self.parameters():
             parameter.requires_grad_(requires_grad)
         return self
 
     def train(self, mode: bool = True) -> Self:
         """Says whether dropout is active, here and in all modules below."""
-        if not isinstance(mode, bool):
-            raise ValueError(message("train", "mode", "True or False", repr(mode)))
+        if not isinstance(mode, (bool, np.bool_)):
+            raise ValueError(message("train", "mode", "True or False", shown(mode)))
         for module in self.modules():
-            object.__setattr__(module, "training", mode)
+            object.__setattr__(module, "training", bool(mode))
         return self
 
     def eval(self) -> Self:
@@ -246,6 +269,7 @@ class Module:
 
     def apply(self, fn: Any) -> Self:
         """Calls `fn` on every module below, then on this one."""
+        function("apply", "fn", fn)
         for module in self.children():
             module.apply(fn)
         fn(self)

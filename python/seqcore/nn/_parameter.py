@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from .. import _core, runtime
-from ..errors import message
+from .._arguments import flag
+from ..errors import DTypeError, message
 from ..tensor import FIXED, Tensor
 
 __all__ = ["Parameter", "room", "zeros"]
@@ -19,6 +20,7 @@ class Parameter(Tensor):
 
     Args:
         data: an array or Tensor of floats, copied; requires_grad: False freezes it.
+        device, dtype: as a Tensor's; None keeps a Tensor's own.
 
     Example:
         >>> import seqcore
@@ -31,7 +33,7 @@ class Parameter(Tensor):
     def __init__(self, data: Any, requires_grad: bool = True, device: Any = None, dtype: Any = None) -> None:
         super().__init__(data, False, device, dtype)
         self._flags = FIXED
-        if requires_grad:
+        if flag("Parameter", "requires_grad", requires_grad):
             self.requires_grad_()
 
 
@@ -52,6 +54,8 @@ def zeros(layer: str, shape: Any, device: Any, dtype: Any, requires_grad: bool =
         raise MemoryError(message(layer, "parameters", "sizes that fit into memory", shape))
     place = runtime.place(device)
     name = runtime.dtype_name("float32" if dtype is None else dtype, place)
+    if name == "int64":
+        raise DTypeError(message(layer, "dtype", "float32 or float64", name))
     made = Parameter(0.0, False)
     made._array = _core.zeros(shape, name, place)
     return made.requires_grad_(requires_grad)

@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 
 from .. import tensor as functions
+from .._arguments import flag, integer, not_built, probability
 from ..errors import ShapeError, message
-from ..tensor import Tensor, check_probability
+from ..tensor import Tensor, as_tensor
 from . import init
 from ._module import Module
-from ._options import flag, not_built, size
 from ._parameter import room, zeros
 
 __all__ = ["LSTM"]
@@ -40,14 +40,14 @@ class _Recurrent(Module):
         dtype: Any = None,
     ) -> None:
         super().__init__()
-        self.input_size = size(self._kind, "input_size", input_size)
-        self.hidden_size = size(self._kind, "hidden_size", hidden_size)
-        self.num_layers = size(self._kind, "num_layers", num_layers)
+        self.input_size = integer(self._kind, "input_size", input_size, 1)
+        self.hidden_size = integer(self._kind, "hidden_size", hidden_size, 1)
+        self.num_layers = integer(self._kind, "num_layers", num_layers, 1)
         self.bias = flag(self._kind, "bias", bias)
         self.batch_first = flag(self._kind, "batch_first", batch_first)
-        self.dropout = check_probability(self._kind, dropout, "dropout")
+        self.dropout = probability(self._kind, "dropout", dropout)
         not_built(self._kind, "bidirectional", flag(self._kind, "bidirectional", bidirectional), False)
-        not_built(self._kind, "proj_size", size(self._kind, "proj_size", proj_size, 0), 0)
+        not_built(self._kind, "proj_size", integer(self._kind, "proj_size", proj_size, 0), 0)
         self.bidirectional, self.proj_size = False, 0
         if self.dropout and self.num_layers == 1:
             warnings.warn(
@@ -101,24 +101,24 @@ class _Recurrent(Module):
         # a matrix cannot have three axes
         x, *last = (np.asarray(a) if isinstance(a, np.matrix) else a for a in (x, *states.values()))
         states = dict(zip(states, last, strict=True))
-        if not hasattr(x, "ndim"):
-            x = Tensor(x)
+        op = self._kind.lower()
+        x = x if isinstance(x, np.ndarray) else as_tensor(op, "input", x)
         batched = x.ndim == 3
         if x.ndim not in (2, 3) or x.shape[-1] != self.input_size:
             axes = "B, T" if self.batch_first else "T, B"
             hint = f"the last axis is the feature axis; this layer has input_size={self.input_size}"
             wanted = f"({axes}, {self.input_size}) or (T, {self.input_size})"
-            raise ShapeError(message(self._kind.lower(), "x", wanted, tuple(x.shape), hint))
+            raise ShapeError(message(op, "input", wanted, tuple(x.shape), hint))
         batch = x.shape[0 if self.batch_first else 1] if batched else 1
         full = (self.num_layers, batch, self.hidden_size)
         given: list[Any] = []
         for name, state in states.items():
             if state is not None:
-                state = state if hasattr(state, "shape") else Tensor(state)
+                state = state if isinstance(state, np.ndarray) else as_tensor(op, name, state)
                 expected: tuple[int, ...] = full if batched else (full[0], full[2])
                 if tuple(state.shape) != expected:
                     hint = "states are (num_layers, B, hidden_size), without B for unbatched x"
-                    raise ShapeError(message(self._kind.lower(), name, expected, tuple(state.shape), hint))
+                    raise ShapeError(message(op, name, expected, tuple(state.shape), hint))
                 state = state if batched else _viewed(state, full)
             given.append(state)
         if not batched:

@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 from .. import tensor as functions
+from .._arguments import choice, flag, integer, not_built, probability, real
 from ..errors import message
-from ..tensor import Tensor, as_tensor, check_probability
+from ..tensor import Tensor, as_tensor
 from ..tensor import linear as linear
 from ..tensor import sigmoid as sigmoid
 from ..tensor import tanh as tanh
-from ._options import not_built
 
 __all__ = ["cross_entropy", "dropout", "embedding", "linear", "relu", "sigmoid", "tanh"]
 
@@ -39,8 +39,8 @@ def embedding(
     """
     not_built("embedding", "max_norm", max_norm, None)
     not_built("embedding", "norm_type", norm_type, 2.0)
-    not_built("embedding", "scale_grad_by_freq", scale_grad_by_freq, False)
-    not_built("embedding", "sparse", sparse, False)
+    not_built("embedding", "scale_grad_by_freq", flag("embedding", "scale_grad_by_freq", scale_grad_by_freq), False)
+    not_built("embedding", "sparse", flag("embedding", "sparse", sparse), False)
     return functions.embedding(input, weight, padding_idx)
 
 
@@ -55,7 +55,7 @@ def relu(input: Any, inplace: bool = False) -> Tensor:
         >>> seqcore.nn.functional.relu([-1.0, 2.0])
         Tensor([0., 2.])
     """
-    not_built("relu", "inplace", inplace, False)
+    not_built("relu", "inplace", flag("relu", "inplace", inplace), False)
     return functions.relu(input)
 
 
@@ -73,9 +73,9 @@ def dropout(input: Any, p: float = 0.5, training: bool = True, inplace: bool = F
         >>> seqcore.nn.functional.dropout([1.0, 2.0], 0.5, training=False)
         Tensor([1., 2.])
     """
-    p = check_probability("dropout", p)
-    not_built("dropout", "inplace", inplace, False)
-    if not training or p == 0.0:
+    p = probability("dropout", "p", p)
+    not_built("dropout", "inplace", flag("dropout", "inplace", inplace), False)
+    if not flag("dropout", "training", training) or p == 0.0:
         return as_tensor("dropout", "input", input)
     return functions.dropout(input, p)
 
@@ -104,18 +104,21 @@ def cross_entropy(
         >>> seqcore.nn.functional.cross_entropy([[0.0, 0.0]], [1]).item()
         0.6931471824645996
     """
-    check_cross_entropy(weight, size_average, reduce, reduction, label_smoothing)
+    check_cross_entropy(weight, size_average, ignore_index, reduce, reduction, label_smoothing)
     return functions.cross_entropy(input, target, ignore_index, reduction)
 
 
-def check_cross_entropy(weight: Any, size_average: Any, reduce: Any, reduction: str, label_smoothing: Any) -> None:
+def check_cross_entropy(
+    weight: Any, size_average: Any, ignore_index: Any, reduce: Any, reduction: Any, label_smoothing: Any
+) -> None:
     """Refuses by name the options that are not built, and wrong ones."""
     if weight is not None:
         raise NotImplementedError(message("cross_entropy", "weight", "None, the rest is not built yet", "an array"))
     not_built("cross_entropy", "size_average", size_average, None)
     not_built("cross_entropy", "reduce", reduce, None)
-    if not isinstance(label_smoothing, (int, float)) or not 0.0 <= label_smoothing <= 1.0:
-        raise ValueError(message("cross_entropy", "label_smoothing", "a number from 0 to 1", repr(label_smoothing)))
+    label_smoothing = real("cross_entropy", "label_smoothing", label_smoothing)
+    if not 0.0 <= label_smoothing <= 1.0:
+        raise ValueError(message("cross_entropy", "label_smoothing", "a number from 0 to 1", label_smoothing))
     not_built("cross_entropy", "label_smoothing", label_smoothing, 0.0)
-    if reduction not in ("mean", "sum", "none"):
-        raise ValueError(message("cross_entropy", "reduction", '"mean", "sum" or "none"', repr(reduction)))
+    integer("cross_entropy", "ignore_index", ignore_index, -(2**63), 2**63 - 1)
+    choice("cross_entropy", "reduction", reduction, "mean", "sum", "none")

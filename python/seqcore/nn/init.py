@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from .. import _core, runtime
+from .._arguments import real, shown
 from ..errors import ShapeError, message
 from ..tensor import Tensor, overwrite
 
@@ -28,10 +29,8 @@ def uniform_(tensor: Any, a: Any = 0.0, b: Any = 1.0) -> Tensor:
         >>> seqcore.nn.init.uniform_(seqcore.Tensor([[0.0]]), 1.0, 2.0).item() >= 1.0
         True
     """
-    size = _size(tensor)
-    width = b - a
-    if not all(isinstance(v, (int, float)) for v in (a, b)):
-        return _fill(tensor, a + width * _unit(_bits(size)))  # a range for each element
+    size, a = _size(tensor), real("uniform_", "a", a)
+    width = real("uniform_", "b", b) - a
     source = _source()
     # in parts that stay in cache, as float64, each rounded once
     values = _core.zeros([size], tensor._array.dtype, "cpu")
@@ -47,7 +46,7 @@ def uniform_(tensor: Any, a: Any = 0.0, b: Any = 1.0) -> Tensor:
 
 def normal_(tensor: Any, mean: float = 0.0, std: float = 1.0) -> Tensor:
     """Fills `tensor` with numbers of a normal distribution (Box and Muller 1958)."""
-    size = _size(tensor)
+    size, mean, std = _size(tensor), real("normal_", "mean", mean), real("normal_", "std", std)
     half = (size + 1) // 2
     u = _unit(_bits(2 * half))
     radius, angle = np.sqrt(-2.0 * np.log1p(-u[:half])), 2.0 * math.pi * u[half:]
@@ -57,7 +56,7 @@ def normal_(tensor: Any, mean: float = 0.0, std: float = 1.0) -> Tensor:
 
 def constant_(tensor: Any, val: Any) -> Tensor:
     """Fills `tensor` with one number."""
-    return _fill(tensor, np.full(_size(tensor), float(val)))
+    return _fill(tensor, np.full(_size(tensor), real("constant_", "val", val)))
 
 
 def zeros_(tensor: Any) -> Tensor:
@@ -72,7 +71,7 @@ def ones_(tensor: Any) -> Tensor:
 
 def _size(tensor: Any) -> int:
     if not isinstance(tensor, Tensor):
-        raise TypeError(message("init", "tensor", "a Tensor", type(tensor).__name__))
+        raise TypeError(message("init", "tensor", "a Tensor", shown(tensor)))
     return math.prod(tensor.shape)
 
 

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from .. import _core, runtime
+from .._arguments import probability
 from ._saved import Saved, arrays_only, gradient, out, take
 
 __all__ = ["dropout", "dropout_backward"]
@@ -27,6 +28,7 @@ def dropout(x: Any, p: float = 0.5) -> tuple[np.ndarray, Saved]:
         array([1., 2.], dtype=float32)
     """
     arrays_only("dropout", x=x)
+    p = probability("dropout", "p", p)
     seed, stream = runtime.draw()
     y = _core.dropout(x, p, seed, stream)
     return out(y), Saved("dropout", p, seed, stream, y.shape, y.dtype)

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from .. import _core
-from ..errors import message
+from .._arguments import choice, integer
 from ._saved import Saved, arrays_only, gradient, out, take
 
 __all__ = ["cross_entropy", "cross_entropy_backward"]
@@ -33,8 +33,8 @@ def cross_entropy(
         >>> ops.cross_entropy_backward(saved)["input"]
         array([[ 0.5, -0.5]], dtype=float32)
     """
-    if reduction not in ("mean", "sum", "none"):
-        raise ValueError(message("cross_entropy", "reduction", '"mean", "sum" or "none"', repr(reduction)))
+    choice("cross_entropy", "reduction", reduction, "mean", "sum", "none")
+    ignore_index = integer("cross_entropy", "ignore_index", ignore_index, -(2**63), 2**63 - 1)
     arrays_only("cross_entropy", input=input)
     loss, grad = _core.cross_entropy(input, target, ignore_index, reduction, True)
     return out(loss), Saved("cross_entropy", grad, reduction)

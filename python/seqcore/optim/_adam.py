@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from .._arguments import flag, not_built, shown
 from ..errors import message
 from ..tensor import adam_step, zeros_like
 from ._optimizer import Optimizer, number
@@ -40,6 +41,7 @@ class Adam(Optimizer):
     _name = "Adam"
     _remembered = ("step", "exp_avg", "exp_avg_sq")
     _optional = ("max_exp_avg_sq",)
+    _squares = ("exp_avg_sq", "max_exp_avg_sq")
 
     def __init__(
         self,
@@ -58,18 +60,19 @@ class Adam(Optimizer):
         decoupled_weight_decay: bool = False,
     ) -> None:
         for option, value in (("capturable", capturable), ("differentiable", differentiable)):
-            if value:
-                raise NotImplementedError(message(self._name, option, "False, the rest is not built yet", "True"))
-        defaults = {"lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay, "amsgrad": bool(amsgrad)}
-        defaults |= {"maximize": bool(maximize), "decoupled_weight_decay": bool(decoupled_weight_decay)}
+            not_built(self._name, option, flag(self._name, option, value), False)
+        defaults = {"lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay, "amsgrad": amsgrad}
+        defaults |= {"maximize": maximize, "decoupled_weight_decay": decoupled_weight_decay}
         super().__init__(params, defaults)
 
     def _check(self, group: Any) -> None:
         for option in ("lr", "eps", "weight_decay"):
             number(self._name, option, group[option])
+        for option in ("amsgrad", "maximize", "decoupled_weight_decay"):
+            flag(self._name, option, group[option])
         betas = group["betas"]
         if not isinstance(betas, (tuple, list)) or len(betas) != 2:
-            raise ValueError(message(self._name, "betas", "two numbers in [0, 1)", betas))
+            raise ValueError(message(self._name, "betas", "two numbers in [0, 1)", shown(betas)))
         for beta in betas:
             number(self._name, "betas", beta, 0.0, 1.0)
 

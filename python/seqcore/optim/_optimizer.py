@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import ShapeError, message
+from .._arguments import flag, function, real, several, shown
+from ..errors import SeqcoreError, message
 from ..tensor import Tensor, enable_grad, overwrite, snapshot, values_for, zeros_like
 
 __all__ = ["Optimizer", "number"]
@@ -25,6 +26,7 @@ class Optimizer:
     """
 
     _counts = ("step",)  # what of a state is a count and no tensor of the parameter's shape
+    _squares: tuple[str, ...] = ()  # what is a mean of squares, whose root a step takes
     # what an algorithm remembers of a parameter once it has stepped (None: it does not say), and what only with some
     # options
     _remembered: tuple[str, ...] | None = None
@@ -36,9 +38,7 @@ class Optimizer:
         self.defaults = dict(defaults)
         self.state: dict[Tensor, dict[str, Any]] = {}
         self.param_groups: list[dict[str, Any]] = []
-        if not hasattr(params, "__iter__"):
-            raise TypeError(message(type(self).__name__, "params", "an iterable of Tensors", type(params).__name__))
-        groups = list(params)
+        groups = several(type(self).__name__, "params", params, "Tensors")
         if not groups:
             raise ValueError(message(type(self).__name__, "params", "at least one Tensor", "none"))
         if not isinstance(groups[0], dict):
@@ -59,7 +59,7 @@ class Optimizer:
         if not isinstance(param_group, dict) or "params" not in param_group:
             raise TypeError(message(name, "param_group", 'a dict with "params"', type(param_group).__name__))
         params = param_group["params"]
-        params = [params] if isinstance(params, Tensor) else list(params)
+        params = [params] if isinstance(params, Tensor) else several(name, "params", params, "Tensors")
         for p in params:
             if not isinstance(p, Tensor):
                 raise TypeError(message(name, "params", "Tensors", type(p).__name__))
@@ -87,7 +87,7 @@ class Optimizer:
         loss = None
         if closure is not None:
             with enable_grad():
-                loss = closure()
+                loss = function(type(self).__name__, "closure", closure)()
         # groups are dicts that anybody may change: all are looked at before the first one steps
         for group in self.param_groups:
             self._check(group)
@@ -102,6 +102,7 @@ class Optimizer:
 
     def zero_grad(self, set_to_none: bool = True) -> None:
         """Forgets the gradients; with `set_to_none=False` makes them 0."""
+        set_to_none = flag("zero_grad", "set_to_none", set_to_none)
         for group in self.param_groups:
             for p in group["params"]:
                 if set_to_none:
@@ -167,8 +168,10 @@ class Optimizer:
             if "params" not in group:
                 raise ValueError(message(op, "param_groups", 'mappings with "params"', "one without"))
             params = group["params"]
-            if not isinstance(params, (list, tuple)) or not all(isinstance(n, (int, np.integer)) for n in params):
-                raise TypeError(message(op, "params", "a list of integers", repr(params)[:80]))
+            if not isinstance(params, (list, tuple)) or not all(
+                isinstance(n, (int, np.integer)) and not isinstance(n, bool) for n in params
+            ):
+                raise TypeError(message(op, "params", "a list of integers", shown(params)))
             numbers += params
         mine, given = [len(g["params"]) for g in self.param_groups], [len(g["params"]) for g in groups]
         if mine != given:
@@ -203,7 +206,7 @@ class Optimizer:
             except ValueError:  # lists of lists of several lengths
                 raise TypeError(message(op, name, wanted, type(value).__name__)) from None
             if array.dtype.kind not in "fiu":
-                raise TypeError(message(op, name, wanted, type(value).__name__))
+                raise TypeError(message(op, name, wanted, shown(value)))
             if array.size != 1:
                 raise ValueError(message(op, name, wanted, f"an array of {array.shape}"))
             count = float(array.reshape(()))
@@ -216,10 +219,13 @@ class Optimizer:
         tensor = zeros_like(p)
         try:
             overwrite([(tensor, values_for(p, value))])
-        except ValueError as error:
+        except (ValueError, TypeError) as error:
             text = str(error).rstrip(".")
             text = text if text.startswith("expected ") else f"expected an array of {p.shape}, got none ({text})"
-            raise ShapeError(f"{op}: {name}: {text}.") from error
+            kind = type(error) if isinstance(error, SeqcoreError) else ValueError
+            raise kind(f"{op}: {name}: {text}.") from error
+        if name in self._squares and not (tensor.numpy() >= 0).all():
+            raise ValueError(message(op, name, "means of squares, from 0", "one below 0 or NaN"))
         return tensor
 
     def __repr__(self) -> str:
@@ -233,9 +239,7 @@ class Optimizer:
 
 def number(op: str, name: str, value: Any, low: float = 0.0, high: Any = math.inf) -> float:
     """The option as a finite float in [low, high), or ValueError; TypeError for what is no number."""
-    if isinstance(value, bool) or not hasattr(value, "__float__") or np.ndim(value):
-        raise TypeError(message(op, name, "a number", type(value).__name__))
-    value = float(value)
+    value = real(op, name, value)
     if not (low <= value < high and math.isfinite(value)):
         wanted = "a finite number" + (f" from {low:g}" if math.isfinite(low) else "")
         raise ValueError(message(op, name, wanted + (f" to below {high:g}" if math.isfinite(high) else ""), value))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from .._arguments import flag, not_built
 from ..errors import message
 from ..tensor import sgd_step, zeros_like
 from ._optimizer import Optimizer, number
@@ -55,17 +56,17 @@ class SGD(Optimizer):
         differentiable: bool = False,
         fused: Any = None,
     ) -> None:
-        if differentiable:
-            raise NotImplementedError(message("SGD", "differentiable", "False, the rest is not built yet", "True"))
+        not_built("SGD", "differentiable", flag("SGD", "differentiable", differentiable), False)
         defaults = {"lr": lr, "momentum": momentum, "dampening": dampening, "weight_decay": weight_decay}
-        super().__init__(params, {**defaults, "nesterov": bool(nesterov), "maximize": bool(maximize)})
+        super().__init__(params, {**defaults, "nesterov": nesterov, "maximize": maximize})
 
     def _check(self, group: Any) -> None:
         number("SGD", "lr", group["lr"])
         number("SGD", "weight_decay", group["weight_decay"])
         momentum = number("SGD", "momentum", group["momentum"])
         dampening = number("SGD", "dampening", group["dampening"], -math.inf)
-        if group["nesterov"] and (momentum <= 0 or dampening != 0):
+        flag("SGD", "maximize", group["maximize"])
+        if flag("SGD", "nesterov", group["nesterov"]) and (momentum <= 0 or dampening != 0):
             raise ValueError(message("SGD", "nesterov", "momentum above 0 and no dampening", (momentum, dampening)))
 
     def _step(self, group: Any, params: Any) -> None:

@@ -7,7 +7,6 @@ from ._tensor import as_tensor as as_tensor  # isort: split
 from ._activation import relu as relu
 from ._activation import sigmoid as sigmoid
 from ._activation import tanh as tanh
-from ._dropout import check_probability as check_probability
 from ._dropout import dropout as dropout
 from ._elementwise import exp as exp
 from ._elementwise import log as log

@@ -12,11 +12,11 @@ __all__ = ["relu", "sigmoid", "tanh"]
 
 
 def _apply(function: Any, x: Any) -> Tensor:
-    y = _core.activation(function, x)
+    y = _core.activation(function, x, "input")
     if not records(x):
         return wrap(y)
     kept = Saved(y)
-    x = as_tensor(function, "x", x)
+    x = as_tensor(function, "input", x)
     return record(function, y, (x,), lambda dy: (_core.activation_backward(function, kept.get(function), dy),))
 
 

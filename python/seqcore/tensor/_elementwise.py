@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from .. import _core
-from ..errors import DTypeError, message
+from .._arguments import listed, shown
+from ..errors import DTypeError, ShapeError, message
 from ._tape import records
 from ._tensor import Saved, Tensor, as_tensor, record, wrap
 
@@ -186,7 +187,7 @@ def where(condition: Any, a: Any, b: Any) -> Tensor:
         >>> seqcore.where([True, False], [1.0, 2.0], 0.0)
         Tensor([1., 0.])
     """
-    condition = np.asarray(condition)
+    condition = listed("where", "condition", condition)
     if condition.dtype != np.bool_:
         raise DTypeError(message("where", "condition", "bool", condition.dtype, "compare, for example x > 0"))
     shape = condition.shape
@@ -211,7 +212,16 @@ def compare(function: Any, x: Any, other: Any) -> Any:
     """NumPy's comparison of the values, a bool ndarray; NotImplemented for what is no array of numbers."""
     if other is None or isinstance(other, (str, bytes)):
         return NotImplemented
-    return function(x._array.numpy(False), other._array.numpy(False) if isinstance(other, Tensor) else other)
+    if _number("compare", "other", other) is None and not isinstance(other, Tensor):
+        other = listed("compare", "other", other)
+    values = x._array.numpy(False)
+    try:
+        return function(values, other._array.numpy(False) if isinstance(other, Tensor) else other)
+    except TypeError:
+        return NotImplemented
+    except ValueError:
+        wanted = f"a shape that broadcasts with {values.shape}"
+        raise ShapeError(message("compare", "other", wanted, np.shape(other))) from None
 
 
 def unbroadcast(array: Any, shape: Any) -> Any:
@@ -249,12 +259,13 @@ def _div(a: Any, b: Any) -> Any:
     return _core.binary("div", a, b)
 
 
-def _number(value: Any) -> float | None:
+def _number(op: str, name: str, value: Any) -> float | None:
     """The value as a float if it is a number or a 0-d array of another library: those never change the dtype."""
-    if isinstance(value, (int, float)):
-        return float(value)
-    if isinstance(value, (np.integer, np.floating)):
-        return float(value)
+    if isinstance(value, (int, float, np.integer, np.floating)):
+        try:
+            return float(value)
+        except OverflowError:
+            raise DTypeError(message(op, name, "a number that float64 holds", shown(value))) from None
     if isinstance(value, np.ndarray) and value.ndim == 0 and value.dtype.kind in "iuf":
         return float(value)
     return None
@@ -264,7 +275,7 @@ def _operand(op: str, a: Any, value: Any) -> Any:
     """The second operand: a float, a Tensor, or NotImplemented for what is neither a number nor an array."""
     if isinstance(value, Tensor):
         return value
-    number = _number(value)
+    number = _number(op, "other", value)
     if number is not None:
         return number
     if not isinstance(value, (np.ndarray, list, tuple)) and not (
@@ -277,7 +288,7 @@ def _operand(op: str, a: Any, value: Any) -> Any:
 def _both(op: str, a: Any, b: Any, beside: Any = None) -> tuple[Tensor, Tensor]:
     """Two operands of which either may be no Tensor, as Tensors of one dtype; `beside` as `as_tensor` has it."""
     device = next((t._array.device for t in (a, b) if isinstance(t, Tensor)), "cpu")
-    numbers = _number(a), _number(b)
+    numbers = _number(op, "a", a), _number(op, "b", b)
     if None not in numbers:
         return as_tensor(op, "a", numbers[0]), as_tensor(op, "b", numbers[1])
     if numbers[0] is None:

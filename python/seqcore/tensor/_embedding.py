@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from .. import _core
+from .._arguments import integer, shown
 from ..errors import message
 from ._tape import records
 from ._tensor import Tensor, keep, record, wrap
@@ -29,16 +30,16 @@ def embedding(ids: Any, weight: Any, padding_idx: Any = None) -> Tensor:
                 [1.]])
     """
     if not records(weight):
-        y = _core.embedding(weight, ids)
+        y = _core.embedding(weight, ids, "input")
         if padding_idx is not None:
-            padding_row(padding_idx, len(weight))
+            padding_row("embedding", padding_idx, len(weight))
         return wrap(y)
     rows = weight._array.shape[0]
-    padding_idx = None if padding_idx is None else padding_row(padding_idx, rows)
+    padding_idx = None if padding_idx is None else padding_row("embedding", padding_idx, rows)
     # an array is copied when it is known to be ids
     kept = keep(ids) if isinstance(ids, Tensor) else None
-    y = _core.embedding(weight, ids)
-    kept = kept or keep(wrap(_core.array(ids, "cpu", "embedding", "ids")))
+    y = _core.embedding(weight, ids, "input")
+    kept = kept or keep(wrap(_core.array(ids, "cpu", "embedding", "input")))
 
     def run(dy: Any) -> Any:
         return (_core.embedding_backward(dy, kept.get("embedding"), rows, padding_idx),)
@@ -46,8 +47,9 @@ def embedding(ids: Any, weight: Any, padding_idx: Any = None) -> Tensor:
     return record("embedding", y, (weight,), run)
 
 
-def padding_row(padding_idx: Any, rows: Any) -> int:
+def padding_row(op: str, padding_idx: Any, rows: Any) -> int:
     """padding_idx counted from 0."""
+    padding_idx = integer(op, "padding_idx", padding_idx)
     if not -rows <= padding_idx < rows:
-        raise ValueError(message("embedding", "padding_idx", f"a row from {-rows} to {rows - 1}", padding_idx))
+        raise ValueError(message(op, "padding_idx", f"a row from {-rows} to {rows - 1}", shown(padding_idx)))
     return padding_idx % rows

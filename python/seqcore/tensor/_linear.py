@@ -10,7 +10,7 @@ from ..errors import ShapeError, message
 from ._elementwise import _both
 from ._shape import expand, viewed
 from ._tape import is_recording, records
-from ._tensor import Tensor, keep_if, leaves, record, wrap
+from ._tensor import Tensor, keep_if, leaves, record, shape_of, wrap
 
 __all__ = ["linear", "matmul"]
 
@@ -34,12 +34,12 @@ def linear(input: Any, weight: Any, bias: Any = None) -> Tensor:
     inputs = (x, weight) if bias is None else (x, weight, bias)
     needs = [isinstance(t, Tensor) and t._requires_grad for t in inputs]
     if not (any(needs) and is_recording()):
-        return wrap(_core.linear(x, weight, bias))
+        return wrap(_core.linear(x, weight, bias, "input"))
     need_x, need_weight, need_bias = needs[0], needs[1], len(needs) > 2 and needs[2]
     # before the product: if another thread changes a parameter between the two, backward will say so
     kept_x = keep_if(need_weight, x) if isinstance(x, Tensor) else None
     kept_weight = keep_if(need_x, weight) if isinstance(weight, Tensor) else None
-    y = _core.linear(x, weight, bias)
+    y = _core.linear(x, weight, bias, "input")
     # an array is copied once, here, and only where the weight's gradient will read it
     kept_x = kept_x or keep_if(need_weight, x, y.device)
     kept_weight = kept_weight or keep_if(need_x, weight, y.device)
@@ -64,12 +64,11 @@ def matmul(a: Any, b: Any) -> Tensor:
         11.0
     """
     # arrays are copied when they are known to fit; what has no shape yet is small
-    known = hasattr(a, "shape") and hasattr(b, "shape")
-    if known:
-        _check_inner(tuple(a.shape), tuple(b.shape))
+    shapes = shape_of(a), shape_of(b)
+    if shapes[0] is not None and shapes[1] is not None:
+        _check_inner(shapes[0], shapes[1])
     a, b = _both("matmul", a, b)
-    if not known:
-        _check_inner(a.shape, b.shape)
+    _check_inner(a.shape, b.shape)
     row, column = a.ndim == 1, b.ndim == 1
     if row:
         a = viewed(a, (1, a.shape[0]))

@@ -8,10 +8,11 @@ from typing import Any
 import numpy as np
 
 from .. import _core
+from .._arguments import choice, integer, listed
 from ..errors import DTypeError, ShapeError, message
 from ._shape import permute, viewed
 from ._tape import records
-from ._tensor import Tensor, as_tensor, record, wrap
+from ._tensor import Tensor, as_tensor, record, shape_of, wrap
 
 __all__ = ["cross_entropy"]
 
@@ -32,15 +33,21 @@ def cross_entropy(input: Any, target: Any, ignore_index: int = -100, reduction: 
         >>> seqcore.nn.functional.cross_entropy([[0.0, 0.0]], [1])
         Tensor(0.6931472)
     """
-    if reduction not in ("mean", "sum", "none"):
-        raise ValueError(message("cross_entropy", "reduction", '"mean", "sum" or "none"', repr(reduction)))
+    choice("cross_entropy", "reduction", reduction, "mean", "sum", "none")
+    ignore_index = integer("cross_entropy", "ignore_index", ignore_index, -(2**63), 2**63 - 1)
     # an array is copied when the target is known to fit
-    x = input if hasattr(input, "shape") else as_tensor("cross_entropy", "input", input)
-    shape, given = tuple(x.shape), target.shape if hasattr(target, "shape") else np.shape(target)
+    shape, given = shape_of(input), shape_of(target)
+    x = as_tensor("cross_entropy", "input", input) if shape is None else input
+    shape = x.shape if shape is None else shape
+    if given is None:
+        target = listed("cross_entropy", "target", target)
+        given = target.shape
+    if not shape:
+        raise ShapeError(message("cross_entropy", "input", "(N, C), (C,) or (N, C, d1, ...)", shape))
     expected = shape[:-1] if len(shape) <= 1 else shape[:1] + shape[2:]
-    if not shape or tuple(given) != expected:
+    if given != expected:
         hint = f"the class axis of input {shape} is axis 1; reshape logits to (N, C) and targets to (N,)"
-        raise ShapeError(message("cross_entropy", "target", expected if shape else "an input (N, C)", given, hint))
+        raise ShapeError(message("cross_entropy", "target", expected, given, hint))
     kind = str(getattr(target, "dtype", "int"))
     if kind.startswith("float"):
         how = 'target.to(dtype="int64")' if isinstance(target, Tensor) else 'target.astype("int64")'

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from .. import _core
+from ..errors import DTypeError, ShapeError
 from ._tensor import FIXED, Tensor, wrap
 
 __all__ = ["overwrite", "own_memory", "snapshot", "values_for"]
@@ -31,13 +32,22 @@ def own_memory(tensor: Any) -> None:
 
 
 def values_for(tensor: Any, value: Any) -> Tensor:
-    """`value`, any array of numbers, as a CPU Tensor of the shape and dtype of `tensor`; ValueError otherwise."""
-    array = value._array.numpy(False) if hasattr(value, "_array") else _as_array(value)
+    """`value`, any array of numbers, as a CPU Tensor of the shape and dtype of `tensor`.
+
+    Raises:
+        ShapeError, DTypeError, ValueError: it is not, with what is wrong: the caller knows the name.
+    """
+    array = value._array.numpy(False) if isinstance(value, Tensor) else _as_array(value)
     if array.shape != tensor.shape:
-        raise ValueError(f"expected {tensor.shape}, got {array.shape}")
+        raise ShapeError(f"expected {tensor.shape}, got {array.shape}")
     if array.dtype.kind not in "fiu" or np.ma.is_masked(array):
-        raise ValueError(f"expected numbers, got {array.dtype}")
-    return wrap(_core.array(np.array(array, dtype=tensor.dtype, order="C", subok=False)))
+        raise DTypeError(f"expected numbers, got {array.dtype}")
+    with np.errstate(over="ignore"):
+        made = np.array(array, dtype=tensor.dtype, order="C", subok=False)
+    narrower = array.dtype.kind == made.dtype.kind == "f" and made.itemsize < array.itemsize
+    if narrower and not np.array_equal(np.isinf(made), np.isinf(array)):
+        raise ValueError(f"expected numbers that {tensor.dtype} holds, got {np.abs(array[np.isfinite(array)]).max()}")
+    return wrap(_core.array(made))
 
 
 def _as_array(value: Any) -> Any:

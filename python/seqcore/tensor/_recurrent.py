@@ -38,7 +38,7 @@ def lstm(x: Any, h0: Any, c0: Any, weights: Any, dropout: float = 0.0) -> tuple[
     """
     seed, stream = runtime.draw(len(weights.layers)) if dropout else (0, 0)
     if not is_recording():
-        y, h_n, c_n, _ = _core.lstm(x, h0, c0, weights.checked, dropout, seed, stream, False)
+        y, h_n, c_n, _ = _core.lstm(x, h0, c0, weights.checked, dropout, seed, stream, False, False, "input")
         return wrap(y), wrap(h_n), wrap(c_n)
     made = _recorded("lstm", _core.lstm, _core.lstm_backward, x, (h0, c0), weights, (dropout, seed, stream))
     return made[0], made[1], made[2]
@@ -51,7 +51,7 @@ def _recorded(op: str, forward: Any, backward: Any, x: Any, states: Any, weights
         inputs += layer
     needs = [isinstance(t, Tensor) and t._requires_grad for t in inputs]
     record, own = any(needs), 1 + len(states)
-    *results, saved = forward(x, *states, weights.checked, *draw, record)
+    *results, saved = forward(x, *states, weights.checked, *draw, record, False, "input")
     if not record:
         return tuple(map(wrap, results))
     wanted = needs[0], any(needs[1:own]), any(needs[own:])

@@ -6,6 +6,7 @@ import math
 from typing import Any
 
 from .. import _core
+from .._arguments import flag
 from ..errors import DTypeError, ShapeError, message
 from ._elementwise import div
 from ._shape import axis_of, repeated
@@ -66,13 +67,13 @@ def _axes(
     if isinstance(dim, (tuple, list)) and not dim:
         # PyTorch's dim=() is every axis, NumPy's axis=() none
         dim = axis = None
-    dim = axis if dim is None else dim
-    keep = bool(keepdim if keepdims is None else keepdims)
+    dim, name = (axis, "axis") if dim is None else (dim, "dim")
+    keep = flag(op, "keepdim", keepdim) if keepdims is None else flag(op, "keepdims", keepdims)
     rank = x.ndim
     if dim is None:
         return list(range(rank)), keep
     dims = dim if isinstance(dim, (tuple, list)) else (dim,)
-    axes = [axis_of(op, d, rank) for d in dims]
+    axes = [axis_of(op, d, rank, name) for d in dims]
     if len(set(axes)) != len(axes):
-        raise ShapeError(message(op, "dim", "each axis once", tuple(dims)))
+        raise ShapeError(message(op, name, "each axis once", tuple(dims)))
     return sorted(axes), keep

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-import operator
 from typing import Any
 
 from .. import _core
+from .._arguments import integer, several, shown
 from ..errors import ShapeError, message
 from ._elementwise import unbroadcast
 from ._tape import records
@@ -26,17 +26,16 @@ def contiguous_strides(shape: Any) -> list[int]:
 
 def axis_of(op: str, dim: Any, rank: int, name: str = "dim") -> int:
     """`dim` as an index from 0, or IndexError."""
-    dim = operator.index(dim)
+    dim = integer(op, name, dim)
     if not -rank <= dim < rank:
-        raise IndexError(message(op, name, f"an axis from {-rank} to {rank - 1}", dim))
+        wanted = f"an axis from {-rank} to {rank - 1}" if rank else "no axis, as there is none"
+        raise IndexError(message(op, name, wanted, shown(dim)))
     return dim % rank
 
 
 def reshape(x: Any, *shape: Any) -> Tensor:
     """The same values in the same order under another shape."""
-    if len(shape) == 1 and not hasattr(shape[0], "__index__"):
-        shape = tuple(shape[0])
-    sizes = [operator.index(n) for n in shape]
+    sizes = [integer("reshape", "shape", n) for n in _several("reshape", "shape", shape)]
     old = x._array.shape
     if sizes.count(-1) == 1:
         size, rest = math.prod(old), math.prod(n for n in sizes if n != -1)
@@ -56,10 +55,8 @@ def reshape(x: Any, *shape: Any) -> Tensor:
 
 def permute(x: Any, *dims: Any) -> Tensor:
     """The axes in another order."""
-    if len(dims) == 1 and not hasattr(dims[0], "__index__"):
-        dims = tuple(dims[0])
     old = x._array.shape
-    order = [axis_of("permute", d, len(old), "dims") for d in dims]
+    order = [axis_of("permute", d, len(old), "dims") for d in _several("permute", "dims", dims)]
     if sorted(order) != list(range(len(old))):
         raise ShapeError(message("permute", "dims", f"each of the {len(old)} axes once", tuple(order)))
     y = _permuted(x._array, order)
@@ -67,6 +64,13 @@ def permute(x: Any, *dims: Any) -> Tensor:
         return wrap(y)
     back = [order.index(i) for i in range(len(order))]
     return record("permute", y, (x,), lambda dy: (_permuted(dy, back),))
+
+
+def _several(op: str, name: str, given: Any) -> Any:
+    """Integers, given one by one or as one sequence."""
+    if len(given) != 1 or (hasattr(given[0], "__index__") and not getattr(given[0], "ndim", 0)):
+        return given
+    return several(op, name, given[0], "integers")
 
 
 def _permuted(array: Any, dims: Any) -> Any:
@@ -175,7 +179,7 @@ def viewed(x: Any, shape: Any) -> Tensor:
 
 
 def _tensors(op: str, tensors: Any) -> list[Tensor]:
-    tensors = list(tensors) if isinstance(tensors, (list, tuple)) else [*tensors]
+    tensors = several(op, "tensors", tensors, "tensors")
     if not tensors:
         raise ValueError(message(op, "tensors", "at least one", "none"))
     device = next((t.device for t in tensors if isinstance(t, Tensor)), "cpu")

@@ -14,11 +14,12 @@ from typing import Any, Self
 import numpy as np
 
 from .. import _core, runtime
+from .._arguments import flag
 from ..errors import DTypeError, ShapeError, message
 from . import _tape
 from ._tape import Node, records
 
-__all__ = ["Saved", "Tensor", "as_tensor", "keep", "keep_if", "leaves", "record", "record_many", "wrap"]
+__all__ = ["Saved", "Tensor", "as_tensor", "keep", "keep_if", "leaves", "record", "record_many", "shape_of", "wrap"]
 
 Saved = _core.Saved
 
@@ -38,7 +39,7 @@ class Tensor:
     Args:
         data: an array (copied), anything with DLPack, nested lists (float32 where they hold floats), or a number.
         requires_grad: whether `backward` fills `.grad`.
-        device: "cpu", "gpu", "gpu:N", "auto"; None is the CPU.
+        device: "cpu", "gpu", "gpu:N", "auto"; None is that of `data` if it is a Tensor, else the CPU.
         dtype: float32, float64 (CPU only) or int64 (ids), by NumPy dtype or name; None keeps that of `data`.
 
     Raises:
@@ -64,7 +65,7 @@ class Tensor:
     _flags: int
 
     def __init__(self, data: Any, requires_grad: bool = False, device: Any = None, dtype: Any = None) -> None:
-        place = runtime.place(device)
+        place = data.device if device is None and isinstance(data, Tensor) else runtime.place(device)
         if isinstance(data, Tensor):
             array = data._array.to(data._array.device)
         else:
@@ -76,7 +77,7 @@ class Tensor:
         self._grad = None
         self._edge = None
         self._flags = 0
-        if requires_grad:
+        if flag("Tensor", "requires_grad", requires_grad):
             self.requires_grad_()
 
     # ---- what it is
@@ -117,13 +118,14 @@ class Tensor:
 
     def requires_grad_(self, requires_grad: bool = True) -> Self:
         """Says whether `backward` fills `.grad` of this leaf; gives the Tensor itself."""
+        requires_grad = flag("requires_grad", "requires_grad", requires_grad)
         if requires_grad and self._array.dtype == "int64":
             raise DTypeError(message("requires_grad", "tensor", "float32 or float64", "int64"))
         if not requires_grad and self._edge is not None:
             raise RuntimeError(
                 message("requires_grad", "tensor", "a leaf", "the result of an operation", "use detach()")
             )
-        self._requires_grad = bool(requires_grad)
+        self._requires_grad = requires_grad
         return self
 
     @property
@@ -135,7 +137,7 @@ class Tensor:
     def grad(self, value: Any) -> None:
         if value is not None:
             if not isinstance(value, Tensor):
-                value = Tensor(value, device=self.device)
+                value = as_tensor("grad", "value", value, self.device, None, self._array.dtype)
             if value.shape != self.shape:
                 raise ShapeError(message("grad", "value", self.shape, value.shape))
             if value.dtype != self.dtype:
@@ -172,7 +174,7 @@ class Tensor:
             >>> seqcore.Tensor([1.0, 2.0]).numpy()
             array([1., 2.], dtype=float32)
         """
-        if copy:
+        if flag("numpy", "copy", copy):
             view = self._array.numpy(False)
             return view.copy() if self._array.device == "cpu" else view
         return self._array.numpy(not (self._requires_grad or self._flags & FIXED))
@@ -476,6 +478,12 @@ def as_tensor(
     `dtype` is that of the tensor that Python's own numbers will stand beside.
     """
     return value if isinstance(value, Tensor) else wrap(_core.array(_wide(value, dtype), device, op, name, beside))
+
+
+def shape_of(value: Any) -> tuple[int, ...] | None:
+    """The shape that an array says it has, None for anything else."""
+    shape = getattr(value, "shape", None)
+    return tuple(shape) if isinstance(shape, (tuple, list)) else None
 
 
 def _wide(value: Any, dtype: str) -> Any:

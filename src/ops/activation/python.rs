@@ -18,12 +18,13 @@ fn named(function: &str) -> Result<(Function, &'static str, &'static str)> {
     Ok((function, forward, backward))
 }
 
-/// y = f(x), element by element; function is "sigmoid", "tanh" or "relu".
+/// y = f(x), element by element; function is "sigmoid", "tanh" or "relu". `name` is what errors call x.
 #[pyfunction]
-fn activation(function: &str, x: &Bound<'_, PyAny>) -> PyResult<Array> {
-    let (function, name, _) = named(function)?;
-    let mut call = Call::new(x.py(), name);
-    let x = call.float("x", x)?;
+#[pyo3(signature = (function, x, name="x"))]
+fn activation(function: &str, x: &Bound<'_, PyAny>, name: &str) -> PyResult<Array> {
+    let (function, op, _) = named(function)?;
+    let mut call = Call::new(x.py(), op);
+    let x = call.float(name, x)?;
     let spec = ActivationSpec::new(function, x.dtype(), x.len())?;
     let (device, shape) = (call.device(), x.shape.clone());
     let x = call.here(x)?;

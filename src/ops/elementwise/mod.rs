@@ -148,7 +148,7 @@ impl BinarySpec {
     pub fn new(function: Binary, dtype: DType, a: &[usize], b: &[usize]) -> Result<BinarySpec> {
         let name = function.name();
         dtype.check_float(name, "x")?;
-        let shape = broadcast(name, a, b)?;
+        let shape = broadcast(name, "other", a, b)?;
         let [a, b] = [a, b].map(|s| Layout::contiguous(s).broadcast_to(&shape));
         let walk = Walk::new(&shape, [&a.strides, &b.strides]);
         Ok(BinarySpec { function, dtype, shape, walk })
@@ -203,7 +203,7 @@ impl WhereSpec {
     /// Checks the type, and finds the shape that the three (in C order) take together.
     pub fn new(dtype: DType, condition: &[usize], a: &[usize], b: &[usize]) -> Result<WhereSpec> {
         dtype.check_float("where", "x")?;
-        let shape = broadcast("where", condition, &broadcast("where", a, b)?)?;
+        let shape = broadcast("where", "condition", &broadcast("where", "b", a, b)?, condition)?;
         let [c, a, b] = [condition, a, b].map(|s| Layout::contiguous(s).broadcast_to(&shape));
         let walk = Walk::new(&shape, [&c.strides, &a.strides, &b.strides]);
         Ok(WhereSpec { dtype, shape, walk })

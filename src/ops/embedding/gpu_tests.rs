@@ -13,15 +13,16 @@ fn kernels_against_the_reference() {
     {
         let ids: Vec<i64> = (0..count as i64).map(|i| i * i % vocabulary as i64).collect();
         let w = noise(1, vocabulary * features);
-        let spec =
-            EmbeddingSizes::forward(DType::F32, &[vocabulary, features], &[count]).and_then(|s| s.with(&ids)).unwrap();
+        let spec = EmbeddingSizes::forward(DType::F32, &[vocabulary, features], &[count])
+            .and_then(|s| s.with("ids", &ids))
+            .unwrap();
         let mut y = vec![0f32; count * features];
         reference::forward(&spec, &w, &mut y);
         assert_eq!(down(&gpu, &gpu.embedding(&spec, &up(&gpu, &w)).unwrap()), y);
         let dy = noise(2, count * features);
         for padding in [None, Some(0)] {
             let spec = EmbeddingSizes::backward(DType::F32, &[count, features], &[count], vocabulary, padding)
-                .and_then(|s| s.with(&ids))
+                .and_then(|s| s.with("ids", &ids))
                 .unwrap();
             let wide: Vec<f64> = dy.iter().map(|&d| f64::from(d)).collect();
             let mut right = vec![0f64; vocabulary * features];

@@ -78,10 +78,10 @@ impl EmbeddingSizes {
         Ok(self)
     }
 
-    /// Checks the ids.
-    pub fn with(self, ids: &[i64]) -> Result<EmbeddingSpec> {
+    /// Checks the ids, which the caller knows by `name`.
+    pub fn with(self, name: &str, ids: &[i64]) -> Result<EmbeddingSpec> {
         let EmbeddingSizes { op, dtype, vocabulary, features, ids: shape, skip } = self;
-        let ids = Ids::new(op, "ids", ids, &shape, vocabulary, skip)?;
+        let ids = Ids::new(op, name, ids, &shape, vocabulary, skip)?;
         Ok(EmbeddingSpec { dtype, vocabulary, features, ids })
     }
 }

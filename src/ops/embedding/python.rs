@@ -7,15 +7,16 @@ use crate::python::{Array, Call};
 use crate::tensor::Shape;
 use pyo3::prelude::*;
 
-/// Rows of weight (vocabulary, features) by their number: (..., features) for ids (...).
+/// Rows of weight (vocabulary, features) by their number: (..., features) for ids (...). `name` is what errors call the ids.
 #[pyfunction]
-fn embedding(weight: &Bound<'_, PyAny>, ids: &Bound<'_, PyAny>) -> PyResult<Array> {
+#[pyo3(signature = (weight, ids, name="ids"))]
+fn embedding(weight: &Bound<'_, PyAny>, ids: &Bound<'_, PyAny>, name: &str) -> PyResult<Array> {
     let mut call = Call::new(weight.py(), "embedding");
-    let (weight, ids) = (call.float("weight", weight)?, call.ids("ids", ids)?);
+    let (weight, ids) = (call.float("weight", weight)?, call.ids(name, ids)?);
     let sizes = EmbeddingSizes::forward(weight.dtype(), &weight.shape, &ids.shape)?;
     let (device, mut shape) = (call.device(), ids.shape.clone());
     let (weight, ids) = (call.here(weight)?, call.own_ids(ids)?);
-    let spec = sizes.with(ids.slice()?)?;
+    let spec = sizes.with(name, ids.slice()?)?;
     shape.0.push(spec.features);
     let ns = (spec.ids.len() as u64).saturating_mul(5 + spec.features as u64 / 8);
     let y = call.run(ns, false, |poll| {
@@ -38,7 +39,7 @@ fn embedding_backward(
     let (dy, ids) = (call.float("dy", dy)?, call.ids("ids", ids)?);
     let sizes = EmbeddingSizes::backward(dy.dtype(), &dy.shape, &ids.shape, num_embeddings, padding_idx)?;
     let (device, dy, ids) = (call.device(), call.here(dy)?, call.own_ids(ids)?);
-    let spec = sizes.with(ids.slice()?)?;
+    let spec = sizes.with("ids", ids.slice()?)?;
     let shape = Shape::from([spec.vocabulary, spec.features]);
     let elements = (dy.len() as u64).saturating_add((spec.vocabulary as u64).saturating_mul(spec.features as u64));
     let dw = call.run(elements / 4 + 5 * spec.ids.len() as u64, false, |poll| {

@@ -37,16 +37,22 @@ pub struct LinearSpec {
 }
 
 impl LinearSpec {
-    /// Checks x (..., in) against weight (out, in) and bias (out,).
-    pub fn new(op: &str, dtype: DType, x: &[usize], weight: &[usize], bias: Option<&[usize]>) -> Result<LinearSpec> {
-        dtype.check_float(op, "x")?;
+    /// Checks x (..., in), which the caller knows by `name`, against weight (out, in) and bias (out,).
+    pub fn new(
+        op: &str,
+        dtype: DType,
+        (name, x): (&str, &[usize]),
+        weight: &[usize],
+        bias: Option<&[usize]>,
+    ) -> Result<LinearSpec> {
+        dtype.check_float(op, name)?;
         let &[output, input] = weight else {
             return Err(Error::shape(op, "weight", "(out, in)", Shape::from(weight)));
         };
         let rows = match x.split_last() {
             Some((&last, rows)) if last == input => elements(rows)?,
             _ => {
-                return Err(Error::shape(op, "x", format_args!("(..., {input})"), Shape::from(x)).hint(format!(
+                return Err(Error::shape(op, name, format_args!("(..., {input})"), Shape::from(x)).hint(format!(
                     "the last axis is the feature axis; the weight of shape {} takes {input} features",
                     Shape::from(weight)
                 )));

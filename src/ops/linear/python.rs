@@ -16,15 +16,20 @@ fn estimate(dtype: DType, products: u64, elements: usize) -> u64 {
     }
 }
 
-/// y = x weightᵀ + bias, with x (..., in), weight (out, in), bias (out,) and y (..., out).
+/// y = x weightᵀ + bias, with x (..., in), weight (out, in), bias (out,) and y (..., out). `name` is what errors call x.
 #[pyfunction]
-#[pyo3(signature = (x, weight, bias=None))]
-fn linear(x: &Bound<'_, PyAny>, weight: &Bound<'_, PyAny>, bias: Option<&Bound<'_, PyAny>>) -> PyResult<Array> {
+#[pyo3(signature = (x, weight, bias=None, name="x"))]
+fn linear(
+    x: &Bound<'_, PyAny>,
+    weight: &Bound<'_, PyAny>,
+    bias: Option<&Bound<'_, PyAny>>,
+    name: &str,
+) -> PyResult<Array> {
     let mut call = Call::new(x.py(), "linear");
-    let (x, weight) = (call.float("x", x)?, call.float("weight", weight)?);
+    let (x, weight) = (call.float(name, x)?, call.float("weight", weight)?);
     let bias = call.optional("bias", bias)?;
     let bias_shape = bias.as_ref().map(|b| b.shape.0.as_slice());
-    let spec = LinearSpec::new("linear", x.dtype(), &x.shape, &weight.shape, bias_shape)?;
+    let spec = LinearSpec::new("linear", x.dtype(), (name, &x.shape), &weight.shape, bias_shape)?;
     let (device, shape) = (call.device(), spec.y(&x.shape));
     let (x, weight, bias) = (call.here(x)?, call.here(weight)?, bias.map(|b| call.here(b)).transpose()?);
     let y = call.run(estimate(spec.dtype, spec.products(), x.len()), false, |poll| {
@@ -51,7 +56,7 @@ fn linear_backward(
     let op = "linear_backward";
     let mut call = Call::new(x.py(), op);
     let (x, weight, dy) = (call.float("x", x)?, call.float("weight", weight)?, call.float("dy", dy)?);
-    let spec = LinearSpec::new(op, x.dtype(), &x.shape, &weight.shape, None)?;
+    let spec = LinearSpec::new(op, x.dtype(), ("x", &x.shape), &weight.shape, None)?;
     if spec.y(&x.shape) != dy.shape {
         return Err(Error::shape(op, "dy", spec.y(&x.shape), &dy.shape).into());
     }

@@ -14,7 +14,7 @@ fn wide(values: &[f32]) -> Vec<f64> {
 pub(super) const ALL: LinearNeeds = LinearNeeds { x: true, weight: true, bias: true };
 
 pub(super) fn spec(dtype: DType, rows: usize, input: usize, output: usize) -> LinearSpec {
-    LinearSpec::new("linear", dtype, &[rows, input], &[output, input], Some(&[output])).unwrap()
+    LinearSpec::new("linear", dtype, ("x", &[rows, input]), &[output, input], Some(&[output])).unwrap()
 }
 
 #[test]
@@ -201,17 +201,17 @@ fn matmul() {
 
 #[test]
 fn wrong_sizes_are_named() {
-    let e = LinearSpec::new("linear", DType::F32, &[4, 3], &[5, 2], None).unwrap_err().to_string();
+    let e = LinearSpec::new("linear", DType::F32, ("x", &[4, 3]), &[5, 2], None).unwrap_err().to_string();
     assert!(e.starts_with("linear: x: expected (..., 2), got (4, 3)"), "{e}");
-    let e = LinearSpec::new("linear", DType::F32, &[4, 2], &[5, 2], Some(&[2])).unwrap_err().to_string();
+    let e = LinearSpec::new("linear", DType::F32, ("x", &[4, 2]), &[5, 2], Some(&[2])).unwrap_err().to_string();
     assert_eq!(e, "linear: bias: expected (5,), got (2,).");
-    assert!(LinearSpec::new("linear", DType::F32, &[], &[5, 2], None).is_err());
-    assert!(LinearSpec::new("linear", DType::F32, &[1 << 40, 0], &[1 << 40, 0], None).is_err());
+    assert!(LinearSpec::new("linear", DType::F32, ("x", &[]), &[5, 2], None).is_err());
+    assert!(LinearSpec::new("linear", DType::F32, ("x", &[1 << 40, 0]), &[1 << 40, 0], None).is_err());
     let e = MatmulSpec::new(DType::F32, &[2, 4, 3], &[2, 4, 5], false, false).unwrap_err().to_string();
     assert!(e.starts_with("matmul: b: expected (2, 3, 5)") && e.ends_with("got (2, 4, 5)."), "{e}");
     assert!(MatmulSpec::new(DType::F32, &[3], &[3, 5], false, false).is_err());
     assert!(MatmulSpec::new(DType::F32, &[2, 3, 4], &[3, 4, 5], false, false).is_err());
     // S-138: a 1-D input gives a 1-D output
-    let spec = LinearSpec::new("linear", DType::F32, &[2], &[5, 2], None).unwrap();
+    let spec = LinearSpec::new("linear", DType::F32, ("x", &[2]), &[5, 2], None).unwrap();
     assert_eq!((spec.rows, spec.y(&[2]).0), (1, vec![5]));
 }

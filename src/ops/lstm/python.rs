@@ -88,9 +88,9 @@ fn lstm_layers(weights: &Bound<'_, PyAny>) -> PyResult<RecurrentLayers> {
 /// `weights` are from `lstm_layers`, or per layer weight_ih, weight_hh, bias_ih and bias_hh.
 ///
 /// With `own` the caller may write to every array given and returned: `saved` keeps copies, and parameters are
-/// called by their names without `_l0`.
+/// called by their names without `_l0`. `name` is what errors call x.
 #[pyfunction]
-#[pyo3(signature = (x, h0, c0, weights, dropout, seed, stream, save, own=false))]
+#[pyo3(signature = (x, h0, c0, weights, dropout, seed, stream, save, own=false, name="x"))]
 #[allow(clippy::too_many_arguments)]
 fn lstm<'py>(
     x: &Bound<'py, PyAny>,
@@ -102,9 +102,11 @@ fn lstm<'py>(
     stream: u64,
     save: bool,
     own: bool,
+    name: &str,
 ) -> PyResult<(Array, Array, Array, Option<RecurrentSaved>)> {
     let between = Between { p: dropout, seed, stream };
-    let (y, mut last, saved) = recurrent::forward(Arc::new(LstmCell), x, &[h0, c0], weights, between, (save, own))?;
+    let (y, mut last, saved) =
+        recurrent::forward(Arc::new(LstmCell), (name, x), &[h0, c0], weights, between, (save, own))?;
     match (last.pop(), last.pop()) {
         (Some(c_n), Some(h_n)) => Ok((y, h_n, c_n, saved)),
         _ => Err(Error::internal("lstm: two states were expected").into()),

@@ -334,10 +334,11 @@ pub struct RecurrentSaved {
 /// y, the final states and, with `save`, what `backward` needs: x (T, B, I), states (L, B, H). `weights` are
 /// `RecurrentLayers`, or per layer the cell's parameters.
 ///
-/// With `own` the caller may write to every array given and returned: what is saved are copies.
+/// With `own` the caller may write to every array given and returned: what is saved are copies. `name` is what errors
+/// call x.
 pub fn forward<'py>(
     cell: Arc<dyn Cell>,
-    x: &Bound<'py, PyAny>,
+    (name, x): (&str, &Bound<'py, PyAny>),
     initial: &[Option<&Bound<'py, PyAny>>],
     weights: &Bound<'py, PyAny>,
     between: Between,
@@ -353,11 +354,11 @@ pub fn forward<'py>(
         }
     };
     let mut call = outline.call(x.py(), &*cell);
-    let x = call.float("x", x)?;
+    let x = call.float(name, x)?;
     let (steps, batch, input) = match *x.shape.0 {
         [steps, batch, input] if input == outline.input => (steps, batch, input),
         _ => {
-            return Err(Error::shape(op, "x", format_args!("(T, B, {})", outline.input), &x.shape)
+            return Err(Error::shape(op, name, format_args!("(T, B, {})", outline.input), &x.shape)
                 .hint(format!("the last axis is the feature axis; this layer has input_size={}", outline.input))
                 .into());
         }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from ..._arguments import flag, not_built, real, several, shown
 from ...errors import message
 from ...tensor import Tensor, clip_grad_norm
 
@@ -37,15 +38,16 @@ def clip_grad_norm_(
         >>> seqcore.nn.utils.clip_grad_norm_([p], 1.0).item()
         5.0
     """
-    parameters = [parameters] if isinstance(parameters, Tensor) else list(parameters)
-    if isinstance(max_norm, bool) or not hasattr(max_norm, "__float__"):
-        raise TypeError(message("clip_grad_norm_", "max_norm", "a number", type(max_norm).__name__))
-    max_norm = float(max_norm)
+    op = "clip_grad_norm_"
+    parameters = [parameters] if isinstance(parameters, Tensor) else several(op, "parameters", parameters, "Tensors")
+    if wrong := [p for p in parameters if not isinstance(p, Tensor)]:
+        raise TypeError(message(op, "parameters", "Tensors", shown(wrong[0])))
+    error_if_nonfinite = flag(op, "error_if_nonfinite", error_if_nonfinite)
+    max_norm = real(op, "max_norm", max_norm)
     if math.isnan(max_norm) or max_norm < 0:
-        raise ValueError(message("clip_grad_norm_", "max_norm", "a number from 0", max_norm))
-    if float(norm_type) != 2.0:
-        raise NotImplementedError(message("clip_grad_norm_", "norm_type", "2, the rest is not built yet", norm_type))
+        raise ValueError(message(op, "max_norm", "a number from 0", max_norm))
+    not_built(op, "norm_type", real(op, "norm_type", norm_type), 2.0)
     grads = {id(p.grad): p.grad for p in parameters if p.grad is not None}
     if not grads:
         return Tensor(0.0)
-    return clip_grad_norm(list(grads.values()), max_norm, bool(error_if_nonfinite))
+    return clip_grad_norm(list(grads.values()), max_norm, error_if_nonfinite)

@@ -1,0 +1,121 @@
+"""Checks of arguments that are no arrays: wrong types TypeError, wrong values ValueError, by the one template."""
+
+from __future__ import annotations
+
+import operator
+from typing import Any
+
+import numpy as np
+
+from .errors import ShapeError, message
+
+__all__ = [
+    "choice",
+    "flag",
+    "function",
+    "integer",
+    "listed",
+    "not_built",
+    "probability",
+    "real",
+    "several",
+    "shown",
+    "text",
+]
+
+
+def shown(value: Any) -> str:
+    """A value as a message may show it: itself where that is short, else what it is."""
+    if isinstance(value, int) and value.bit_length() > 256:
+        return f"an integer of {value.bit_length()} bits"  # Python refuses to print some of them
+    if value is None or isinstance(value, (str, bytes, int, float, complex, np.generic)):
+        text = repr(value)
+        if len(text) <= 80:
+            return text
+    return f"an object of type {type(value).__name__}"
+
+
+def flag(op: str, name: str, value: Any) -> bool:
+    """A bool: Python's, NumPy's, or one of the integers 0 and 1."""
+    if isinstance(value, np.bool_) or (isinstance(value, int) and value in (0, 1)):
+        return bool(value)
+    raise TypeError(message(op, name, "True or False", shown(value)))
+
+
+def integer(op: str, name: str, value: Any, low: int | None = None, high: int | None = None) -> int:
+    """A whole number from `low` to `high`, as an int."""
+    try:
+        if isinstance(value, (bool, np.bool_)):
+            raise TypeError
+        number = operator.index(value)
+    except TypeError:
+        raise TypeError(message(op, name, "an integer", shown(value))) from None
+    if (low is not None and number < low) or (high is not None and number > high):
+        wanted = f"at least {low}" + ("" if high is None else f" and at most {high}")
+        raise ValueError(message(op, name, wanted, shown(number)))
+    return number
+
+
+def real(op: str, name: str, value: Any) -> float:
+    """A real number, as a float."""
+    try:
+        kind = getattr(getattr(value, "dtype", None), "kind", "f")
+        if isinstance(value, (bool, str, bytes)) or getattr(value, "ndim", False) or kind not in "iuf":
+            raise TypeError
+        return float(value)
+    except (TypeError, ValueError):
+        raise TypeError(message(op, name, "a number", shown(value))) from None
+    except OverflowError:
+        raise ValueError(message(op, name, "a number that a float can hold", shown(value))) from None
+
+
+def probability(op: str, name: str, value: Any) -> float:
+    """A number from 0 to 1, as a float."""
+    number = real(op, name, value)
+    if not 0.0 <= number <= 1.0:
+        raise ValueError(message(op, name, "a probability from 0 to 1", number))
+    return number
+
+
+def choice(op: str, name: str, value: Any, *allowed: str) -> str:
+    """One of some strings; ValueError, as PyTorch has it, for anything else."""
+    if not (isinstance(value, str) and value in allowed):
+        wanted = [f'"{one}"' for one in allowed]
+        raise ValueError(message(op, name, f"{', '.join(wanted[:-1])} or {wanted[-1]}", shown(value)))
+    return value
+
+
+def text(op: str, name: str, value: Any) -> str:
+    """A string."""
+    if not isinstance(value, str):
+        raise TypeError(message(op, name, "a string", shown(value)))
+    return value
+
+
+def function(op: str, name: str, value: Any) -> Any:
+    """What can be called."""
+    if not callable(value):
+        raise TypeError(message(op, name, "a function", shown(value)))
+    return value
+
+
+def several(op: str, name: str, value: Any, of: str) -> list[Any]:
+    """A list of what an iterable, but a string, gives."""
+    if isinstance(value, (str, bytes)) or not hasattr(type(value), "__iter__") or getattr(value, "ndim", None) == 0:
+        raise TypeError(message(op, name, f"an iterable of {of}", shown(value)))
+    return list(value)
+
+
+def listed(op: str, name: str, value: Any) -> np.ndarray:
+    """NumPy's array of nested lists, which must be of equal lengths."""
+    try:
+        return np.asarray(value)
+    except ValueError:
+        raise ShapeError(message(op, name, "an array, or nested lists of equal lengths", shown(value))) from None
+
+
+def not_built(op: str, name: str, value: Any, default: Any) -> None:
+    """NotImplementedError for an option that PyTorch has and this version lacks."""
+    plain = isinstance(value, (bool, int, float, np.generic))
+    if value is not default and not (plain and default is not None and value == default):
+        raise NotImplementedError(message(op, name, f"{default!r}, the rest is not built yet", shown(value)))
