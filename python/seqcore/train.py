@@ -5,6 +5,7 @@ state and the sums of the epoch. A run that is killed and resumed computes the s
 """
 
 import hashlib
+import json
 import math
 import os
 import signal
@@ -163,6 +164,7 @@ class Trainer:
         self.text: dict[str, Any] = {"characters": len(ids), "sha256": _fingerprint(ids, model.vocabulary.characters)}
         self.optimizer = optim.Adam(model.parameters(), lr=lr)
         self.interrupts = Interrupts()
+        self.identity = self._identity()
         self.steps = 0
         self.epoch = 0
         self.window = 0
@@ -175,6 +177,14 @@ class Trainer:
         self._settled: list[Record] = []
         self._on_gpu = next(iter(model.parameters())).device != "cpu"
         model.train()
+
+    def _identity(self) -> str:
+        """What tells one run from another: all that its steps follow from, but for the device and the threads."""
+        facts = [self.model.config(), self.options, self.text, get_random_state()]
+        digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode())
+        for value in self.model.state_dict().values():
+            digest.update(np.ascontiguousarray(value.numpy()).reshape(-1).data)
+        return digest.hexdigest()[:16]
 
     def step(self) -> None:
         """One update of the weights. A step that is interrupted has not happened."""
@@ -366,6 +376,7 @@ class Trainer:
         self._settle()
         awaiting = asdict(self._settled[-1]) if self._due else None
         training = {
+            "run": self.identity,
             "options": self.options,
             "text": self.text,
             "position": {"steps": self.steps, "epoch": self.epoch, "window": self.window},
@@ -406,6 +417,7 @@ class Trainer:
             h, c = (Tensor(carried[name], device=model.linear.weight.device) for name in ("h", "c"))
             trainer._state = (h, c)
         trainer.optimizer.load_state_dict(checkpoint.optimizer)
+        trainer.identity = training["run"]
         trainer.steps, trainer.epoch, trainer.window = (position[name] for name in ("steps", "epoch", "window"))
         trainer.epoch_sums = tuple(training["epoch_sums"])
         trainer.validation_loss = training["validation_loss"]
@@ -465,6 +477,8 @@ def training_in(checkpoint: "Checkpoint", path: str | os.PathLike) -> dict:
             value = values[field]
             if type(value) not in types or (number == types and not math.isfinite(value)):
                 raise _no_training(path, f"{name} {field} {ascii(value)[:40]}")
+    if type(training.get("run")) is not str:
+        raise _no_training(path, "no run")
     if any(value < 0 for value in training["position"].values()):
         raise _no_training(path, "a position before the beginning")
     if not isinstance(sums, list) or [type(v) for v in sums] not in ([int, float, int], [int, int, int]):

@@ -330,6 +330,7 @@ def test_a_model_without_training_cannot_go_on(tmp_path):
         (None, "awaiting_validation", {"step": 1}),
         (None, "options", {"batch": 5, "nonsense": 1}),
         (None, "position", None),
+        (None, "run", 3),
     ],
 )
 def test_a_state_of_training_that_contradicts_itself(tmp_path, part, name, value):

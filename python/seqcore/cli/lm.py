@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from ..data import Vocabulary
     from ..models import LanguageModel
     from ..train import Trainer
-    from .progress import Display
+    from .progress import Display, LossLog
 
 _EXAMPLE = """\
 seqcore lm train shakespeare.txt --out model.safetensors
@@ -91,7 +91,7 @@ def _register_train(parser: Parser) -> None:
     files.add_argument("--overwrite", action="store_true", help="replace --out and --log where they exist")
     files.add_argument("--save-every", type=period, default=("seconds", 60.0), metavar="TIME",
                        help="a time such as 60s or 5m, or a number of steps (60s)")  # fmt: skip
-    files.add_argument("--log", metavar="FILE", help="one line of JSON a step: loss, bits, gradient norm, speed")
+    files.add_argument("--log", metavar="FILE", help="one line of JSON a step: run, loss, bits, gradient norm, speed")
     files.add_argument("--json", action="store_true", help="end with one JSON object on standard output")
     files.add_argument("--quiet", action="store_true", help="say nothing but warnings and errors")
     parser.set_defaults(run=_train)
@@ -147,7 +147,7 @@ def _generate(options: argparse.Namespace) -> int:
 def _train(options: argparse.Namespace) -> int:
     from .. import runtime
     from ..train import Interrupted
-    from .progress import Display, LossLog
+    from .progress import Display
 
     _check_processor()
     if options.threads:
@@ -161,6 +161,7 @@ def _train(options: argparse.Namespace) -> int:
     else:
         trainer = _begun(options, place, display)
         before = "the beginning"
+    display.log = _log(options, trainer)
     epochs = options.epochs
     if epochs is None and options.steps is None and options.minutes is None:
         epochs = _EPOCHS
@@ -171,9 +172,8 @@ def _train(options: argparse.Namespace) -> int:
             _print_json(trainer, display, out)
         return 0
     kind, every = options.save_every
-    display.log = (
-        LossLog(options.log, trainer.reported if options.resume else None, display.say) if options.log else None
-    )
+    if display.log is not None:
+        display.log.open(display.say)
     if not options.resume:
         # proves at once that there is a place to write to, and lets a run that is killed at once go on
         trainer.save(out)
@@ -210,9 +210,18 @@ def _check_processor() -> None:
         raise RuntimeError(found["isa"])
 
 
-def _where_to_write(options: argparse.Namespace) -> Path:
+def _log(options: argparse.Namespace, trainer: "Trainer") -> "LossLog | None":
     from .progress import LossLog
 
+    if not options.log:
+        return None
+    try:
+        return LossLog(options.log, trainer.identity, trainer.reported if options.resume else None, options.overwrite)
+    except ValueError as error:
+        raise UsageError(f"--log: {error}: name another file, or replace it by --overwrite") from None
+
+
+def _where_to_write(options: argparse.Namespace) -> Path:
     out = Path(options.out or options.resume or "model.safetensors")
     for flag, path in (("--out", out), ("--log", Path(options.log) if options.log else out)):
         if path.is_dir():
@@ -227,8 +236,6 @@ def _where_to_write(options: argparse.Namespace) -> Path:
         )
     if options.log and os.path.exists(options.log) and not options.resume and not options.overwrite:
         raise UsageError(f"--log: {options.log} exists: replace it by --overwrite")
-    if options.log and options.resume and not options.overwrite and not LossLog.may_go_on(options.log):
-        raise UsageError(f"--log: {options.log} is no log to go on with: replace it by --overwrite")
     return out
 
 
