@@ -211,7 +211,11 @@ class Trainer:
                 self._due = self.held_out is not None
 
     def validate(self) -> float:
-        """The mean loss over the held-out part, read from its beginning: nats per character."""
+        """The mean loss over the held-out part, read from its beginning: nats per character.
+
+        Raises:
+            FloatingPointError: it is not finite: the weights are spoilt.
+        """
         losses: list[tuple[Tensor, int]] = []
         state: tuple[Tensor, Tensor] | None = None
         if self.held_out is None:
@@ -226,7 +230,13 @@ class Trainer:
         finally:
             self.model.train()
         values = self._values([loss for loss, _ in losses])
-        return sum(v * n for v, (_, n) in zip(values, losses, strict=True)) / sum(n for _, n in losses)
+        loss = sum(v * n for v, (_, n) in zip(values, losses, strict=True)) / sum(n for _, n in losses)
+        if not math.isfinite(loss):
+            raise FloatingPointError(
+                f"step {self.steps}: the held-out loss is {loss}. "
+                "Hint: use a smaller learning rate; the last checkpoint is from before."
+            )
+        return loss
 
     def finish_epoch(self) -> None:
         """Validates the epoch that has just ended, once."""
@@ -368,11 +378,7 @@ class Trainer:
         return [float(v) for v in scalars]
 
     def save(self, path: str | os.PathLike) -> None:
-        """Writes all that the run is into one file, whole or not at all; `LanguageModel.load` reads it too.
-
-        A process that is killed while it writes leaves `.NAME.*.tmp` beside the file. Nothing needs it; no later run
-        removes it, since its name does not tell whether a process still writes it.
-        """
+        """Writes all that the run is into one file, whole or not at all; `LanguageModel.load` reads it too."""
         self._settle()
         awaiting = asdict(self._settled[-1]) if self._due else None
         training = {

@@ -340,7 +340,7 @@ def test_a_state_of_training_that_contradicts_itself(tmp_path, part, name, value
     config = checkpoint.config
     (config["training"][part] if part else config["training"])[name] = value
     checkpoint.metadata["config"] = json.dumps(config)
-    model = LanguageModel.from_checkpoint(checkpoint, path)
+    model = fresh().model
     with pytest.raises((seqcore.CheckpointError, ValueError)):
         Trainer.resume(model, model.vocabulary.encode(TEXT), checkpoint, path)
 

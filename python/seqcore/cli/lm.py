@@ -32,8 +32,8 @@ seqcore lm train shakespeare.txt --resume model.safetensors --epochs 20
 _TRAIN = """\
 Learns which character comes next. The text is cut into --batch streams that are read side by side, --bptt characters at
 a time; its last part is held out for validation. Ctrl-C saves and says how to go on; a run that was killed goes on from
-the last checkpoint with --resume, and computes the same as one that was not. A run that was killed while it saved
-leaves .NAME.*.tmp beside --out, which may be deleted.
+the last checkpoint with --resume, and computes the same as one that was not. What it left beside --out if it was killed
+while it saved (.NAME.*.tmp) the next save removes.
 """
 _GENERATE_EXAMPLE = """\
 seqcore lm generate model.safetensors --prompt "To be" --temperature 0.8 --length 400
