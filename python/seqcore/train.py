@@ -19,7 +19,7 @@ import numpy as np
 
 from . import nn, optim
 from .checkpoint import save
-from .data import Streams, split
+from .data import Streams, TextError, split
 from .errors import CheckpointError
 from .runtime import get_random_state, set_random_state
 from .tensor import Tensor, no_grad, stack
@@ -403,7 +403,13 @@ class Trainer:
             CheckpointError: the file holds no training, or of another text, or contradicts itself.
         """
         training = training_in(checkpoint, path)
-        trainer = cls(model, ids, **training["options"])
+        try:
+            trainer = cls(model, ids, **training["options"])
+            trainer.optimizer.load_state_dict(checkpoint.optimizer)
+        except TextError:
+            raise
+        except (TypeError, ValueError) as error:
+            raise _no_training(path, f"one that is refused ({error})") from None
         if trainer.text != training["text"]:
             raise CheckpointError(
                 f"{os.fspath(path)}: text: expected the one that the run began with "
@@ -422,7 +428,6 @@ class Trainer:
         if carried:
             h, c = (Tensor(carried[name], device=model.linear.weight.device) for name in ("h", "c"))
             trainer._state = (h, c)
-        trainer.optimizer.load_state_dict(checkpoint.optimizer)
         trainer.identity = training["run"]
         trainer.steps, trainer.epoch, trainer.window = (position[name] for name in ("steps", "epoch", "window"))
         trainer.epoch_sums = tuple(training["epoch_sums"])
