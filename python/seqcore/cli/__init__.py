@@ -5,7 +5,9 @@ one line; with SEQCORE_TRACEBACK=1 it is Python's traceback. What reads the outp
 """
 
 import os
+import signal
 import sys
+import threading
 from collections.abc import Sequence
 
 from .. import __version__
@@ -38,6 +40,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except KeyboardInterrupt as interrupt:
+        if threading.current_thread() is threading.main_thread():
+            # an impatient second one would be Python's to tell, as it ends
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
         return 128 + getattr(interrupt, "signum", 2)
     except UsageError as error:
         return _failed(error, 2)

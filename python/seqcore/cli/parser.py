@@ -74,15 +74,22 @@ def number(least: float, below: float = math.inf, above: bool = False) -> Callab
         except ValueError:
             value = math.nan
         if not (value > least if above else value >= least) or not value < below:
-            raise argparse.ArgumentTypeError(f"expected a number {bounds}, got {text!r}")
+            raise argparse.ArgumentTypeError(f"expected a finite number {bounds}, got {text[:80]!r}")
         return value
 
     return read
 
 
+def filename(text: str) -> str:
+    """A type of argument: a file's name. An empty one is a variable that a script forgot to set."""
+    if not text:
+        raise argparse.ArgumentTypeError("expected the name of a file, got ''")
+    return text
+
+
 def device(text: str) -> str:
     """A type of argument: where to compute."""
-    if re.fullmatch(r"auto|cpu|gpu(:\d{1,4})?", text, re.ASCII) is None:
+    if re.fullmatch(r"auto|cpu|gpu(:\d+)?", text, re.ASCII) is None:
         raise argparse.ArgumentTypeError(f"expected auto, cpu, gpu or gpu:N, got {text!r}")
     return text
 
