@@ -540,6 +540,23 @@ def test_hostile_texts(tmp_path, data, status, says):
         run("lm", "generate", tmp_path / "m", "--length", 10)
 
 
+def test_no_name_of_a_file_reaches_a_terminal_as_it_is(tmp_path, text):
+    name = "a\x1b[31m\nb\u202e\u00e9"
+    for arguments, status in (
+        (["train", name, *SMALL], 1),
+        (["train", text, *SMALL, "--out", f"{name}/m"], 1),
+        (["train", text, *SMALL, name.replace("a", "--")], 2),
+        (["generate", name], 1),
+        (["train", text, *SMALL, "--steps", 1, "--out", name], 0),
+        (["train", text, *SMALL, "--out", name], 2),
+        (["train", text, "--resume", name, "--steps", 2, "--device", "cpu"], 0),
+        (["train", tmp_path / name, *SMALL, "--out", tmp_path / "n"], 1),
+    ):
+        said = run("lm", *arguments, check=status, cwd=tmp_path).stderr
+        assert all(c.isprintable() for c in said.replace("\n", "")), said
+        assert status == 0 or "\u00e9" in said or "\\xe9" in said
+
+
 def test_other_inputs(tmp_path, text):
     flags = [*SMALL, "--steps", 1, "--out", tmp_path / "m"]
     assert "No such file" in run("lm", "train", tmp_path / "absent", *flags, check=1).stderr

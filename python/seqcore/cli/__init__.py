@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 from .. import __version__
 from . import info, lm
-from .parser import Parser, UsageError
+from .parser import Parser, UsageError, printable
 
 __all__ = ["main"]
 
@@ -75,7 +75,7 @@ def _failed(error: Exception, status: int) -> int:
     elif not (isinstance(error, SeqcoreError | UsageError | OSError | FloatingPointError) or "SEQCORE_ISA" in text):
         what = f"{type(error).__name__}: {text}".rstrip(". ")
         text = f"{what}. Hint: SEQCORE_TRACEBACK=1 shows where; please report it."
-    line = _closed(" ".join(text.split()))
+    line = _closed(printable(" ".join(text.split())))
     try:
         print(f"seqcore: {line}", file=sys.stderr, flush=True)
     except OSError:

@@ -49,6 +49,11 @@ class _Help(argparse.HelpFormatter):
         super().__init__(prog, max_help_position=28)
 
 
+def printable(text: str) -> str:
+    """The text with escapes for what a terminal would obey: names of files may hold anything."""
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+
+
 def whole(least: int, most: int = (1 << 31) - 1) -> Callable[[str], int]:
     """A type of argument: an integer from `least` to `most`."""
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..data import shown
 from ..train import Record, Trainer, Watcher
+from .parser import printable
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -42,6 +43,7 @@ class Display(Watcher):
 
     def warn(self, text: str) -> None:
         """A line, always. That nobody can read it (a closed terminal) is no reason to stop."""
+        text = printable(text)
         try:
             if self._bar is not None:
                 self._bar.console.print(text, highlight=False, markup=False, soft_wrap=True)
