@@ -406,9 +406,9 @@ class Trainer:
         try:
             trainer = cls(model, ids, **training["options"])
             trainer.optimizer.load_state_dict(checkpoint.optimizer)
-        except TextError:
-            raise
         except (TypeError, ValueError) as error:
+            if isinstance(error, TextError) and len(ids) != training["text"]["characters"]:
+                raise
             raise _no_training(path, f"one that is refused ({error})") from None
         if trainer.text != training["text"]:
             raise CheckpointError(
@@ -488,10 +488,11 @@ def training_in(checkpoint: "Checkpoint", path: str | os.PathLike) -> dict:
             value = values[field]
             if type(value) not in types or (number == types and not math.isfinite(value)):
                 raise _no_training(path, f"{name} {field} {ascii(value)[:40]}")
-    if type(training.get("run")) is not str:
-        raise _no_training(path, "no run")
-    if any(value < 0 for value in training["position"].values()):
-        raise _no_training(path, "a position before the beginning")
+    if type(training.get("run")) is not str or not {"awaiting_validation", "validation_loss"} <= training.keys():
+        raise _no_training(path, "no run, or no validation")
+    for name in ("options", "position"):
+        if any(value < 0 for value in training[name].values()):
+            raise _no_training(path, f"{name} below 0")
     if not isinstance(sums, list) or [type(v) for v in sums] not in ([int, float, int], [int, int, int]):
         raise _no_training(path, "no sums of the epoch")
     if type(training.get("validation_loss")) not in (float, int, type(None)):

@@ -311,6 +311,9 @@ def test_a_model_without_training_cannot_go_on(tmp_path):
         resumed(path)
 
 
+ABSENT = object()
+
+
 @pytest.mark.parametrize(
     ("part", "name", "value"),
     [
@@ -319,6 +322,13 @@ def test_a_model_without_training_cannot_go_on(tmp_path):
         ("options", "batch", "5"),
         ("options", "lr", float("nan")),
         ("options", "clip", None),
+        ("options", "clip", -1.0),
+        ("options", "bptt", 0),
+        ("options", "validation", 7),
+        ("options", "batch", 10**30),
+        ("options", "lr", ABSENT),
+        (None, "validation_loss", ABSENT),
+        (None, "awaiting_validation", ABSENT),
         ("position", "window", 10**6),
         ("position", "window", -1),
         ("position", "window", 0),
@@ -338,7 +348,11 @@ def test_a_state_of_training_that_contradicts_itself(tmp_path, part, name, value
     fresh().run(steps=2, path=path)
     checkpoint = load_file(path)
     config = checkpoint.config
-    (config["training"][part] if part else config["training"])[name] = value
+    place = config["training"][part] if part else config["training"]
+    if value is ABSENT:
+        del place[name]
+    else:
+        place[name] = value
     checkpoint.metadata["config"] = json.dumps(config)
     model = fresh().model
     with pytest.raises(seqcore.CheckpointError):
