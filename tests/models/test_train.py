@@ -359,6 +359,15 @@ def test_a_state_of_training_that_contradicts_itself(tmp_path, part, name, value
         Trainer.resume(model, model.vocabulary.encode(TEXT), checkpoint, path)
 
 
+def test_a_held_out_loss_that_is_not_finite_is_told(tmp_path):
+    trainer = fresh()
+    state = {name: value.numpy(copy=True) for name, value in trainer.model.state_dict().items()}
+    trainer.model.load_state_dict({**state, "linear.bias": np.full_like(state["linear.bias"], np.nan)})
+    with pytest.raises(FloatingPointError, match="step 0: the held-out loss is nan"):
+        trainer.validate()
+    assert trainer.model.training
+
+
 def test_texts_at_the_edge_of_too_short():
     assert fresh(text="ab" * 6, batch=5, bptt=64).held_out is not None
     with pytest.raises(TextError, match="too short"):
