@@ -10,6 +10,7 @@ from __future__ import annotations
 import errno
 import itertools
 import json
+import math
 import os
 import stat
 import zlib
@@ -19,7 +20,7 @@ import numpy as np
 
 from .errors import CheckpointError
 
-__all__ = ["File", "header_and_order", "read", "shown"]
+__all__ = ["File", "header_and_order", "parsed", "read", "shown"]
 
 MAX_HEADER = 100_000_000
 MAX_TENSORS = 200_000
@@ -98,7 +99,7 @@ def _read(path: Any, file: Any, size: Any) -> File:
         raise _wrong(path, "a safetensors file", f"a header of {length} bytes in a file of {size}")
     if start[8:] != b"{":
         raise _wrong(path, "a header that begins with {", f"one that begins with {start[8:]!r}")
-    header = _parsed(path, start[8:] + _exactly(path, file, length - 1))
+    header = _header(path, start[8:] + _exactly(path, file, length - 1))
     metadata = header.pop("__metadata__", {})
     if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
         raise _wrong(path, "__metadata__ of strings", "other values")
@@ -116,12 +117,20 @@ def _read(path: Any, file: Any, size: Any) -> File:
     return File(tensors, metadata, entries, crc)
 
 
-def _parsed(path: Any, header: Any) -> dict[str, Any]:
+def _header(path: Any, header: Any) -> dict[str, Any]:
     try:
-        text = header.decode("utf-8")
-        return json.loads(text, object_pairs_hook=_no_duplicates, parse_constant=_no_constant)
+        return parsed(header.decode("utf-8"))
     except (ValueError, RecursionError) as error:
         raise _wrong(path, "a header of JSON", f"an error in it ({str(error)[:120]})") from None
+
+
+def parsed(text: str) -> Any:
+    """What JSON holds, by the letter of its definition: no name twice, every number finite.
+
+    Raises:
+        ValueError: it is none; RecursionError: it is nested too deeply.
+    """
+    return json.loads(text, object_pairs_hook=_no_duplicates, parse_constant=_not_finite, parse_float=_finite)
 
 
 def _no_duplicates(pairs: Any) -> dict[str, Any]:
@@ -133,8 +142,13 @@ def _no_duplicates(pairs: Any) -> dict[str, Any]:
     return made
 
 
-def _no_constant(text: Any) -> Any:
-    raise ValueError(f"{text} is not JSON")
+def _not_finite(text: Any) -> Any:
+    raise ValueError(f"{text[:20]} is no finite number")
+
+
+def _finite(text: Any) -> float:
+    value = float(text)
+    return value if math.isfinite(value) else _not_finite(text)
 
 
 def _checked(path: Any, header: Any, length: Any) -> dict[str, Any]:

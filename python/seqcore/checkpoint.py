@@ -2,7 +2,8 @@
 
 Tensors lie under `model.` and `optimizer.` (and what a training program carries along under `state.`); the rest is
 JSON in the metadata. A checksum over all of it tells a damaged file from a whole one. Files are written beside the
-old one and renamed over it, so that at any moment a whole file is there. No pickle is ever read.
+old one (`.NAME.*.tmp`) and renamed over it, so that at any moment a whole file is there; what a killed process left the
+next save to the same name removes. No pickle is ever read.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
 import stat
 import zlib
 from collections.abc import Mapping
@@ -20,6 +22,12 @@ import numpy as np
 from . import _safetensors, runtime
 from .errors import CheckpointError, message
 from .tensor import as_tensor
+
+fcntl: Any
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None
 
 __all__ = ["FORMAT_VERSION", "Checkpoint", "load_file", "save"]
 
@@ -49,7 +57,13 @@ class Checkpoint(dict):
 
     def _json(self, name: str) -> Any:
         self._section(name)
-        return json.loads(self.metadata[name]) if name in self.metadata else None
+        try:
+            return _safetensors.parsed(self.metadata.get(name, ""))
+        except (ValueError, RecursionError) as error:
+            raise self._wrong(name, "JSON", f"an error in it ({str(error)[:120]})") from None
+
+    def _wrong(self, name: str, expected: str, got: Any) -> CheckpointError:
+        return CheckpointError(message(f"load_file: {self.path!r}", name, expected, got))
 
     @property
     def model(self) -> dict[str, np.ndarray]:
@@ -64,12 +78,17 @@ class Checkpoint(dict):
     @property
     def optimizer(self) -> dict[str, Any] | None:
         """The optimizer's state_dict, or None."""
-        groups = self._json("optimizer")
-        if groups is None:
+        tensors = self._section("optimizer")
+        if "optimizer" not in self.metadata:
             return None
+        groups = self._json("optimizer")
+        if not isinstance(groups, list) or not all(isinstance(g, dict) and _numbers(g.get("params")) for g in groups):
+            raise self._wrong("optimizer", "a list of groups, each with the numbers of its params", _short(groups))
         state: dict[int, dict[str, np.ndarray]] = {}
-        for key, value in self._section("optimizer").items():
+        for key, value in tensors.items():
             number, _, name = key.partition(".")
+            if re.fullmatch(r"0|[1-9][0-9]{0,8}", number) is None:
+                raise self._wrong("optimizer", "tensors named by a parameter's number", _safetensors.shown(key))
             state.setdefault(int(number), {})[name] = value
         return {"state": state, "param_groups": groups}
 
@@ -81,7 +100,11 @@ class Checkpoint(dict):
     @property
     def random_state(self) -> dict[str, int]:
         """The seed and the number of calls under it, for `runtime.set_random_state`."""
-        return self._json("random_state")
+        state = self._json("random_state")
+        whole = isinstance(state, dict) and state.keys() == {"seed", "calls"}
+        if not whole or not all(type(n) is int and 0 <= n < 1 << 64 for n in state.values()):
+            raise self._wrong("random_state", "integers seed and calls from 0 to 2^64 - 1", _short(state))
+        return state
 
 
 def save(path: Any, module: Any, optimizer: Any = None, config: Any = None, *, state: Any = None) -> None:
@@ -114,15 +137,12 @@ def save(path: Any, module: Any, optimizer: Any = None, config: Any = None, *, s
     if not isinstance(state, Mapping | None):
         raise TypeError(message("save", "state", "a mapping or None", f"a {type(state).__name__}"))
     metadata = {"format": "seqcore", "format_version": str(FORMAT_VERSION), "seqcore_version": runtime.VERSION}
-    try:
-        metadata["config"] = json.dumps(config)
-    except (TypeError, ValueError) as error:
-        raise TypeError(message("save", "config", "what JSON can hold", str(error))) from None
+    metadata["config"] = _as_json("config", config)
     metadata["random_state"] = json.dumps(runtime.get_random_state())
     arrays = {f"model.{name}": tensor.numpy() for name, tensor in module.state_dict().items()}
     if optimizer is not None:
         saved = optimizer.state_dict()
-        metadata["optimizer"] = json.dumps(saved["param_groups"])
+        metadata["optimizer"] = _as_json("optimizer", saved["param_groups"])
         for number, entry in saved["state"].items():
             arrays |= {f"optimizer.{number}.{k}": v.numpy() for k, v in entry.items() if v is not None}
     for name, value in (state or {}).items():
@@ -177,12 +197,28 @@ def _check(path: Any, file: Any) -> None:
         got = "none" if stored is None else _safetensors.shown(stored)
         hint = "the file was damaged or changed"
         raise CheckpointError(message("load_file", repr(path), f"checksum {right}", got, hint))
+    checkpoint = Checkpoint(file.tensors, metadata, path)
+    for part in (checkpoint.config, checkpoint.random_state, checkpoint.optimizer):
+        del part
+
+
+def _as_json(name: str, value: Any) -> str:
     try:
-        checkpoint = Checkpoint(file.tensors, metadata, path)
-        for part in (checkpoint.config, checkpoint.random_state, checkpoint.optimizer):
-            del part
-    except (ValueError, RecursionError, TypeError) as error:
-        raise CheckpointError(message("load_file", repr(path), "metadata of seqcore's form", str(error))) from None
+        text = json.dumps(value, allow_nan=False)
+        # also keys that are different only here, such as 1 and "1"
+        _safetensors.parsed(text)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise TypeError(message("save", name, "what JSON can hold", str(error))) from None
+    return text
+
+
+def _numbers(values: Any) -> bool:
+    return isinstance(values, list) and all(type(n) is int and n >= 0 for n in values)
+
+
+def _short(value: Any) -> str:
+    text = json.dumps(value)
+    return text if len(text) <= 80 else f"{text[:80]}..."
 
 
 def _checksum(entries: Any, metadata: Any, crc: Any) -> str:
@@ -203,6 +239,7 @@ def _write(path: Any, chunks: Any) -> None:
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), path)
     if old is not None and not stat.S_ISREG(old.st_mode):
         raise FileExistsError(errno.EEXIST, "not a regular file", path)
+    _remove_abandoned(folder, name)
     try:
         descriptor, temporary = _new_file(folder, name)
     except OSError as error:
@@ -216,9 +253,13 @@ def _write(path: Any, chunks: Any) -> None:
                 while view:
                     view = view[os.write(descriptor, view[: 1 << 30]) :]
             os.fsync(descriptor)
+            if fcntl is not None:
+                os.replace(temporary, path)
         finally:
+            # not before it has its last name: until then the lock says that it is wanted
             os.close(descriptor)
-        os.replace(temporary, path)
+        if fcntl is None:
+            os.replace(temporary, path)
     except BaseException as error:
         try:
             os.unlink(temporary)
@@ -236,11 +277,54 @@ def _write(path: Any, chunks: Any) -> None:
 
 
 def _new_file(folder: Any, name: str) -> tuple[int, str]:
-    """A new file in `folder` with the mode that the user's umask gives (tempfile.mkstemp would give 0600)."""
+    """A new file in `folder` with the mode that the user's umask gives (tempfile.mkstemp would give 0600).
+
+    It is locked until it is closed, which tells it from one that a killed process left.
+    """
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
     while True:
-        path = os.path.join(folder, f".{name[:100]}.{os.urandom(6).hex()}.tmp")
+        path = os.path.join(folder, f".{name[:50]}.{os.urandom(6).hex()}.tmp")
         try:
-            return os.open(path, flags, 0o666), path
+            descriptor = os.open(path, flags, 0o666)
         except FileExistsError:
             continue
+        if _locked(descriptor, path):
+            return descriptor, path
+        # another save took it for abandoned before it was locked
+        os.close(descriptor)
+
+
+def _locked(descriptor: int, path: str) -> bool:
+    if fcntl is None:
+        return True
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:
+        return True  # a file system without locks, where nothing is removed either
+    return os.path.exists(path)
+
+
+def _remove_abandoned(folder: Any, name: str) -> None:
+    """Removes what saves to the same name left that were killed; where that cannot be told or done, it stays."""
+    if fcntl is None:
+        return
+    form = re.compile(rf"\.{re.escape(name[:50])}\.[0-9a-f]{{12}}\.tmp")
+    try:
+        left = [entry for entry in os.listdir(folder) if form.fullmatch(entry)]
+    except OSError:
+        return
+    for entry in left:
+        path = os.path.join(folder, entry)
+        try:
+            descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        except OSError:
+            continue
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            os.unlink(path)
+        except OSError:
+            pass  # somebody writes it
+        finally:
+            os.close(descriptor)

@@ -52,6 +52,8 @@ _random = _Random()
 def devices() -> list[dict[str, Any]]:
     """The devices of this machine: a list of dicts, the CPU first, then every GPU adapter.
 
+    A process that was forked from one that had used the GPU has the CPU alone.
+
     Each has `device`, the name that `device=` takes, and `type`; adapters have `name`, `hardware` and more.
 
     Example:
@@ -77,10 +79,11 @@ def quiet_drivers() -> None:
 def place(device: Any) -> str:
     """The canonical name, "cpu" or "gpu:N", of "cpu", "gpu", "gpu:N", "auto" or None (the CPU).
 
-    "auto" is the first adapter that is hardware, else the CPU.
+    "auto" is the first adapter of `devices` that is hardware, else the CPU.
 
     Raises:
-        ValueError: for any other string; TypeError: for anything but a string or None.
+        DeviceError: for "gpu:" with what can be no adapter's number; ValueError: for any other string;
+        TypeError: for anything but a string or None.
     """
     if device is None:
         return "cpu"
@@ -94,8 +97,11 @@ def place(device: Any) -> str:
     if device == "gpu":
         return "gpu:0"
     number = device.removeprefix("gpu:")
-    if number == device or not (number.isascii() and number.isdigit() and len(number) < 10):
+    if number == device:
         raise ValueError(message("device", "device", '"cpu", "gpu", "gpu:N" or "auto"', shown(device)))
+    if not (number.isascii() and number.isdigit() and len(number) < 10):
+        there = ", ".join(d["device"] for d in devices())
+        raise DeviceError(message("device", "device", f"a device that is there ({there})", shown(device)))
     return f"gpu:{int(number)}"
 
 

@@ -5,6 +5,7 @@ state and the sums of the epoch. A run that is killed and resumed computes the s
 """
 
 import hashlib
+import json
 import math
 import os
 import signal
@@ -18,7 +19,7 @@ import numpy as np
 
 from . import nn, optim
 from .checkpoint import save
-from .data import Streams, split
+from .data import Streams, TextError, split
 from .errors import CheckpointError
 from .runtime import get_random_state, set_random_state
 from .tensor import Tensor, no_grad, stack
@@ -163,6 +164,7 @@ class Trainer:
         self.text: dict[str, Any] = {"characters": len(ids), "sha256": _fingerprint(ids, model.vocabulary.characters)}
         self.optimizer = optim.Adam(model.parameters(), lr=lr)
         self.interrupts = Interrupts()
+        self.identity = self._identity()
         self.steps = 0
         self.epoch = 0
         self.window = 0
@@ -175,6 +177,14 @@ class Trainer:
         self._settled: list[Record] = []
         self._on_gpu = next(iter(model.parameters())).device != "cpu"
         model.train()
+
+    def _identity(self) -> str:
+        """What tells one run from another: all that its steps follow from, but for the device and the threads."""
+        facts = [self.model.config(), self.options, self.text, get_random_state()]
+        digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode())
+        for value in self.model.state_dict().values():
+            digest.update(np.ascontiguousarray(value.numpy()).reshape(-1).data)
+        return digest.hexdigest()[:16]
 
     def step(self) -> None:
         """One update of the weights. A step that is interrupted has not happened."""
@@ -201,7 +211,11 @@ class Trainer:
                 self._due = self.held_out is not None
 
     def validate(self) -> float:
-        """The mean loss over the held-out part, read from its beginning: nats per character."""
+        """The mean loss over the held-out part, read from its beginning: nats per character.
+
+        Raises:
+            FloatingPointError: it is not finite: the weights are spoilt.
+        """
         losses: list[tuple[Tensor, int]] = []
         state: tuple[Tensor, Tensor] | None = None
         if self.held_out is None:
@@ -216,7 +230,13 @@ class Trainer:
         finally:
             self.model.train()
         values = self._values([loss for loss, _ in losses])
-        return sum(v * n for v, (_, n) in zip(values, losses, strict=True)) / sum(n for _, n in losses)
+        loss = sum(v * n for v, (_, n) in zip(values, losses, strict=True)) / sum(n for _, n in losses)
+        if not math.isfinite(loss):
+            raise FloatingPointError(
+                f"step {self.steps}: the held-out loss is {loss}. "
+                "Hint: use a smaller learning rate; the last checkpoint is from before."
+            )
+        return loss
 
     def finish_epoch(self) -> None:
         """Validates the epoch that has just ended, once."""
@@ -358,14 +378,11 @@ class Trainer:
         return [float(v) for v in scalars]
 
     def save(self, path: str | os.PathLike) -> None:
-        """Writes all that the run is into one file, whole or not at all; `LanguageModel.load` reads it too.
-
-        A process that is killed while it writes leaves `.NAME.*.tmp` beside the file. Nothing needs it; no later run
-        removes it, since its name does not tell whether a process still writes it.
-        """
+        """Writes all that the run is into one file, whole or not at all; `LanguageModel.load` reads it too."""
         self._settle()
         awaiting = asdict(self._settled[-1]) if self._due else None
         training = {
+            "run": self.identity,
             "options": self.options,
             "text": self.text,
             "position": {"steps": self.steps, "epoch": self.epoch, "window": self.window},
@@ -386,7 +403,13 @@ class Trainer:
             CheckpointError: the file holds no training, or of another text, or contradicts itself.
         """
         training = training_in(checkpoint, path)
-        trainer = cls(model, ids, **training["options"])
+        try:
+            trainer = cls(model, ids, **training["options"])
+            trainer.optimizer.load_state_dict(checkpoint.optimizer)
+        except (TypeError, ValueError) as error:
+            if isinstance(error, TextError) and len(ids) != training["text"]["characters"]:
+                raise
+            raise _no_training(path, f"one that is refused ({error})") from None
         if trainer.text != training["text"]:
             raise CheckpointError(
                 f"{os.fspath(path)}: text: expected the one that the run began with "
@@ -405,7 +428,7 @@ class Trainer:
         if carried:
             h, c = (Tensor(carried[name], device=model.linear.weight.device) for name in ("h", "c"))
             trainer._state = (h, c)
-        trainer.optimizer.load_state_dict(checkpoint.optimizer)
+        trainer.identity = training["run"]
         trainer.steps, trainer.epoch, trainer.window = (position[name] for name in ("steps", "epoch", "window"))
         trainer.epoch_sums = tuple(training["epoch_sums"])
         trainer.validation_loss = training["validation_loss"]
@@ -465,8 +488,11 @@ def training_in(checkpoint: "Checkpoint", path: str | os.PathLike) -> dict:
             value = values[field]
             if type(value) not in types or (number == types and not math.isfinite(value)):
                 raise _no_training(path, f"{name} {field} {ascii(value)[:40]}")
-    if any(value < 0 for value in training["position"].values()):
-        raise _no_training(path, "a position before the beginning")
+    if type(training.get("run")) is not str or not {"awaiting_validation", "validation_loss"} <= training.keys():
+        raise _no_training(path, "no run, or no validation")
+    for name in ("options", "position"):
+        if any(value < 0 for value in training[name].values()):
+            raise _no_training(path, f"{name} below 0")
     if not isinstance(sums, list) or [type(v) for v in sums] not in ([int, float, int], [int, int, int]):
         raise _no_training(path, "no sums of the epoch")
     if type(training.get("validation_loss")) not in (float, int, type(None)):

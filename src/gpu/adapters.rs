@@ -50,6 +50,11 @@ pub fn adapters() -> Result<Vec<AdapterInfo>> {
     with_all(|all| chosen(all, software).into_iter().map(|i| AdapterInfo::new(&all[i].get_info())).collect())
 }
 
+/// As `adapters`, and none where the parent process opened the GPU.
+pub fn usable_adapters() -> Result<Vec<AdapterInfo>> {
+    if check_process().is_err() { Ok(Vec::new()) } else { adapters() }
+}
+
 /// Adapter number `index` of `adapters()`.
 pub(super) fn adapter(index: usize) -> Result<wgpu::Adapter> {
     let software = wants_software()?;

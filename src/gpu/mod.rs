@@ -49,7 +49,7 @@ pub(crate) mod testing;
 mod wait;
 pub mod walk;
 
-pub use adapters::{AdapterInfo, adapters};
+pub use adapters::{AdapterInfo, adapters, usable_adapters};
 pub use buffer::GpuBuffer;
 pub use context::{Context, Options};
 pub use counters::Counts;

@@ -126,6 +126,7 @@ fn cpu_info(py: Python<'_>) -> PyResult<Bound<'_, PyDict>> {
 }
 
 /// The devices of this machine, as dicts: the CPU, then the adapters that "gpu:0", "gpu:1", … name. None is opened.
+/// In a child of the process that opened the GPU there is the CPU alone.
 #[pyfunction]
 fn devices(py: Python<'_>) -> PyResult<Vec<Bound<'_, PyDict>>> {
     let processor = PyDict::new(py);
@@ -134,7 +135,7 @@ fn devices(py: Python<'_>) -> PyResult<Vec<Bound<'_, PyDict>>> {
     #[allow(unused_mut)]
     let mut all = vec![processor];
     #[cfg(feature = "gpu")]
-    for (index, adapter) in py.detach(crate::gpu::adapters)?.into_iter().enumerate() {
+    for (index, adapter) in py.detach(crate::gpu::usable_adapters)?.into_iter().enumerate() {
         let info = PyDict::new(py);
         info.set_item("device", format!("gpu:{index}"))?;
         info.set_item("type", adapter.kind)?;

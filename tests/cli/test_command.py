@@ -78,7 +78,12 @@ def test_streams_that_are_closed_are_streams_that_nobody_reads(tmp_path, closed,
         ("--save-every", ["0", "0s", "x", "5d", "-3"]),
         ("--device", ["tpu", "gpu:", "gpu:-1", "gpu:x"]),
         ("--seed", ["-1", "18446744073709551616", "x"]),
-        ("--minutes", ["0", "-1"]),
+        ("--minutes", ["0", "-1", "inf", "1e400"]),
+        ("--clip", ["-1", "nan", "inf"]),
+        ("--out", ["", "/dev/null"]),
+        ("--resume", [""]),
+        ("--init", [""]),
+        ("--log", [""]),
     ],
 )
 def test_wrong_values_name_their_flag(flag, wrong):

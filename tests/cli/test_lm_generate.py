@@ -48,6 +48,17 @@ def test_text_comes_as_it_is_written(model):
     assert process.returncode == 130 and said == b""
 
 
+def test_an_impatient_ctrl_c_is_as_quiet(model):
+    for _ in range(4):
+        process = start("lm", "generate", model, "--length", 10**8, bufsize=0)
+        assert process.stdout.read(1)
+        while process.poll() is None:
+            process.send_signal(signal.SIGINT)
+            time.sleep(0.0005)
+        _, said = process.communicate()
+        assert process.returncode == 130 and said == b""
+
+
 def test_nobody_reads_on(model):
     # fault 17: `| head -1`
     process = start("lm", "generate", model, "--length", 10**8)

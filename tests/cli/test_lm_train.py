@@ -125,10 +125,7 @@ def test_killed_at_random_moments_it_resumes_bit_for_bit(tmp_path, text, whole):
         LanguageModel.load(out)
     run(*begin, *resumed)
     agrees(tmp_path, whole)
-    # what a killed one leaves is as --help says
-    left = {path.name for path in tmp_path.iterdir()} - {"m", "log", "text.txt"}
-    assert all(re.fullmatch(r"\.m\..*\.tmp", name) for name in left)
-    assert "leaves .NAME.*.tmp beside --out" in " ".join(run("lm", "train", "--help").stdout.split())
+    assert {path.name for path in tmp_path.iterdir()} == {"m", "log", "text.txt"}
 
 
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
@@ -243,7 +240,8 @@ def test_a_log_goes_on_whole_when_the_disk_has_room_again(tmp_path, monkeypatch)
         return count
 
     monkeypatch.setattr(os, "write", full)
-    display.log = LossLog(str(path), None, display.say)
+    display.log = LossLog(str(path), "a", None)
+    display.log.open(display.say)
     for step, room[0] in enumerate((10**6, 0, 30, 7, 10**6, 5), 1):
         display.records([Record(step, 1, 80, 2.0, 1.0)])
     assert len(said) == 1 and str(path) in said[0] and lines_in(path) == 5
@@ -252,7 +250,8 @@ def test_a_log_goes_on_whole_when_the_disk_has_room_again(tmp_path, monkeypatch)
     assert raised.value.filename == str(path)
     # what is torn is mended by going on
     room[0] = 10**6
-    display.log = LossLog(str(path), 6, said.append)
+    display.log = LossLog(str(path), "a", 6)
+    display.log.open(said.append)
     display.records([Record(7, 1, 80, 2.0, 1.0)])
     display.log.close()
     assert [row["step"] for row in losses(path)] == [1, 2, 3, 4, 5, 7] and "steps 6 to 6 are missing" in said[1]
@@ -357,12 +356,12 @@ def test_a_log_that_does_not_reach_as_far_is_told_and_a_torn_one_mended(tmp_path
     out, log = tmp_path / "m", tmp_path / "log"
     run("lm", "train", text, *SMALL, "--steps", 10, "--out", out, "--log", log)
     kept = log.read_bytes()
-    log.write_bytes(kept + kept.splitlines(True)[3].replace(b'"step": 4', b'"step": 11') + b'{"step": 12, "los')
+    log.write_bytes(kept + kept.splitlines(True)[3].replace(b'"step": 4', b'"step": 11') + kept[:60])
     resume = ["lm", "train", text, "--resume", out, "--epochs", 2, "--log", log, "--threads", 1, "--device", "cpu"]
     second = tmp_path / "second"
     second.mkdir()
     (second / "m").write_bytes(out.read_bytes())
-    (second / "log").write_bytes(b"".join(kept.splitlines(True)[:6]) + b"nonsense\n")
+    (second / "log").write_bytes(b"".join(kept.splitlines(True)[:6]) + kept[:5])
     run(*resume)
     agrees(tmp_path, whole)
     done = run("lm", "train", text, "--resume", second / "m", "--steps", 12, "--log", second / "log", "--device", "cpu")
@@ -373,15 +372,50 @@ def test_a_log_that_does_not_reach_as_far_is_told_and_a_torn_one_mended(tmp_path
                    "--out", tmp_path / "other", "--overwrite")  # fmt: skip
         assert "steps 1 to 12 are missing" in done.stderr
     assert [row["step"] for row in losses(tmp_path / "new")] == [13]
-    # what is no log is not cut
-    letter = tmp_path / "letter"
-    letter.write_text("Dear reader")
-    done = run("lm", "train", text, "--resume", second / "m", "--log", letter, check=2)
-    assert "is no log to go on with" in done.stderr and letter.read_text() == "Dear reader"
+
+
+def test_a_log_goes_on_only_where_every_line_is_of_the_run(tmp_path, text):
+    out, log, other = tmp_path / "m", tmp_path / "log", tmp_path / "other"
+    run("lm", "train", text, *SMALL, "--steps", 4, "--out", out, "--log", log)
+    run("lm", "train", text, *SMALL, "--steps", 4, "--out", tmp_path / "n", "--log", other, "--seed", 1)
+    lines, resume = log.read_bytes().splitlines(True), ["lm", "train", text, "--resume", out, "--device", "cpu"]
+    first, foreign = lines[0], other.read_bytes().splitlines(True)
+    cases = [
+        (1, b"Dear reader"),
+        (1, b"Dear reader\n" + b"".join(lines)),
+        (1, b'{"step": 1, "price": 3}\n'),
+        (1, b"".join(foreign)),
+        (1, foreign[0][:40]),
+        (1, b'{"run": 1}\n'),
+        (1, b"[" * 999 + b"\n"),
+        (1, b'{"run": "' * 200),
+        (3, first + lines[1] + foreign[2] + lines[2]),
+        (3, first + lines[1] + first),
+        (2, first + first.replace(b'"step": 1', b'"step": true')),
+        (2, first + b"\0" * 50),
+        # beyond the checkpoint, too
+        (6, b"".join(lines) + lines[3].replace(b'"step": 4', b'"step": 5') + b"the price of milk\n"),
+    ]
+    for number, content in cases:
+        log.write_bytes(content)
+        done = run(*resume, "--log", log, "--steps", 6, check=2)
+        assert f"--log: {log}: line {number} is no record of this run: name another file" in done.stderr, content
+        assert log.read_bytes() == content
+    # as asked, what is the run's is kept
+    for content, steps in ((cases[0][1], [5, 6]), (cases[8][1], [1, 2, 5, 6]), (cases[12][1], [1, 2, 3, 4, 5, 6])):
+        log.write_bytes(content)
+        run(*resume, "--log", log, "--steps", 6, "--out", tmp_path / "o", "--overwrite")
+        assert [row["step"] for row in losses(log)] == steps
+    # killed before the first checkpoint with a step, or before a whole line
     from seqcore.cli.progress import LossLog
 
-    LossLog(str(log), 0, print).close()
-    assert log.read_bytes() == b""
+    identity = json.loads(first)["run"]
+    for content in (b"".join(lines), first[:40], first[:3], b""):
+        log.write_bytes(content)
+        found = LossLog(str(log), identity, 0)
+        found.open(print)
+        found.close()
+        assert log.read_bytes() == b""
 
 
 def test_the_same_seed_the_same_run_another_seed_another(tmp_path, text):
@@ -401,7 +435,8 @@ def test_the_same_seed_the_same_run_another_seed_another(tmp_path, text):
             tmp_path / f"{name}.log",
         )
     a, b, c = (losses(tmp_path / f"{name}.log") for name in "abc")
-    assert a == b != c
+    assert a == b and all(row["loss"] != other["loss"] for row, other in zip(a, c, strict=True))
+    assert a[0]["run"] != c[0]["run"]
 
 
 def test_initial_weights_from_pytorch(tmp_path, text):
@@ -503,6 +538,23 @@ def test_hostile_texts(tmp_path, data, status, says):
         loss = json.loads(done.stdout)["loss"]
         assert math.isfinite(loss) and (loss > 0 or set(data) in ({97}, {10}))
         run("lm", "generate", tmp_path / "m", "--length", 10)
+
+
+def test_no_name_of_a_file_reaches_a_terminal_as_it_is(tmp_path, text):
+    name = "a\x1b[31m\nb\u202e\u00e9"
+    for arguments, status in (
+        (["train", name, *SMALL], 1),
+        (["train", text, *SMALL, "--out", f"{name}/m"], 1),
+        (["train", text, *SMALL, name.replace("a", "--")], 2),
+        (["generate", name], 1),
+        (["train", text, *SMALL, "--steps", 1, "--out", name], 0),
+        (["train", text, *SMALL, "--out", name], 2),
+        (["train", text, "--resume", name, "--steps", 2, "--device", "cpu"], 0),
+        (["train", tmp_path / name, *SMALL, "--out", tmp_path / "n"], 1),
+    ):
+        said = run("lm", *arguments, check=status, cwd=tmp_path).stderr
+        assert all(c.isprintable() for c in said.replace("\n", "")), said
+        assert status == 0 or "\u00e9" in said or "\\xe9" in said
 
 
 def test_other_inputs(tmp_path, text):

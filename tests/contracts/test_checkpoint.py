@@ -1,8 +1,11 @@
 """Checkpoints: what is saved comes back, what is damaged is refused, what was there stays (fault 24 to fault 29)."""
 
+import errno
+import fcntl
 import json
 import os
 import pickle
+import re
 import resource
 import stat
 import subprocess
@@ -13,7 +16,7 @@ import numpy as np
 import pytest
 
 import seqcore
-from seqcore import Tensor, nn, optim
+from seqcore import Tensor, _safetensors, checkpoint, nn, optim
 from seqcore.runtime import get_random_state, set_random_state
 from torch_compare import raised, rounded
 
@@ -170,6 +173,57 @@ def test_every_cut_and_every_changed_byte(path):
             assert type(error) is seqcore.CheckpointError, (at, bit, good[max(0, at - 20) : at + 20])
 
 
+def remade(path, **changes):
+    """A saved checkpoint with other strings in its metadata, and the checksum that goes with them."""
+    file = _safetensors.read(path)
+    metadata = {k: v for k, v in (file.metadata | changes).items() if k != "checksum" and v is not None}
+    header, data = _safetensors.header_and_order(
+        file.tensors, metadata, lambda entries, crc: {"checksum": checkpoint._checksum(entries, metadata, crc)}
+    )
+    path.with_name("remade").write_bytes(b"".join([header, *data]))
+    return path.with_name("remade")
+
+
+def test_wrong_metadata(path):
+    """fault 28: nothing is believed because its checksum is right."""
+    module, optimizer = trained()
+    seqcore.save(path, module, optimizer, {"a": 1.5})
+    assert seqcore.load_file(remade(path, note="more")).config == {"a": 1.5}
+    deep = "[" * 100_000 + "]" * 100_000
+    no_json = ["", "{", "NaN", "[Infinity]", "1e400", '{"a": 1, "a": 2}', deep, "9" * 5000, "\0", "'a'"]
+    states = [f'{{"seed": {seed}, "calls": {calls}}}'
+              for n in ("-1", "1.0", "true", "null", '"1"', "18446744073709551616", "[]")
+              for seed, calls in ((n, 0), (0, n))]  # fmt: skip
+    states += ["null", "[]", "3", "{}", '{"seed": 1}', '{"seed": 1, "calls": 1, "more": 1}', "[1, 2]"]
+    groups = ["{}", "3", '[{"lr": 1}]', "[[]]", '[{"params": [true]}]', '[{"params": [-1]}]', '[{"params": [0.0]}]',
+              '[{"params": {"0": 1}}]', "[null]", "null"]  # fmt: skip
+    cases = {"config": no_json, "random_state": [*no_json, *states], "optimizer": [*no_json, *groups],
+             "format_version": ["", "-1", "1.0", " 1", "\u0661", "true", "null", "9" * 5000, "0"]}  # fmt: skip
+    for name, values in cases.items():
+        for value in values:
+            error = raised(seqcore.load_file, remade(path, **{name: value}))
+            assert type(error) is seqcore.CheckpointError, (name, value)
+            said = str(error)
+            assert f"remade': {name}" in said or "format_version" in said, said
+            assert "\n" not in said and len(said) < 600
+    for name in ("config", "random_state"):
+        assert type(raised(seqcore.load_file, remade(path, **{name: None}))) is seqcore.CheckpointError
+    assert seqcore.load_file(remade(path, random_state='{"calls": 0, "seed": 18446744073709551615}')).random_state
+
+
+def test_only_what_can_be_read_again_is_saved(path):
+    module, optimizer = trained()
+    deep = []
+    for _ in range(100_000):
+        deep = [deep]
+    for config in (float("nan"), {"a": [float("inf")]}, {1: "a", "1": "b"}, deep, {(1, 2): 3}, {1j}):
+        error = raised(seqcore.save, path, module, config=config)
+        assert isinstance(error, TypeError) and str(error).startswith("save: config: expected what JSON can hold, got")
+        assert not path.exists()
+    optimizer.param_groups[0]["lr"] = float("nan")
+    assert "save: optimizer: " in str(raised(seqcore.save, path, module, optimizer))
+
+
 def test_versions_and_other_files(tmp_path, path):
     """fault 29."""
     for version in ("2", "0", "-1", "x", "1.0", "99999999999", ""):
@@ -261,6 +315,92 @@ def test_order_of_system_calls(path, monkeypatch):
             error = raised(seqcore.save, path, module, config=2)
         assert isinstance(error, OSError) and error.errno == 5
         assert path.read_bytes() == before and len(list(path.parent.iterdir())) == 1
+
+
+def test_what_a_killed_save_left_the_next_one_removes(path):
+    """fault 24: at 20 moments, and surely between the first byte and the last name."""
+    program = """if True:
+        import os, sys, time, seqcore
+        module, fsync = seqcore.nn.Linear(200, 300), os.fsync
+        def slow(descriptor):
+            print("here", flush=True)
+            time.sleep(0.01)
+            fsync(descriptor)
+        os.fsync = slow
+        while True:
+            seqcore.save(sys.argv[1], module)
+    """
+    path = path.with_name("m[*].é\N{SNOWMAN}" * 4)
+    littered = 0
+    for i in range(20):
+        with subprocess.Popen([sys.executable, "-c", program, str(path)], stdout=subprocess.PIPE) as process:
+            for _ in range(1 + i % 3):
+                process.stdout.readline()
+            process.kill()
+        names = {p.name for p in path.parent.iterdir()} - {path.name}
+        assert len(names) <= 1 and all(re.fullmatch(r"\.m.*\.[0-9a-f]{12}\.tmp", name) for name in names)
+        littered += len(names)
+    assert littered
+    kept = [path.with_name(name) for name in (f".{path.name[:50]}.notes.tmp", ".n.0123456789ab.tmp")]
+    planted = path.with_name(f".{path.name[:50]}.0123456789ab.tmp")
+    for file in (*kept, planted):
+        file.write_bytes(b"x")
+    link = path.with_name(f".{path.name[:50]}.ba9876543210.tmp")
+    link.symlink_to(kept[0])
+    os.mkfifo(path.with_name(f".{path.name[:50]}.ffffffffffff.tmp"))
+    seqcore.save(path, nn.Linear(2, 2))
+    assert {p.name for p in path.parent.iterdir()} == {path.name, link.name, *(p.name for p in kept)}
+    seqcore.load_file(path)
+
+
+def test_two_saves_at_once_leave_each_other_alone(path, monkeypatch):
+    fsync, replace, flock, inner = os.fsync, os.replace, fcntl.flock, []
+
+    def save_within(then):
+        def call(*args):
+            if not inner:
+                inner.append(None)
+                seqcore.save(path, nn.Linear(2, 2), config="inner")
+                assert seqcore.load_file(path).config == "inner"
+            return then(*args)
+
+        return call
+
+    for name, original in (("fsync", fsync), ("replace", replace)):
+        inner.clear()
+        with monkeypatch.context() as patch:
+            patch.setattr(os, name, save_within(original))
+            seqcore.save(path, nn.Linear(2, 2), config="outer")
+        assert seqcore.load_file(path).config == "outer" and [p.name for p in path.parent.iterdir()] == [path.name]
+
+    # at the moment between making the file and locking it; and where there are no locks
+    def removes_first(descriptor, how):
+        if how & fcntl.LOCK_EX and not inner:
+            inner.append(None)
+            checkpoint._remove_abandoned(str(path.parent), path.name)
+        return flock(descriptor, how)
+
+    def fails(descriptor, how):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    def beaten(descriptor, how):
+        if how & fcntl.LOCK_EX and not inner:
+            inner.append(None)
+            raise BlockingIOError
+        return flock(descriptor, how)
+
+    for lock, left in ((removes_first, 0), (beaten, 1), (fails, 2)):
+        inner.clear()
+        with monkeypatch.context() as patch:
+            patch.setattr(fcntl, "flock", lock)
+            if left == 2:
+                path.with_name(f".{path.name}.0123456789ab.tmp").touch()
+            seqcore.save(path, nn.Linear(2, 2), config=left)
+        assert seqcore.load_file(path).config == left
+        assert len(list(path.parent.iterdir())) == 1 + left
+    monkeypatch.setattr(checkpoint, "fcntl", None)  # Windows
+    seqcore.save(path, nn.Linear(2, 2), config=3)
+    assert seqcore.load_file(path).config == 3
 
 
 def test_killed_while_saving(path):

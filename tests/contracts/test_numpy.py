@@ -152,7 +152,7 @@ def test_to():
     y.sum().backward()
     assert t.grad.dtype == np.float32
     assert t.to(np.float64).dtype == np.float64 and t.to(dtype="float64").dtype == np.float64
-    for device in ("tpu", "gpu:x", "gpu:-1", ""):
+    for device in ("tpu", "gpux", ""):
         assert isinstance(raised(t.to, device), (ValueError, seqcore.DTypeError)), device
         assert isinstance(raised(Tensor, A, False, device), ValueError), device
     for dtype in ("float16", "complex64", bool, "nonsense", "int32"):

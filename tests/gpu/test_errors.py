@@ -89,7 +89,25 @@ def test_adapters_that_are_not_there():
     for call in (lambda: Tensor(c.numpy(), device="gpu:7"), lambda: g.to("gpu:7"), lambda: nn.Linear(3, 2).to("gpu:7")):
         error = raised(call)
         assert isinstance(error, seqcore.DeviceError) and "gpu:7" in str(error)
-    for name in ("gpu:", "gpu:x", "gpu:-1", "gpu:99999999999999999999", "cuda", "GPU"):
+    for number in (
+        "",
+        "x",
+        "-1",
+        "1.5",
+        "+1",
+        " 1",
+        "0x1",
+        "1_0",
+        "\N{ARABIC-INDIC DIGIT THREE}",
+        "9" * 20,
+        "9" * 5000,
+    ):
+        error = raised(c.to, f"gpu:{number}")
+        assert type(error) is seqcore.DeviceError and "there (cpu, gpu:0" in str(error) and len(str(error)) < 200, (
+            number
+        )
+    assert "gpu:999999999" in str(raised(c.to, "gpu:999999999"))
+    for name in ("gpux", "cuda", "GPU"):
         assert isinstance(raised(c.to, name), (ValueError, TypeError)), name
 
 
@@ -156,6 +174,7 @@ def test_fork():
     out = silent(
         """
         import gc, os, signal, sys, warnings
+        from seqcore.cli import info, lm
         warnings.simplefilter("ignore")
         a = np.arange(6, dtype=np.float32).reshape(2, 3)
         t, lstm = Tensor(a, device="gpu"), nn.LSTM(3, 4).to("gpu")
@@ -166,14 +185,15 @@ def test_fork():
             signal.alarm(30)
             told = 0
             calls = [lambda: t + t, t.numpy, lambda: Tensor(a, device="gpu"), lambda: lstm(t), lambda: repr(t),
-                     lambda: t.to("cpu"), lambda: nn.Linear(2, 2).to("gpu"), seqcore.devices,
-                     seqcore.debug.gpu_counters]
+                     lambda: t.to("cpu"), lambda: nn.Linear(2, 2).to("gpu"), seqcore.debug.gpu_counters]
             for call in calls:
                 try:
                     call()
                 except seqcore.DeviceError as error:
                     told += "fork" in str(error)
             print(told == len(calls), (Tensor(a) * 2).sum().item())
+            print([d["device"] for d in seqcore.devices()], Tensor(a, device="auto").device)
+            print([d["device"] for d in info.facts()["gpus"]], "fork" in info._why_no_gpu(), lm._device("auto"))
             del t, lstm, calls, call
             gc.collect()
             sys.exit(0)
@@ -181,7 +201,9 @@ def test_fork():
         print(status, np.array_equal(lstm(t)[0].numpy(), want))
         """
     )
-    assert out.split() == ["True", "30.0", "0", "True"]
+    assert out.splitlines() == [
+        "True 30.0", "['cpu'] cpu", "[] True ('cpu', 'no hardware GPU that can be used')", "0 True"
+    ]  # fmt: skip
 
 
 def test_fork_before_the_gpu_is_opened():

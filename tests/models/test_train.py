@@ -311,6 +311,9 @@ def test_a_model_without_training_cannot_go_on(tmp_path):
         resumed(path)
 
 
+ABSENT = object()
+
+
 @pytest.mark.parametrize(
     ("part", "name", "value"),
     [
@@ -319,6 +322,13 @@ def test_a_model_without_training_cannot_go_on(tmp_path):
         ("options", "batch", "5"),
         ("options", "lr", float("nan")),
         ("options", "clip", None),
+        ("options", "clip", -1.0),
+        ("options", "bptt", 0),
+        ("options", "validation", 7),
+        ("options", "batch", 10**30),
+        ("options", "lr", ABSENT),
+        (None, "validation_loss", ABSENT),
+        (None, "awaiting_validation", ABSENT),
         ("position", "window", 10**6),
         ("position", "window", -1),
         ("position", "window", 0),
@@ -330,6 +340,7 @@ def test_a_model_without_training_cannot_go_on(tmp_path):
         (None, "awaiting_validation", {"step": 1}),
         (None, "options", {"batch": 5, "nonsense": 1}),
         (None, "position", None),
+        (None, "run", 3),
     ],
 )
 def test_a_state_of_training_that_contradicts_itself(tmp_path, part, name, value):
@@ -337,11 +348,24 @@ def test_a_state_of_training_that_contradicts_itself(tmp_path, part, name, value
     fresh().run(steps=2, path=path)
     checkpoint = load_file(path)
     config = checkpoint.config
-    (config["training"][part] if part else config["training"])[name] = value
+    place = config["training"][part] if part else config["training"]
+    if value is ABSENT:
+        del place[name]
+    else:
+        place[name] = value
     checkpoint.metadata["config"] = json.dumps(config)
-    model = LanguageModel.from_checkpoint(checkpoint, path)
-    with pytest.raises((seqcore.CheckpointError, ValueError)):
+    model = fresh().model
+    with pytest.raises(seqcore.CheckpointError):
         Trainer.resume(model, model.vocabulary.encode(TEXT), checkpoint, path)
+
+
+def test_a_held_out_loss_that_is_not_finite_is_told(tmp_path):
+    trainer = fresh()
+    state = {name: value.numpy(copy=True) for name, value in trainer.model.state_dict().items()}
+    trainer.model.load_state_dict({**state, "linear.bias": np.full_like(state["linear.bias"], np.nan)})
+    with pytest.raises(FloatingPointError, match="step 0: the held-out loss is nan"):
+        trainer.validate()
+    assert trainer.model.training
 
 
 def test_texts_at_the_edge_of_too_short():

@@ -5,12 +5,14 @@ one line; with SEQCORE_TRACEBACK=1 it is Python's traceback. What reads the outp
 """
 
 import os
+import signal
 import sys
+import threading
 from collections.abc import Sequence
 
 from .. import __version__
 from . import info, lm
-from .parser import Parser, UsageError
+from .parser import Parser, UsageError, printable
 
 __all__ = ["main"]
 
@@ -38,6 +40,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except KeyboardInterrupt as interrupt:
+        if threading.current_thread() is threading.main_thread():
+            # an impatient second one would be Python's to tell, as it ends
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
         return 128 + getattr(interrupt, "signum", 2)
     except UsageError as error:
         return _failed(error, 2)
@@ -70,7 +75,7 @@ def _failed(error: Exception, status: int) -> int:
     elif not (isinstance(error, SeqcoreError | UsageError | OSError | FloatingPointError) or "SEQCORE_ISA" in text):
         what = f"{type(error).__name__}: {text}".rstrip(". ")
         text = f"{what}. Hint: SEQCORE_TRACEBACK=1 shows where; please report it."
-    line = _closed(" ".join(text.split()))
+    line = _closed(printable(" ".join(text.split())))
     try:
         print(f"seqcore: {line}", file=sys.stderr, flush=True)
     except OSError:

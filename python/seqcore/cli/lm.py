@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .parser import Parser, UsageError, device, number, period, seed, whole
+from .parser import Parser, UsageError, device, filename, number, period, seed, whole
 
 if TYPE_CHECKING:
     import numpy as np
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from ..data import Vocabulary
     from ..models import LanguageModel
     from ..train import Trainer
-    from .progress import Display
+    from .progress import Display, LossLog
 
 _EXAMPLE = """\
 seqcore lm train shakespeare.txt --out model.safetensors
@@ -32,8 +32,8 @@ seqcore lm train shakespeare.txt --resume model.safetensors --epochs 20
 _TRAIN = """\
 Learns which character comes next. The text is cut into --batch streams that are read side by side, --bptt characters at
 a time; its last part is held out for validation. Ctrl-C saves and says how to go on; a run that was killed goes on from
-the last checkpoint with --resume, and computes the same as one that was not. A run that was killed while it saved
-leaves .NAME.*.tmp beside --out, which may be deleted.
+the last checkpoint with --resume, and computes the same as one that was not. What it left beside --out if it was killed
+while it saved (.NAME.*.tmp) the next save removes.
 """
 _GENERATE_EXAMPLE = """\
 seqcore lm generate model.safetensors --prompt "To be" --temperature 0.8 --length 400
@@ -59,7 +59,7 @@ def register(commands: "argparse._SubParsersAction[Parser]") -> None:
 
 def _register_train(parser: Parser) -> None:
     parser.add_argument(
-        "files", nargs="+", metavar="FILE", help='text, read one after the other; "-" is standard input'
+        "files", type=filename, nargs="+", metavar="FILE", help='text, read one after the other; "-" is standard input'
     )
     parser.add_argument("--encoding", metavar="NAME", help="of files without a byte order mark (utf-8)")
 
@@ -68,7 +68,9 @@ def _register_train(parser: Parser) -> None:
     model.add_argument("--hidden", type=whole(1), metavar="N", help="size of an LSTM layer (256)")
     model.add_argument("--layers", type=whole(1), metavar="N", help="LSTM layers (2)")
     model.add_argument("--dropout", type=number(0, 1), metavar="P", help="probability of dropping an element (0.2)")
-    model.add_argument("--init", metavar="FILE", help="safetensors file of initial weights, named as in a state_dict")
+    model.add_argument(
+        "--init", type=filename, metavar="FILE", help="safetensors file of initial weights, named as in a state_dict"
+    )
 
     training = parser.add_argument_group("training")
     training.add_argument("--batch", type=whole(1), metavar="N", help="streams read side by side (50)")
@@ -86,19 +88,25 @@ def _register_train(parser: Parser) -> None:
     training.add_argument("--threads", type=whole(1, 1024), metavar="N", help="CPU threads (all)")
 
     files = parser.add_argument_group("files")
-    files.add_argument("--out", metavar="FILE", help="the model and all that going on needs (model.safetensors)")
-    files.add_argument("--resume", metavar="FILE", help="go on with this run; it is written back unless --out is given")
+    files.add_argument(
+        "--out", type=filename, metavar="FILE", help="the model and all that going on needs (model.safetensors)"
+    )
+    files.add_argument(
+        "--resume", type=filename, metavar="FILE", help="go on with this run; it is written back unless --out is given"
+    )
     files.add_argument("--overwrite", action="store_true", help="replace --out and --log where they exist")
     files.add_argument("--save-every", type=period, default=("seconds", 60.0), metavar="TIME",
                        help="a time such as 60s or 5m, or a number of steps (60s)")  # fmt: skip
-    files.add_argument("--log", metavar="FILE", help="one line of JSON a step: loss, bits, gradient norm, speed")
+    files.add_argument(
+        "--log", type=filename, metavar="FILE", help="one line of JSON a step: run, loss, bits, gradient norm, speed"
+    )
     files.add_argument("--json", action="store_true", help="end with one JSON object on standard output")
     files.add_argument("--quiet", action="store_true", help="say nothing but warnings and errors")
     parser.set_defaults(run=_train)
 
 
 def _register_generate(parser: Parser) -> None:
-    parser.add_argument("model", metavar="MODEL", help="a file that `seqcore lm train` wrote")
+    parser.add_argument("model", type=filename, metavar="MODEL", help="a file that `seqcore lm train` wrote")
     parser.add_argument("--prompt", default="", metavar="TEXT", help="what stands before (a line end, not written)")
     parser.add_argument("--length", type=whole(0), default=400, metavar="N", help="characters to write (400)")
     parser.add_argument("--temperature", type=number(0), default=0.8, metavar="X",
@@ -147,7 +155,7 @@ def _generate(options: argparse.Namespace) -> int:
 def _train(options: argparse.Namespace) -> int:
     from .. import runtime
     from ..train import Interrupted
-    from .progress import Display, LossLog
+    from .progress import Display
 
     _check_processor()
     if options.threads:
@@ -161,6 +169,7 @@ def _train(options: argparse.Namespace) -> int:
     else:
         trainer = _begun(options, place, display)
         before = "the beginning"
+    display.log = _log(options, trainer)
     epochs = options.epochs
     if epochs is None and options.steps is None and options.minutes is None:
         epochs = _EPOCHS
@@ -171,9 +180,8 @@ def _train(options: argparse.Namespace) -> int:
             _print_json(trainer, display, out)
         return 0
     kind, every = options.save_every
-    display.log = (
-        LossLog(options.log, trainer.reported if options.resume else None, display.say) if options.log else None
-    )
+    if display.log is not None:
+        display.log.open(display.say)
     if not options.resume:
         # proves at once that there is a place to write to, and lets a run that is killed at once go on
         trainer.save(out)
@@ -210,15 +218,26 @@ def _check_processor() -> None:
         raise RuntimeError(found["isa"])
 
 
-def _where_to_write(options: argparse.Namespace) -> Path:
+def _log(options: argparse.Namespace, trainer: "Trainer") -> "LossLog | None":
     from .progress import LossLog
 
+    if not options.log:
+        return None
+    try:
+        return LossLog(options.log, trainer.identity, trainer.reported if options.resume else None, options.overwrite)
+    except ValueError as error:
+        raise UsageError(f"--log: {error}: name another file, or replace it by --overwrite") from None
+
+
+def _where_to_write(options: argparse.Namespace) -> Path:
     out = Path(options.out or options.resume or "model.safetensors")
     for flag, path in (("--out", out), ("--log", Path(options.log) if options.log else out)):
         if path.is_dir():
             raise UsageError(f"{flag}: {path} is a folder")
         if not path.absolute().parent.is_dir():
             raise FileNotFoundError(2, "no such folder", str(path.absolute().parent))
+    if out.exists() and not out.is_file():
+        raise UsageError(f"--out: {out} is no regular file")
     _keep_apart(options, out)
     same = options.resume and out.exists() and os.path.exists(options.resume) and out.samefile(options.resume)
     if out.exists() and not same and not options.overwrite:
@@ -227,8 +246,6 @@ def _where_to_write(options: argparse.Namespace) -> Path:
         )
     if options.log and os.path.exists(options.log) and not options.resume and not options.overwrite:
         raise UsageError(f"--log: {options.log} exists: replace it by --overwrite")
-    if options.log and options.resume and not options.overwrite and not LossLog.may_go_on(options.log):
-        raise UsageError(f"--log: {options.log} is no log to go on with: replace it by --overwrite")
     return out
 
 
@@ -266,7 +283,7 @@ def _device(asked: str) -> tuple[str, str]:
     if place != "cpu":
         name = next((found.get("name") for found in runtime.devices() if found["device"] == place), None)
         return place, f"{name or 'adapter'}, {'the first hardware adapter' if asked == 'auto' else 'as asked'}"
-    return place, "no hardware GPU found" if asked == "auto" else "as asked"
+    return place, "no hardware GPU that can be used" if asked == "auto" else "as asked"
 
 
 def _text(options: argparse.Namespace, display: "Display") -> "tuple[np.ndarray, Vocabulary]":

@@ -49,6 +49,11 @@ class _Help(argparse.HelpFormatter):
         super().__init__(prog, max_help_position=28)
 
 
+def printable(text: str) -> str:
+    """The text with escapes for what a terminal would obey: names of files may hold anything."""
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+
+
 def whole(least: int, most: int = (1 << 31) - 1) -> Callable[[str], int]:
     """A type of argument: an integer from `least` to `most`."""
 
@@ -74,15 +79,22 @@ def number(least: float, below: float = math.inf, above: bool = False) -> Callab
         except ValueError:
             value = math.nan
         if not (value > least if above else value >= least) or not value < below:
-            raise argparse.ArgumentTypeError(f"expected a number {bounds}, got {text!r}")
+            raise argparse.ArgumentTypeError(f"expected a finite number {bounds}, got {text[:80]!r}")
         return value
 
     return read
 
 
+def filename(text: str) -> str:
+    """A type of argument: a file's name. An empty one is a variable that a script forgot to set."""
+    if not text:
+        raise argparse.ArgumentTypeError("expected the name of a file, got ''")
+    return text
+
+
 def device(text: str) -> str:
     """A type of argument: where to compute."""
-    if re.fullmatch(r"auto|cpu|gpu(:\d{1,4})?", text, re.ASCII) is None:
+    if re.fullmatch(r"auto|cpu|gpu(:\d+)?", text, re.ASCII) is None:
         raise argparse.ArgumentTypeError(f"expected auto, cpu, gpu or gpu:N, got {text!r}")
     return text
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..data import shown
 from ..train import Record, Trainer, Watcher
+from .parser import printable
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -42,6 +43,7 @@ class Display(Watcher):
 
     def warn(self, text: str) -> None:
         """A line, always. That nobody can read it (a closed terminal) is no reason to stop."""
+        text = printable(text)
         try:
             if self._bar is not None:
                 self._bar.console.print(text, highlight=False, markup=False, soft_wrap=True)
@@ -199,29 +201,53 @@ class LossLog:
     """A file of one JSON object a step, which after a resume is what it would have been without the interruption.
 
     Args:
-        path: where it is; made if it does not exist.
+        path: where it is; made by `open` if it does not exist.
+        run: the identity of the run, which every line holds.
         kept: how many steps the checkpoint that training goes on from has reported: what is beyond is cut off, to be
             written again; None begins anew.
-        say: is told where the file does not reach as far.
+        overwrite: cut also what is not the run's, and all that follows it.
+
+    Raises:
+        ValueError: it goes on, and a line of the file is no record of the run; nothing is changed.
     """
 
-    def __init__(self, path: str, kept: int | None, say: Callable[[str], None]):
-        self._path = path
+    def __init__(self, path: str, run: str, kept: int | None, overwrite: bool = False):
+        self._path, self._run, self._kept = path, run, kept
         self._unwritten = bytearray()
-        goes_on = kept is not None and os.path.isfile(path)
-        reached = _cut(path, kept or 0) if goes_on else 0
-        # without Python's buffer, which does not tell how much of a line a full disk still took
-        self._file = open(path, "ab" if goes_on else "wb", buffering=0)
-        if kept and reached != kept:
-            say(f"{shown(path)}: steps {reached + 1:,} to {kept:,} are missing: they were not logged here.")
+        self._goes_on = kept is not None and os.path.isfile(path)
+        self._end = self._reached = 0
+        if self._goes_on:
+            foreign = self._read()
+            if foreign and not overwrite:
+                raise ValueError(f"{shown(path)}: line {foreign} is no record of this run")
 
-    @staticmethod
-    def may_go_on(path: str) -> bool:
-        """Whether a file is a log by its first bytes, or empty, or not there: a log is cut where training goes on."""
-        if not os.path.isfile(path):
-            return True
-        with open(path, "rb") as file:
-            return b'{"step": '.startswith(file.read(9))
+    def open(self, say: Callable[[str], None]) -> None:
+        """Begins to write; `say` is told where the file does not reach as far as the checkpoint."""
+        # without Python's buffer, which does not tell how much of a line a full disk still took
+        self._file = open(self._path, "ab" if self._goes_on else "wb", buffering=0)
+        if self._goes_on:
+            self._file.truncate(self._end)
+        if self._kept and self._reached != self._kept:
+            say(f"{shown(self._path)}: steps {self._reached + 1:,} to {self._kept:,} are missing: not logged here.")
+
+    def _read(self) -> int:
+        """Finds where the last record that is kept ends; returns the number of the first line of others, or 0."""
+        assert self._kept is not None
+        begins = _record(self._run, {}).removesuffix(b"}")
+        position = last = 0
+        with open(self._path, "rb") as file:
+            # no record is longer
+            for number, line in enumerate(iter(lambda: file.readline(1000), b""), 1):
+                if not line.endswith(b"\n"):
+                    # torn by the end of the process that wrote it
+                    return 0 if begins.startswith(line[: len(begins)]) and len(line) < 1000 else number
+                step = _step(line, self._run)
+                if step is None or step <= last:
+                    return number
+                position, last = position + len(line), step
+                if step <= self._kept:
+                    self._end, self._reached = position, step
+        return 0
 
     def write(self, records: list[Record], speed: float) -> None:
         """Adds steps; they are in the file when this returns, so that a checkpoint never knows more than the log.
@@ -241,7 +267,7 @@ class LossLog:
             }
             if record.validation_loss is not None:
                 entry["validation_loss"] = record.validation_loss
-            self._unwritten += json.dumps(entry).encode() + b"\n"
+            self._unwritten += _record(self._run, entry) + b"\n"
         self._write()
 
     def _write(self) -> None:
@@ -263,17 +289,15 @@ class LossLog:
             self._file.close()
 
 
-def _cut(path: str, kept: int) -> int:
-    """Cuts a log after the last whole line of a step that is kept, and returns its number."""
-    end = reached = 0
-    with open(path, "r+b") as file:
-        for line in file:
-            try:
-                step = json.loads(line)["step"] if line.endswith(b"\n") else None
-            except (ValueError, KeyError, TypeError):
-                step = None
-            if type(step) is not int or step > kept:
-                break
-            end, reached = end + len(line), step
-        file.truncate(end)
-    return reached
+def _record(run: str, entry: dict[str, object]) -> bytes:
+    return json.dumps({"run": run, **entry}).encode()
+
+
+def _step(line: bytes, run: str) -> int | None:
+    """The step of a line of this run's log; None of any other line."""
+    try:
+        entry = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    step = entry.get("step") if isinstance(entry, dict) and entry.get("run") == run else None
+    return step if type(step) is int else None

@@ -158,8 +158,9 @@ def _drawn(logits: np.ndarray, temperature: float, draws: np.random.Generator) -
         raise ValueError("generate: the model's output is not finite. Hint: its weights hold NaN or infinity.")
     if temperature == 0:
         return int(logits.argmax())
-    # the maximum goes first: a small temperature must not overflow
-    weights = np.exp((logits - logits.max()) / temperature).cumsum()
+    # the maximum goes first: its weight is 1, and what a small temperature sends to -inf weighs nothing
+    with np.errstate(over="ignore"):
+        weights = np.exp((logits - logits.max()) / temperature).cumsum()
     return min(int(np.searchsorted(weights, draws.random() * weights[-1], side="right")), len(weights) - 1)
 
 
