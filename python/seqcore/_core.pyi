@@ -211,7 +211,9 @@ def cross_entropy(logits: Any, targets: Any, ignore_index: int, reduction: str, 
     """
 
 def devices() -> list[dict[str, Any]]:
-    """The devices of this machine, as dicts: the CPU, then the adapters that "gpu:0", "gpu:1", … name. None is opened."""
+    """The devices of this machine, as dicts: the CPU, then the adapters that "gpu:0", "gpu:1", … name. None is opened.
+    In a child of the process that opened the GPU there is the CPU alone.
+    """
 
 def dropout(x: Any, p: float, seed: int, stream: int, name: str = "x") -> Array:
     """x with each element dropped with probability p and the others scaled by 1/(1-p); which, is a function of seed,
