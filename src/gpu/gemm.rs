@@ -361,7 +361,7 @@ mod tests {
         }
     }
 
-    // A product of a batch is the product alone, bit for bit, and the whole batch is one dispatch.
+    // A product of a batch is the product alone, bit for bit, and the whole batch is one dispatch where it is not cut.
     #[test]
     fn products_do_not_depend_on_the_batch() {
         let Some(gpu) = gpu_uncut() else { return };

@@ -13,9 +13,9 @@ pub(crate) fn gpu() -> Option<Gpu<'static>> {
     gpu_with(Options { poison: true, work: Some(10_000), ..Options::default() })
 }
 
-/// One that cuts as users' does.
+/// One that cuts nothing.
 pub(crate) fn gpu_uncut() -> Option<Gpu<'static>> {
-    gpu_with(Options { poison: true, ..Options::default() })
+    gpu_with(Options { poison: true, work: Some(u64::MAX), ..Options::default() })
 }
 
 /// An engine on a device opened with `options`.
