@@ -25,10 +25,12 @@ __all__ = [
 
 
 def shown(value: Any) -> str:
-    """A value as a message may show it: itself where that is short, else what it is."""
+    """A value as a message may show it: itself where that is short, else its beginning or what it is."""
     if isinstance(value, int) and value.bit_length() > 256:
         return f"an integer of {value.bit_length()} bits"  # Python refuses to print some of them
-    if value is None or isinstance(value, (str, bytes, int, float, complex, np.generic)):
+    if isinstance(value, (str, bytes)):
+        return repr(value) if len(value) <= 60 else f"{value[:60]!r}..."
+    if value is None or isinstance(value, (int, float, complex, np.generic)):
         text = repr(value)
         if len(text) <= 80:
             return text

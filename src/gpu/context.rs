@@ -45,7 +45,7 @@ pub(super) struct Limits {
     pub(super) buffer: u64,
     /// bytes that one binding shows to a kernel
     pub(super) binding: u64,
-    /// estimated operations in one submission: some 50 ms of work
+    /// estimated work of one submission, as `Grid::work` counts it: some 50 ms
     pub(super) work: u64,
 }
 
@@ -54,6 +54,8 @@ pub(super) struct Limits {
 pub struct Options {
     /// lower the largest binding, to test what happens above it
     pub binding: Option<u64>,
+    /// lower the work of a submission, to test what is cut
+    pub work: Option<u64>,
     /// lower the memory budget
     pub memory: Option<u64>,
     /// fill memory with NaN before it is handed out, so that a kernel that does not write all of it shows
@@ -120,11 +122,11 @@ impl Context {
             Some(bytes) => bytes,
             None => pool::budget(info.is_software)?,
         };
-        let work = match info.kind {
+        let work = options.work.unwrap_or(match info.kind {
             "software" => 100_000_000,
             "discrete" => 100_000_000_000,
             _ => 10_000_000_000,
-        };
+        });
         Ok(Arc::new(Context {
             recorder: Mutex::new(Recorder::default()),
             pool: Mutex::new(Pool::new(budget)),

@@ -116,7 +116,7 @@ struct Params {
     a_next: u32,
     b_next: u32,
     c_next: u32,
-    pad: [u32; 3],
+    cut: [u32; 3],
 }
 
 impl Gpu<'_> {
@@ -127,18 +127,7 @@ impl Gpu<'_> {
 
     /// Records a batch of products, of which `p` is the first. Bits do not depend on how many there are.
     pub fn products(&self, p: &Product, batch: Batch) -> Result<()> {
-        let shape = self.shape()?;
-        // as many in a dispatch as are some 50 ms with 64 rows of each: see `product_by`, which cuts rows
-        let work = 2 * p.n as u64 * p.k.clamp(1, CHUNK) as u64 * p.m.clamp(1, 64) as u64;
-        let most = (self.context.limits.work / work.max(1)).clamp(1, 1 << 31) as usize;
-        let most = if self.is_software() { batch.count.max(1) } else { most };
-        for first in (0..batch.count).step_by(most) {
-            let a = Matrix { start: p.a.start + first * batch.a, ..p.a };
-            let b = Matrix { start: p.b.start + first * batch.b, ..p.b };
-            let part = Product { a, b, c_start: p.c_start + first * batch.c, ..*p };
-            self.product_by(&part, Batch { count: most.min(batch.count - first), ..batch }, shape)?;
-        }
-        Ok(())
+        self.product_by(p, batch, self.shape()?)
     }
 
     /// The kernel for this adapter. It must never depend on m, which is the batch: two kernels may round
@@ -176,38 +165,25 @@ impl Gpu<'_> {
                 (Kernel::new("gpu/gemm", "rows").with("ACROSS", across as f64), 512 / across, 4 * across)
             }
         };
-        // A system resets a GPU that is busy for seconds: many rows are cut into dispatches of some 50 ms. Bits do
-        // not depend on where. Nobody resets a software driver.
-        let row_work = 2 * (p.n as u64 * p.k.clamp(1, CHUNK) as u64).saturating_mul(batch.count as u64);
-        let rows = (self.context.limits.work / row_work).clamp(1, 1 << 31) as usize;
-        let rows = if self.is_software() { p.m } else { rows.next_multiple_of(height) };
+        let tiles = p.m.div_ceil(height) as u64 * p.n.div_ceil(width) as u64;
+        let groups = tiles.saturating_mul(batch.count as u64);
         let mut k_start = 0;
         loop {
             let k_end = p.k.min(k_start + CHUNK);
-            let mut row = 0;
-            while row < p.m {
-                let m = rows.min(p.m - row);
-                let tiles = m.div_ceil(height) as u64 * p.n.div_ceil(width) as u64;
-                let trips = match shape {
-                    Shape::Tile => 23 * (k_end - k_start).div_ceil(16) + 1,
-                    Shape::Rows => k_end - k_start + 1,
-                };
-                let grid = Grid::new(tiles.saturating_mul(batch.count as u64))
-                    .trips(trips as u64)
-                    .work(row_work.saturating_mul(m as u64));
-                let params = Params {
-                    m: m as u32,
-                    k_start: k_start as u32,
-                    k_end: k_end as u32,
-                    a_start: (p.a.start + row * p.a.outer) as u32,
-                    c_start: (p.c_start + row * p.n) as u32,
-                    begin: if k_start == 0 { begin } else { 3 },
-                    tiles: tiles as u32,
-                    ..params
-                };
-                self.dispatch(&kernel, &buffers, &params, grid)?;
-                row += m;
-            }
+            let trips = match shape {
+                Shape::Tile => 23 * (k_end - k_start).div_ceil(16) + 1,
+                Shape::Rows => k_end - k_start + 1,
+            };
+            // a tile takes as long where there are fewer rows and columns
+            let work = groups.saturating_mul((height * width * (k_end - k_start)) as u64);
+            let params = Params {
+                k_start: k_start as u32,
+                k_end: k_end as u32,
+                begin: if k_start == 0 { begin } else { 3 },
+                tiles: tiles as u32,
+                ..params
+            };
+            self.dispatch(&kernel, &buffers, &params, Grid::new(groups).trips(trips as u64).work(work))?;
             k_start = k_end;
             if k_start >= p.k {
                 return Ok(());
@@ -261,7 +237,7 @@ impl Product<'_> {
             a_next: batch.a as u32,
             b_next: batch.b as u32,
             c_next: batch.c as u32,
-            pad: [0; 3],
+            cut: [0; 3],
         })
     }
 
@@ -287,7 +263,7 @@ impl Product<'_> {
 mod tests {
     use super::*;
     use crate::backend::Backend;
-    use crate::gpu::testing::{down, gpu, noise, up};
+    use crate::gpu::testing::{down, gpu, gpu_uncut, noise, up};
     use crate::tensor::DType;
 
     const BOTH: [Shape; 2] = [Shape::Tile, Shape::Rows];
@@ -385,10 +361,10 @@ mod tests {
         }
     }
 
-    // A product of a batch is the product alone, bit for bit, and the whole batch is one dispatch.
+    // A product of a batch is the product alone, bit for bit, and the whole batch is one dispatch where it is not cut.
     #[test]
     fn products_do_not_depend_on_the_batch() {
-        let Some(gpu) = gpu() else { return };
+        let Some(gpu) = gpu_uncut() else { return };
         let (count, m, n, k) = (70_000, 2, 3, 5);
         let (a, b) = (noise(1, count * m * k), noise(2, count * n * k));
         for shape in BOTH {
@@ -413,7 +389,7 @@ mod tests {
 
     #[test]
     fn long_sums_go_on_in_chunks() {
-        let Some(gpu) = gpu() else { return };
+        let Some(gpu) = gpu_uncut() else { return };
         for shape in BOTH {
             for k in [CHUNK - 1, CHUNK, CHUNK + 1, 2 * CHUNK + 77] {
                 let case = Case { m: 2, n: 3, k, transposed: (false, true), biases: 1 };

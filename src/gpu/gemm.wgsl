@@ -30,9 +30,9 @@ struct Product {
     a_next: u32,
     b_next: u32,
     c_next: u32,
+    first_group: u32,
     pad0: u32,
     pad1: u32,
-    pad2: u32,
 }
 
 // A workgroup's product, the place of its tile there, and where C begins. Those past the last one have no rows.
@@ -126,7 +126,7 @@ fn tile(
     @builtin(local_invocation_index) lane: u32,
 ) {
     let across = (p.n + 63u) / 64u;
-    let part = part_of(group_number(group, groups));
+    let part = part_of(group_number(group, groups) + p.first_group);
     let row_0 = (part.tile / across) * 64u;
     let column_0 = (part.tile % across) * 64u;
     let row = row_0 + (lane / 16u) * 4u;
@@ -202,7 +202,7 @@ fn rows(
 ) {
     let wide = 4u * ACROSS;
     let tiles = (p.n + wide - 1u) / wide;
-    let part = part_of(group_number(group, groups));
+    let part = part_of(group_number(group, groups) + p.first_group);
     let row = (part.tile / tiles) * (512u / ACROSS) + (lane / ACROSS) * 8u;
     let column = (part.tile % tiles) * wide + lane % ACROSS;
 

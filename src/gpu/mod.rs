@@ -18,6 +18,9 @@
 //!    gpu.dispatch(&Kernel::new("OP/NAME", "entry"), &[&x, &y], &params, Grid::new(groups).trips(k).work(flops))?;
 //!    ```
 //!
+//!    A long dispatch is cut into several where the uniform has a field `first_group: u32` (in the host's struct 0,
+//!    called `cut` with what pads it) and the entry adds it to `group_number(..)`: without that, Ctrl-C waits for its end.
+//!
 //!    An operation on elements in order is `dispatch_pieces`, so that a tensor may be larger than a binding.
 //!    `with("NAME", value)` sets an override; `repeat` runs a kernel many times with changing parameters for the
 //!    price of the dispatches alone. Nothing waits: errors of shape and size show at once, lost devices at the
@@ -86,9 +89,15 @@ impl Grid {
         Grid { groups, trips: 0, work: 0 }
     }
 
-    /// A thread for each of `count` elements, 256 to a workgroup, one operation each.
+    /// A thread for each of `count` elements, 256 to a workgroup. An element that is read and written takes as long as
+    /// some 20 terms of a product.
     pub fn elements(count: usize) -> Grid {
-        Grid::new(count.div_ceil(256) as u64).work(count as u64)
+        Grid::new(count.div_ceil(256) as u64).work(20 * count as u64)
+    }
+
+    /// The same, where an element's place in views of several axes is computed: divisions by five sizes.
+    pub fn walk(count: usize) -> Grid {
+        Grid::elements(count).work(60 * count as u64)
     }
 
     /// Loop trips of one invocation, all its loops together, one more for each time a loop is entered.
@@ -96,7 +105,8 @@ impl Grid {
         Grid { trips, ..self }
     }
 
-    /// Floating-point operations of the whole dispatch, roughly: decides when to submit.
+    /// How long the whole dispatch takes, roughly, in terms (a multiplication and an addition) of a product: decides
+    /// when to submit, and where a dispatch is cut.
     pub fn work(self, work: u64) -> Grid {
         Grid { work, ..self }
     }

@@ -54,8 +54,13 @@ pub(super) struct Recorder {
 }
 
 impl Recorder {
-    fn is_due(&self, context: &Context) -> bool {
-        self.work >= context.limits.work || self.records.len() >= RECORDS * RECORD || self.written >= WRITTEN
+    /// Whether what is recorded is a submission of its own, and does not wait for so much more work.
+    fn is_due(&self, context: &Context, more: u64) -> bool {
+        let limit = context.limits.work;
+        self.work >= limit
+            || self.work > 0 && self.work.saturating_add(more) > limit
+            || self.records.len() >= RECORDS * RECORD
+            || self.written >= WRITTEN
     }
 
     /// Adds a record of parameters; where it is.
@@ -105,7 +110,6 @@ impl Context {
         if encoder.is_none() && written == 0 {
             return Ok(None);
         }
-        Counters::add(&self.counters.bytes_up, records.len() as u64);
         Counters::add(&self.counters.submits, 1);
         let uniforms = recorder.uniforms.as_ref();
         let index = self.guarded("submitting", || {
@@ -129,7 +133,7 @@ impl Context {
     pub(super) fn wrote(&self, bytes: u64) -> Result<()> {
         let mut recorder = self.recorder();
         recorder.written += bytes;
-        if recorder.is_due(self) {
+        if recorder.is_due(self, 0) {
             self.submit(&mut recorder)?;
         }
         Ok(())
@@ -159,6 +163,24 @@ impl Context {
         }
         let wanted = wgpu::BindGroupDescriptor { label: None, layout: &pipeline.layout, entries: &entries };
         self.guarded("binding", || self.device.create_bind_group(&wanted))
+    }
+}
+
+impl Grid {
+    /// Workgroups of a part of no more than so much work. Of several rows of `GROUPS` they are whole rows: groups that
+    /// pad the last row would be the first ones of the next part.
+    fn part(self, limit: u64) -> u64 {
+        let groups = u128::from(self.groups) * u128::from(limit) / u128::from(self.work.max(1));
+        match u64::try_from(groups).unwrap_or(u64::MAX).clamp(1, self.groups) {
+            all if all == self.groups => all,
+            groups if groups > GROUPS => groups / GROUPS * GROUPS,
+            groups => groups,
+        }
+    }
+
+    /// The work of so many of its workgroups.
+    fn work_of(self, groups: u64) -> u64 {
+        (u128::from(self.work) * u128::from(groups) / u128::from(self.groups)) as u64
     }
 }
 
@@ -192,18 +214,27 @@ impl Gpu<'_> {
             let bound = context.bind(&mut recorder, &pipeline, &blocks)?;
             (pipeline, bound)
         };
-        let x = grid.groups.min(GROUPS);
-        let y = grid.groups.div_ceil(x);
-        let (x, y) = (x as u32, y as u32);
-        let mut step = 0;
-        while step < steps {
+        // More than one submission's work is cut, where the kernel can begin at any workgroup.
+        let part = match pipeline.entry.first_group {
+            Some(_) => grid.part(context.limits.work),
+            None => grid.groups,
+        };
+        let parts = grid.groups.div_ceil(part);
+        // A launch itself costs some microseconds.
+        let work = grid.work_of(part).saturating_add(context.limits.work / 5_000);
+        let mut runs = (0..steps).flat_map(|step| (0..parts).map(move |i| (step, i * part))).peekable();
+        while runs.peek().is_some() {
             {
                 let mut recorder = context.recorder();
-                while step < steps && !recorder.is_due(context) {
+                while let Some((step, first)) = runs.next_if(|_| !recorder.is_due(context, work)) {
+                    let groups = part.min(grid.groups - first);
                     let offset = recorder.push(bytes_of(&params(step)));
-                    // A launch itself costs some microseconds.
-                    let work = grid.work.saturating_add(context.limits.work / 5_000);
+                    if let Some(at) = pipeline.entry.first_group {
+                        recorder.records[offset as usize + at..][..4].copy_from_slice(&(first as u32).to_ne_bytes());
+                    }
                     recorder.work = recorder.work.saturating_add(work);
+                    let x = groups.min(GROUPS);
+                    let (x, y) = (x as u32, groups.div_ceil(x) as u32);
                     let pass = recorder.pass(context)?;
                     quietly(|| {
                         pass.set_pipeline(&pipeline.pipeline);
@@ -212,9 +243,10 @@ impl Gpu<'_> {
                     })
                     .map_err(Error::internal)?;
                     Counters::add(&context.counters.dispatches, 1);
-                    step += 1;
+                    // with its dispatch, whoever submits it
+                    Counters::add(&context.counters.bytes_up, RECORD as u64);
                 }
-                if recorder.is_due(context) {
+                if runs.peek().is_some() || recorder.is_due(context, 0) {
                     context.submit(&mut recorder)?;
                 }
             }
@@ -231,7 +263,7 @@ impl Gpu<'_> {
         {
             let mut recorder = context.recorder();
             recorder.work = recorder.work.saturating_add(bytes / 4).saturating_add(context.limits.work / 5_000);
-            if recorder.is_due(context) {
+            if recorder.is_due(context, 0) {
                 context.submit(&mut recorder)?;
             }
         }

@@ -37,6 +37,8 @@ pub struct Entry {
     pub bindings: Vec<Binding>,
     /// bytes of workgroup memory
     pub workgroup_bytes: u32,
+    /// at which byte of the uniform the first workgroup's number is, where the entry adds one to `group_number`
+    pub first_group: Option<usize>,
     /// how many workgroups the host starts, in words
     pub grid: String,
     /// how many loop trips an invocation makes, in words
@@ -164,6 +166,7 @@ type Parsed<T> = std::result::Result<T, String>;
 struct Function {
     workgroup: Option<[u32; 3]>,
     words: BTreeSet<String>,
+    adds_first_group: bool,
     grid: String,
     trips: String,
 }
@@ -231,6 +234,7 @@ fn parse(name: &'static str, source: &'static str) -> Parsed<Shader> {
             let function = Function {
                 workgroup: workgroup.take(),
                 words,
+                adds_first_group: text.contains(".first_group"),
                 grid: std::mem::take(&mut grid),
                 trips: std::mem::take(&mut trips),
             };
@@ -256,10 +260,13 @@ fn parse(name: &'static str, source: &'static str) -> Parsed<Shader> {
         let words = reachable(function, &functions);
         let mut bindings: Vec<Binding> = globals.iter().filter(|g| words.contains(&g.name)).cloned().collect();
         bindings.sort_by_key(|b| b.number);
+        let mut fields = bindings.iter().flat_map(|b| &b.fields);
+        let first_group = fields.find(|(field, ..)| field == "first_group").map(|&(.., offset)| offset as usize);
         entries.push(Entry {
             name: title.clone(),
             workgroup,
             bindings,
+            first_group: first_group.filter(|_| function.adds_first_group),
             workgroup_bytes: shared.iter().filter(|(name, _)| words.contains(name)).map(|(_, bytes)| bytes).sum(),
             grid: function.grid.clone(),
             trips: function.trips.clone(),

@@ -7,9 +7,15 @@ use crate::tensor::DType;
 pub(crate) use crate::tensor::noise;
 use std::sync::Once;
 
-/// An engine whose memory is filled with NaN before use; None, visibly, where there is no adapter.
+/// An engine whose memory is filled with NaN before use, and which cuts dispatches of more than some hundred elements;
+/// None, visibly, where there is no adapter.
 pub(crate) fn gpu() -> Option<Gpu<'static>> {
-    gpu_with(Options { poison: true, ..Options::default() })
+    gpu_with(Options { poison: true, work: Some(10_000), ..Options::default() })
+}
+
+/// One that cuts nothing.
+pub(crate) fn gpu_uncut() -> Option<Gpu<'static>> {
+    gpu_with(Options { poison: true, work: Some(u64::MAX), ..Options::default() })
 }
 
 /// An engine on a device opened with `options`.

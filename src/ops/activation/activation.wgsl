@@ -4,8 +4,8 @@
 struct Params {
     count: u32,
     function: u32,
-    pad0: u32,
-    pad1: u32,
+    first_group: u32,
+    pad: u32,
 }
 
 @group(0) @binding(0) var<uniform> p: Params;
@@ -24,7 +24,7 @@ fn forward(
     @builtin(num_workgroups) groups: vec3<u32>,
     @builtin(local_invocation_index) lane: u32,
 ) {
-    let i = group_number(group, groups) * 256u + lane;
+    let i = (group_number(group, groups) + p.first_group) * 256u + lane;
     if i < p.count {
         let v = x[i];
         switch p.function {
@@ -44,7 +44,7 @@ fn backward(
     @builtin(num_workgroups) groups: vec3<u32>,
     @builtin(local_invocation_index) lane: u32,
 ) {
-    let i = group_number(group, groups) * 256u + lane;
+    let i = (group_number(group, groups) + p.first_group) * 256u + lane;
     if i < p.count {
         let v = output[i];
         let d = dy[i];

@@ -11,8 +11,7 @@ use crate::gpu::{Gpu, GpuBuffer, Grid, Kernel};
 struct Params {
     count: u32,
     function: u32,
-    pad0: u32,
-    pad1: u32,
+    cut: [u32; 2],
 }
 
 impl Gpu<'_> {
@@ -24,8 +23,8 @@ impl Gpu<'_> {
             Function::Relu => 2,
         };
         self.dispatch_pieces(&Kernel::new("activation/activation", entry), buffers, |_, count| {
-            let params = Params { count: count as u32, function, pad0: 0, pad1: 0 };
-            (params, Grid::elements(count).work(10 * count as u64))
+            let params = Params { count: count as u32, function, cut: [0; 2] };
+            (params, Grid::elements(count))
         })
     }
 }

@@ -19,7 +19,7 @@ struct Mask {
     seed_high: u32,
     stream_low: u32,
     stream_high: u32,
-    unused: [u32; 3],
+    cut: [u32; 3],
 }
 
 impl Dropout for Gpu<'_> {
@@ -41,7 +41,7 @@ impl Dropout for Gpu<'_> {
                 seed_high: (spec.philox.seed >> 32) as u32,
                 stream_low: spec.philox.stream as u32,
                 stream_high: (spec.philox.stream >> 32) as u32,
-                unused: [0; 3],
+                cut: [0; 3],
             };
             // some 300 operations a block
             (params, Grid::elements(count).work(count as u64 * 75))

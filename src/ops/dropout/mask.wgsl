@@ -13,9 +13,9 @@ struct Mask {
     seed_high: u32,
     stream_low: u32,
     stream_high: u32,
+    first_group: u32,
     unused_1: u32,
     unused_2: u32,
-    unused_3: u32,
 }
 
 @group(0) @binding(0) var<uniform> p: Mask;
@@ -37,7 +37,7 @@ fn dropout(
     @builtin(num_workgroups) groups: vec3<u32>,
     @builtin(local_invocation_index) lane: u32,
 ) {
-    let i = group_number(group, groups) * 64u + lane;
+    let i = (group_number(group, groups) + p.first_group) * 64u + lane;
     let low = p.block_low + i;
     let high = p.block_high + select(0u, 1u, low < i);
     let seed = vec2<u32>(p.seed_low, p.seed_high);

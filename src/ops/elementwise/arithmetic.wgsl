@@ -7,6 +7,10 @@ struct One {
     function: u32,
     value: f32,
     reversed: u32,
+    first_group: u32,
+    pad0: u32,
+    pad1: u32,
+    pad2: u32,
 }
 
 // An operand's step along an axis is 0 where it is repeated.
@@ -35,7 +39,7 @@ struct Pair {
     b5: u32,
     // number of the piece's first element: starts are less by what it stands for
     first: u32,
-    pad: u32,
+    first_group: u32,
 }
 
 struct Choice {
@@ -67,6 +71,10 @@ struct Choice {
     b3: u32,
     b4: u32,
     b5: u32,
+    first_group: u32,
+    pad0: u32,
+    pad1: u32,
+    pad2: u32,
 }
 
 @group(0) @binding(0) var<uniform> one: One;
@@ -221,7 +229,7 @@ fn unary(
     @builtin(num_workgroups) groups: vec3<u32>,
     @builtin(local_invocation_index) lane: u32,
 ) {
-    let i = group_number(group, groups) * 256u + lane;
+    let i = (group_number(group, groups) + one.first_group) * 256u + lane;
     if i < one.count {
         y[i] = unary_function(one.function, x[i]);
     }
@@ -236,7 +244,7 @@ fn number(
     @builtin(num_workgroups) groups: vec3<u32>,
     @builtin(local_invocation_index) lane: u32,
 ) {
-    let i = group_number(group, groups) * 256u + lane;
+    let i = (group_number(group, groups) + one.first_group) * 256u + lane;
     if i < one.count {
         let v = x[i];
         let first = select(v, one.value, one.reversed == 1u);
@@ -253,7 +261,7 @@ fn fill(
     @builtin(num_workgroups) groups: vec3<u32>,
     @builtin(local_invocation_index) lane: u32,
 ) {
-    let i = group_number(group, groups) * 256u + lane;
+    let i = (group_number(group, groups) + one.first_group) * 256u + lane;
     if i < one.count {
         // the value's bits, so that NaN and ids pass unchanged
         y[i] = bitcast<f32>(one.function);
@@ -268,7 +276,7 @@ fn binary(
     @builtin(num_workgroups) groups: vec3<u32>,
     @builtin(local_invocation_index) lane: u32,
 ) {
-    let i = group_number(group, groups) * 256u + lane;
+    let i = (group_number(group, groups) + pair.first_group) * 256u + lane;
     if i < pair.count {
         let index = i + pair.first;
         let at = index_of(index, pair.n1, pair.n2, pair.n3, pair.n4, pair.n5);
@@ -287,7 +295,7 @@ fn choose(
     @builtin(num_workgroups) groups: vec3<u32>,
     @builtin(local_invocation_index) lane: u32,
 ) {
-    let i = group_number(group, groups) * 256u + lane;
+    let i = (group_number(group, groups) + choice.first_group) * 256u + lane;
     if i < choice.count {
         let at = index_of(i, choice.n1, choice.n2, choice.n3, choice.n4, choice.n5);
         let at_c = choice.c_start + offset_of(at, choice.c0, choice.c1, choice.c2, choice.c3, choice.c4, choice.c5);

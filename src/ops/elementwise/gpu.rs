@@ -20,6 +20,7 @@ struct One {
     function: u32,
     value: f32,
     reversed: u32,
+    cut: [u32; 4],
 }
 
 /// `Pair` of arithmetic.wgsl
@@ -35,7 +36,7 @@ struct Pair {
     a_steps: Steps,
     b_steps: Steps,
     first: u32,
-    pad: u32,
+    cut: u32,
 }
 
 /// `Choice` of arithmetic.wgsl
@@ -51,6 +52,7 @@ struct Choice {
     c_steps: Steps,
     a_steps: Steps,
     b_steps: Steps,
+    cut: [u32; 4],
 }
 
 const SHADER: &str = "elementwise/arithmetic";
@@ -79,16 +81,14 @@ fn binary_number(function: Binary) -> u32 {
     }
 }
 
-/// The trips are those of `power`.
-fn grid(count: usize) -> Grid {
-    Grid::elements(count).trips(9)
-}
+/// Trips of `power`.
+const TRIPS: u64 = 9;
 
 impl Gpu<'_> {
     /// A kernel over elements in order: (x, y) or (y).
     fn elements(&self, entry: &'static str, buffers: &[&GpuBuffer], params: One) -> Result<()> {
         self.dispatch_pieces(&Kernel::new(SHADER, entry), buffers, |_, count| {
-            (One { count: count as u32, ..params }, grid(count))
+            (One { count: count as u32, ..params }, Grid::elements(count).trips(TRIPS))
         })
     }
 }
@@ -96,7 +96,7 @@ impl Gpu<'_> {
 impl Elementwise for Gpu<'_> {
     fn unary(&self, spec: &UnarySpec, x: &GpuBuffer) -> Result<GpuBuffer> {
         let y = self.allocate(spec.dtype, spec.len)?;
-        let params = One { count: 0, function: unary_number(spec.function), value: 0.0, reversed: 0 };
+        let params = One { count: 0, function: unary_number(spec.function), value: 0.0, reversed: 0, cut: [0; 4] };
         self.elements("unary", &[x, &y], params)?;
         Ok(y)
     }
@@ -113,10 +113,10 @@ impl Elementwise for Gpu<'_> {
         let function = binary_number(spec.function);
         let (kernel, outside) = (Kernel::new(SHADER, "binary"), outer.shape.iter().product::<usize>());
         let params =
-            Pair { count: 0, function, a_start: 0, b_start: 0, y_start: 0, sizes, a_steps, b_steps, first: 0, pad: 0 };
+            Pair { count: 0, function, a_start: 0, b_start: 0, y_start: 0, sizes, a_steps, b_steps, first: 0, cut: 0 };
         if outside > 1 {
             let count = len / outside;
-            self.repeat(&kernel, &[a, b, &y], grid(count), outside, |i| {
+            self.repeat(&kernel, &[a, b, &y], Grid::walk(count).trips(TRIPS), outside, |i| {
                 let [a_start, b_start] = outer.offsets(i).map(|at| at as u32);
                 Pair { count: count as u32, a_start, b_start, y_start: (i * count) as u32, ..params }
             })?;
@@ -128,7 +128,7 @@ impl Elementwise for Gpu<'_> {
             let (y, _) = y.window(first, count)?;
             let y_start = (first as u32).wrapping_neg();
             let params = Pair { count: count as u32, a_start, b_start, y_start, first: first as u32, ..params };
-            self.dispatch(&kernel, &[&a, &b, &y], &params, grid(count))?;
+            self.dispatch(&kernel, &[&a, &b, &y], &params, Grid::walk(count).trips(TRIPS))?;
         }
         Ok(y)
     }
@@ -136,7 +136,7 @@ impl Elementwise for Gpu<'_> {
     fn binary_scalar(&self, spec: &ScalarSpec, x: &GpuBuffer) -> Result<GpuBuffer> {
         let y = self.allocate(spec.dtype, spec.len)?;
         let (function, value) = (binary_number(spec.function), spec.value as f32);
-        let params = One { count: 0, function, value, reversed: u32::from(spec.reversed) };
+        let params = One { count: 0, function, value, reversed: u32::from(spec.reversed), cut: [0; 4] };
         self.elements("number", &[x, &y], params)?;
         Ok(y)
     }
@@ -158,11 +158,17 @@ impl Elementwise for Gpu<'_> {
         let (a_steps, b_steps) = (steps(&strides, 1), steps(&strides, 2));
         let outside = outer.shape.iter().product::<usize>();
         let count = len / outside;
-        self.repeat(&Kernel::new(SHADER, "choose"), &[&words, a, b, &y], grid(count), outside, |i| {
-            let [c_start, a_start, b_start] = outer.offsets(i).map(|at| at as u32);
-            let (count, y_start) = (count as u32, (i * count) as u32);
-            Choice { count, c_start, a_start, b_start, y_start, sizes, c_steps, a_steps, b_steps }
-        })?;
+        self.repeat(
+            &Kernel::new(SHADER, "choose"),
+            &[&words, a, b, &y],
+            Grid::walk(count).trips(TRIPS),
+            outside,
+            |i| {
+                let [c_start, a_start, b_start] = outer.offsets(i).map(|at| at as u32);
+                let (count, y_start) = (count as u32, (i * count) as u32);
+                Choice { count, c_start, a_start, b_start, y_start, sizes, c_steps, a_steps, b_steps, cut: [0; 4] }
+            },
+        )?;
         Ok(y)
     }
 
@@ -174,7 +180,7 @@ impl Elementwise for Gpu<'_> {
             _ => (spec.value as f32).to_bits(),
         };
         let y = self.allocate(spec.dtype, spec.len)?;
-        self.elements("fill", &[&y], One { count: 0, function: bits, value: 0.0, reversed: 0 })?;
+        self.elements("fill", &[&y], One { count: 0, function: bits, value: 0.0, reversed: 0, cut: [0; 4] })?;
         Ok(y)
     }
 }

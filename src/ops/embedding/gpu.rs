@@ -15,6 +15,7 @@ struct Rows {
     features: u32,
     segments: u32,
     rows: u32,
+    cut: [u32; 4],
 }
 
 /// Positions of one segment.
@@ -26,8 +27,9 @@ impl Embedding for Gpu<'_> {
         let y = self.allocate(DType::F32, len)?;
         if len > 0 {
             let ids = self.upload(DType::I64, bytemuck::cast_slice(spec.ids.as_slice()))?;
-            let params = Rows { count: small(len)?, features: small(spec.features)?, segments: 0, rows: 0 };
-            let grid = Grid::new(len.div_ceil(64) as u64).work(len as u64);
+            let params =
+                Rows { count: small(len)?, features: small(spec.features)?, segments: 0, rows: 0, cut: [0; 4] };
+            let grid = Grid::new(len.div_ceil(64) as u64).work(20 * len as u64);
             self.dispatch(&Kernel::new("embedding/rows", "forward"), &[&ids, weight, &y], &params, grid)?;
         }
         Ok(y)
@@ -39,7 +41,7 @@ impl Embedding for Gpu<'_> {
         if plan.rows == 0 || spec.features == 0 {
             return Ok(dw);
         }
-        let work = (spec.ids.len() as u64).saturating_mul(spec.features as u64);
+        let work = (20 * spec.ids.len() as u64).saturating_mul(spec.features as u64);
         let sums = self.allocate(DType::F32, plan.segments * spec.features)?;
         let table = self.upload(DType::F32, bytemuck::cast_slice(&plan.table))?;
         let params = Rows {
@@ -47,6 +49,7 @@ impl Embedding for Gpu<'_> {
             features: small(spec.features)?,
             segments: small(plan.segments_at)?,
             rows: small(plan.rows_at)?,
+            cut: [0; 4],
         };
         let across = spec.features.div_ceil(64) as u64;
         let grid = Grid::new(plan.segments as u64 * across).trips(SEGMENT as u64 + 1).work(work);

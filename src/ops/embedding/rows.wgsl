@@ -8,6 +8,10 @@ struct Rows {
     // in the plan: where the ends of segments and the rows begin
     segments: u32,
     rows: u32,
+    first_group: u32,
+    pad0: u32,
+    pad1: u32,
+    pad2: u32,
 }
 
 @group(0) @binding(0) var<uniform> p: Rows;
@@ -23,7 +27,7 @@ fn forward(
     @builtin(num_workgroups) groups: vec3<u32>,
     @builtin(local_invocation_index) lane: u32,
 ) {
-    let i = group_number(group, groups) * 64u + lane;
+    let i = (group_number(group, groups) + p.first_group) * 64u + lane;
     if i < p.count {
         y[i] = weight[ids[i / p.features] * p.features + i % p.features];
     }
@@ -44,7 +48,7 @@ fn sum_segments(
     @builtin(local_invocation_index) lane: u32,
 ) {
     let across = (p.features + 63u) / 64u;
-    let number = group_number(group, groups);
+    let number = group_number(group, groups) + p.first_group;
     let segment = number / across;
     let feature = (number % across) * 64u + lane;
     if segment < p.count && feature < p.features {
@@ -69,7 +73,7 @@ fn sum_rows(
     @builtin(local_invocation_index) lane: u32,
 ) {
     let across = (p.features + 63u) / 64u;
-    let number = group_number(group, groups);
+    let number = group_number(group, groups) + p.first_group;
     let row = number / across;
     let feature = (number % across) * 64u + lane;
     if row < p.count && feature < p.features {

@@ -9,6 +9,10 @@ struct CrossEntropy {
     scale: f32,
     // what the sum of the losses is divided by
     divisor: f32,
+    first_group: u32,
+    pad0: u32,
+    pad1: u32,
+    pad2: u32,
 }
 
 @group(0) @binding(0) var<uniform> p: CrossEntropy;
@@ -147,7 +151,7 @@ fn loss(
     @builtin(num_workgroups) groups: vec3<u32>,
     @builtin(local_invocation_index) lane: u32,
 ) {
-    let number = group_number(group, groups);
+    let number = group_number(group, groups) + p.first_group;
     let row = min(number, p.rows - 1u);
     let it = reduce(row, lane);
     if lane == 0u && number < p.rows {
@@ -163,7 +167,7 @@ fn loss_and_gradient(
     @builtin(num_workgroups) groups: vec3<u32>,
     @builtin(local_invocation_index) lane: u32,
 ) {
-    let number = group_number(group, groups);
+    let number = group_number(group, groups) + p.first_group;
     let row = min(number, p.rows - 1u);
     let it = reduce(row, lane);
     if number < p.rows {

@@ -15,6 +15,7 @@ struct Params {
     classes: u32,
     scale: f32,
     divisor: f32,
+    cut: [u32; 4],
 }
 
 impl Loss for Gpu<'_> {
@@ -36,7 +37,8 @@ impl Loss for Gpu<'_> {
         let targets = self.upload(DType::I64, bytemuck::cast_slice(spec.targets.as_slice()))?;
         let divisor = if spec.reduction == Reduction::Mean { kept as f32 } else { 1.0 };
         // a binding holds fewer than 2^32 elements, and `dispatch` checks that
-        let params = Params { rows: rows as u32, classes: classes as u32, scale: spec.scale() as f32, divisor };
+        let params =
+            Params { rows: rows as u32, classes: classes as u32, scale: spec.scale() as f32, divisor, cut: [0; 4] };
         let grid = Grid::new(rows as u64).work((rows as u64 * classes as u64).saturating_mul(60));
         let passes = classes.div_ceil(64) as u64;
         match &gradient {

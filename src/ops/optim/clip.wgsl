@@ -14,8 +14,8 @@ struct Clip {
     // max_norm, as far as f32 goes; and over 2^64
     limit: f32,
     limit_64: f32,
-    unused_1: u32,
-    unused_2: u32,
+    first_group: u32,
+    unused: u32,
 }
 
 @group(0) @binding(0) var<uniform> p: Clip;
@@ -76,7 +76,7 @@ fn squares(
     @builtin(num_workgroups) groups: vec3<u32>,
     @builtin(local_invocation_index) lane: u32,
 ) {
-    let number = group_number(group, groups);
+    let number = group_number(group, groups) + p.first_group;
     let begin = number * p.range;
     let end = min(begin + p.range, p.count);
     var magnitude = 0u;
@@ -174,7 +174,7 @@ fn scale(
     @builtin(num_workgroups) groups: vec3<u32>,
     @builtin(local_invocation_index) lane: u32,
 ) {
-    let i = group_number(group, groups) * 256u + lane;
+    let i = (group_number(group, groups) + p.first_group) * 256u + lane;
     let what = wanted[0];
     if i < p.count && what != LEAVE {
         let g = scaled[i];

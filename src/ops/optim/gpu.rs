@@ -24,6 +24,7 @@ struct Step {
     root: f32,
     eps: f32,
     keep: f32,
+    cut: [u32; 4],
 }
 
 const NESTEROV: u32 = 1;
@@ -40,7 +41,7 @@ struct Clip {
     unlimited: u32,
     limit: f32,
     limit_64: f32,
-    unused: [u32; 2],
+    cut: [u32; 2],
 }
 
 /// Most workgroups that sum the squares of one tensor, and the fewest elements of one.
@@ -118,7 +119,7 @@ impl Optim for Gpu<'_> {
             let len = window.len();
             let params = Clip { count: len as u32, range: *range as u32, first: *first as u32, ..Clip::default() };
             let trips = 2 * range.div_ceil(256) as u64 + 20;
-            let grid = Grid::new(len.div_ceil(*range) as u64).trips(trips).work(4 * len as u64);
+            let grid = Grid::new(len.div_ceil(*range) as u64).trips(trips).work(10 * len as u64);
             self.dispatch(&Kernel::new("optim/clip", "squares"), &[window, &partial], &params, grid)?;
         }
         let finite = |limit: f64| limit.min(f64::from(f32::MAX)) as f32;

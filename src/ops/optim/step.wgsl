@@ -18,6 +18,10 @@ struct Step {
     root: f32,
     eps: f32,
     keep: f32,
+    first_group: u32,
+    pad0: u32,
+    pad1: u32,
+    pad2: u32,
 }
 
 @group(0) @binding(0) var<uniform> p: Step;
@@ -51,7 +55,7 @@ fn sgd(
     @builtin(num_workgroups) groups: vec3<u32>,
     @builtin(local_invocation_index) lane: u32,
 ) {
-    let i = group_number(group, groups) * 64u + lane;
+    let i = (group_number(group, groups) + p.first_group) * 64u + lane;
     if i < p.count {
         param[i] = param[i] - p.size * gradient(i, param[i]);
     }
@@ -65,7 +69,7 @@ fn sgd_momentum(
     @builtin(num_workgroups) groups: vec3<u32>,
     @builtin(local_invocation_index) lane: u32,
 ) {
-    let i = group_number(group, groups) * 64u + lane;
+    let i = (group_number(group, groups) + p.first_group) * 64u + lane;
     if i < p.count {
         let g = gradient(i, param[i]);
         // selected, not multiplied: before the first step the buffer may hold anything
@@ -92,7 +96,7 @@ fn adam(
     @builtin(num_workgroups) groups: vec3<u32>,
     @builtin(local_invocation_index) lane: u32,
 ) {
-    let i = group_number(group, groups) * 64u + lane;
+    let i = (group_number(group, groups) + p.first_group) * 64u + lane;
     if i < p.count {
         let value = param[i] * p.keep;
         let v = moments(i, value);
@@ -108,7 +112,7 @@ fn adam_largest(
     @builtin(num_workgroups) groups: vec3<u32>,
     @builtin(local_invocation_index) lane: u32,
 ) {
-    let i = group_number(group, groups) * 64u + lane;
+    let i = (group_number(group, groups) + p.first_group) * 64u + lane;
     if i < p.count {
         let value = param[i] * p.keep;
         let v = moments(i, value);

@@ -18,7 +18,7 @@ pub(super) struct Params {
     pub(super) blocks: u32,
     pub(super) x_start: u32,
     pub(super) y_start: u32,
-    pub(super) pad: [u32; 2],
+    pub(super) cut: [u32; 2],
 }
 
 impl Reduce for Gpu<'_> {
@@ -58,9 +58,9 @@ impl Reduce for Gpu<'_> {
                     blocks: blocks as u32,
                     x_start: x_start as u32,
                     y_start: y_start as u32,
-                    pad: [0; 2],
+                    cut: [0; 2],
                 };
-                let grid = Grid::new(count.div_ceil(to_group) as u64).trips(trips).work(terms as u64);
+                let grid = Grid::new(count.div_ceil(to_group) as u64).trips(trips).work(10 * terms as u64);
                 self.dispatch(&kernel, &[&from, &to], &params, grid)?;
             }
             (x, n) = (y, blocks);

@@ -55,7 +55,7 @@ fn more_than_65535_workgroups() {
     let x = up(&gpu, &(0..3 * n).map(|i| (i % 1000) as f32).collect::<Vec<_>>());
     let y = gpu.allocate(DType::F32, n).unwrap();
     let (count, inner) = (n as u32, n as u32);
-    let params = Params { count, n: 3, inner, blocks: 1, x_start: 0, y_start: 0, pad: [0; 2] };
+    let params = Params { count, n: 3, inner, blocks: 1, x_start: 0, y_start: 0, cut: [0; 2] };
     let grid = Grid::new(n.div_ceil(64) as u64).trips(41);
     gpu.dispatch(&Kernel::new("reduce/sum", "join"), &[&x, &y], &params, grid).unwrap();
     let want = |i: usize| (i % 1000 + (i + n) % 1000 + (i + 2 * n) % 1000) as f32;

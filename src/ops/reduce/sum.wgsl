@@ -13,8 +13,8 @@ struct Params {
     // first element of x and y in their windows
     x_start: u32,
     y_start: u32,
-    pad0: u32,
-    pad1: u32,
+    first_group: u32,
+    pad: u32,
 }
 
 @group(0) @binding(0) var<uniform> p: Params;
@@ -32,7 +32,7 @@ fn rows(
     @builtin(num_workgroups) groups: vec3<u32>,
     @builtin(local_invocation_index) lane: u32,
 ) {
-    let result = group_number(group, groups) * 4u + lane / 16u;
+    let result = (group_number(group, groups) + p.first_group) * 4u + lane / 16u;
     let l = lane % 16u;
     var sum = 0.0;
     if result < p.count {
@@ -71,7 +71,7 @@ fn columns(
     @builtin(num_workgroups) groups: vec3<u32>,
     @builtin(local_invocation_index) lane: u32,
 ) {
-    let result = group_number(group, groups) * 64u + lane;
+    let result = (group_number(group, groups) + p.first_group) * 64u + lane;
     if result < p.count {
         let column = result % p.inner;
         let block = (result / p.inner) % p.blocks;
@@ -103,7 +103,7 @@ fn join(
     @builtin(num_workgroups) groups: vec3<u32>,
     @builtin(local_invocation_index) lane: u32,
 ) {
-    let result = group_number(group, groups) * 64u + lane;
+    let result = (group_number(group, groups) + p.first_group) * 64u + lane;
     if result < p.count {
         let column = result % p.inner;
         let block = (result / p.inner) % p.blocks;

@@ -17,7 +17,7 @@ struct View {
     dense_start: u32,
     sizes: Sizes,
     steps: Steps,
-    pad: [u32; 2],
+    cut: [u32; 2],
 }
 
 /// `Ids` of move.wgsl
@@ -27,7 +27,7 @@ struct Ids {
     count: u32,
     first: u32,
     most: u32,
-    pad: u32,
+    cut: u32,
 }
 
 const SHADER: &str = "shape/move";
@@ -49,11 +49,11 @@ impl Gpu<'_> {
         let outside: usize = outer.shape.iter().product();
         position(entry, offset.max(dense_start.saturating_add(count.saturating_mul(outside))))?;
         let (sizes, steps) = (sizes(&shape), steps(&strides, 0));
-        self.repeat(&Kernel::new(SHADER, entry), &[from, to], Grid::elements(count), outside, |i| {
+        self.repeat(&Kernel::new(SHADER, entry), &[from, to], Grid::walk(count), outside, |i| {
             let [at] = outer.offsets(i);
             let dense_start = (dense_start + i * count) as u32;
             let view_start = (offset as isize + at) as u32;
-            View { count: count as u32, view_start, dense_start, sizes, steps, pad: [0; 2] }
+            View { count: count as u32, view_start, dense_start, sizes, steps, cut: [0; 2] }
         })
     }
 }
@@ -115,7 +115,7 @@ impl Move for Gpu<'_> {
         }
         let (count, _) = (position("take", spec.ids.len())?, position("take", spec.ids.bound())?);
         let ids = self.upload(DType::I64, bytemuck::cast_slice(spec.ids.as_slice()))?;
-        let params = Ids { count, first: 0, most: 0, pad: 0 };
+        let params = Ids { count, first: 0, most: 0, cut: 0 };
         self.dispatch(&Kernel::new(SHADER, "take"), &[x, &ids, &y], &params, Grid::elements(spec.ids.len()))?;
         Ok(y)
     }
@@ -149,12 +149,13 @@ impl Move for Gpu<'_> {
         for first in (0..count).step_by(piece) {
             let count = piece.min(count - first);
             let (begins, _) = begins.window(2 * first, 2 * count + 2)?;
-            let grid = Grid::elements(count).trips(most.min(MOST) as u64 + 1).work(spec.ids.len() as u64);
+            let work = 20 * spec.ids.len().min(count.saturating_mul(MOST)) as u64;
+            let grid = Grid::elements(count).trips(most.min(MOST) as u64 + 1).work(work);
             self.repeat(&kernel, &[values, &begins, &order, &x], grid, most.div_ceil(MOST), |i| Ids {
                 count: count as u32,
                 first: (i * MOST) as u32,
                 most: MOST as u32,
-                pad: 0,
+                cut: 0,
             })?;
         }
         Ok(x)

@@ -17,8 +17,8 @@ struct View {
     s3: u32,
     s4: u32,
     s5: u32,
-    pad0: u32,
-    pad1: u32,
+    first_group: u32,
+    pad: u32,
 }
 
 struct Ids {
@@ -26,7 +26,7 @@ struct Ids {
     first: u32,
     // most values of one id in this dispatch
     most: u32,
-    pad: u32,
+    first_group: u32,
 }
 
 @group(0) @binding(0) var<uniform> view: View;
@@ -56,7 +56,7 @@ fn copy_strided(
     @builtin(num_workgroups) groups: vec3<u32>,
     @builtin(local_invocation_index) lane: u32,
 ) {
-    let i = group_number(group, groups) * 256u + lane;
+    let i = (group_number(group, groups) + view.first_group) * 256u + lane;
     if i < view.count {
         target_words[view.dense_start + i] = source[position(i)];
     }
@@ -70,7 +70,7 @@ fn place_strided(
     @builtin(num_workgroups) groups: vec3<u32>,
     @builtin(local_invocation_index) lane: u32,
 ) {
-    let i = group_number(group, groups) * 256u + lane;
+    let i = (group_number(group, groups) + view.first_group) * 256u + lane;
     if i < view.count {
         target_words[position(i)] = source[view.dense_start + i];
     }
@@ -84,7 +84,7 @@ fn take(
     @builtin(num_workgroups) groups: vec3<u32>,
     @builtin(local_invocation_index) lane: u32,
 ) {
-    let i = group_number(group, groups) * 256u + lane;
+    let i = (group_number(group, groups) + p.first_group) * 256u + lane;
     if i < p.count {
         taken[i] = source[ids[i]];
     }
@@ -99,7 +99,7 @@ fn put_add(
     @builtin(num_workgroups) groups: vec3<u32>,
     @builtin(local_invocation_index) lane: u32,
 ) {
-    let i = group_number(group, groups) * 256u + lane;
+    let i = (group_number(group, groups) + p.first_group) * 256u + lane;
     if i < p.count {
         let id = groups_of_ids[2u * i];
         let begin = groups_of_ids[2u * i + 1u] + p.first;
