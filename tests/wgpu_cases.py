@@ -315,8 +315,8 @@ def sums(other):
     "shape/move",
     copy_strided=("[view.dense_start + i] =", "[view.dense_start + i / 2u] ="),
     place_strided=("target_words[position(i)] = source[view.dense_start + i]", "target_words[i] = source[i]"),
-    take=("source[ids[i]]", "source[i]"),
-    put_add=("values[order[k]]", "values[k]"),
+    take=("ids[i % p.ids]", "ids[0u]"),
+    put_add=("order[k]]", "k]"),
 )
 def moves(other):
     name, put = "shape/move", other.buffer
@@ -338,23 +338,25 @@ def moves(other):
     turned(placed)[...] = want
     right("view", other.read(y, *want.shape), out, want)
     right("gradient of a view", other.read(back, *x.shape), t.grad, placed)
-    # by position, some of them more often than one dispatch adds
-    x, ids, most = x.ravel()[:40], rng.integers(0, 40, 500) // 3 * 2, 16
-    dy, exact = rounded(rng, (500,)), np.zeros(40)
-    y, back = other.empty(500), put(np.zeros(40, np.float32))
-    other.elements(name, "take", [put(x), put(ids.astype(np.uint32)), y], {"count": 500})
-    rows, begins, counts = np.unique(np.sort(ids), return_index=True, return_counts=True)
-    groups = np.append(np.stack([rows, begins], axis=1), [[0, 500]], axis=0)
+    # by position in each of three rows, some of them more often than one dispatch adds
+    x, ids, most = rounded(rng, (3, 40)), rng.integers(0, 40, 500) // 3 * 2, 16
+    dy, exact = rounded(rng, (3, 500)), np.zeros((3, 40))
+    y, back = other.empty(3, 500), put(np.zeros((3, 40), np.float32))
+    sizes = {"ids": 500, "width": 40}
+    other.elements(name, "take", [put(x), put(ids.astype(np.uint32)), y], sizes | {"count": dy.size})
+    places, begins, counts = np.unique(np.sort(ids), return_index=True, return_counts=True)
+    groups = np.append(np.stack([places, begins], axis=1), [[0, 500]], axis=0)
     buffers = [put(a.astype(np.uint32)) for a in (groups, np.argsort(ids, kind="stable"))]
-    params = [{"count": len(rows), "first": first, "most": most} for first in range(0, counts.max(), most)]
+    sizes |= {"count": 3 * len(places), "distinct": len(places), "most": most}
+    params = [sizes | {"first": first} for first in range(0, counts.max(), most)]
     assert len(params) > 1
     other.elements(name, "put_add", [put(dy), *buffers, back], *params)
     t = Tensor(x, True, "gpu")
-    out = t[ids]
+    out = t[:, ids]
     out.backward(Tensor(dy, device="gpu"))
-    np.add.at(exact, ids, dy)
-    right("picked", other.read(y, 500), out, x[ids])
-    right("gradient of picked", other.read(back, 40), t.grad, exact)
+    np.add.at(exact, (slice(None), ids), dy)
+    right("picked", other.read(y, 3, 500), out, x[:, ids])
+    right("gradient of picked", other.read(back, 3, 40), t.grad, exact)
 
 
 # of an entry: the optimizer and its options, how many buffers it keeps, and what the uniform holds at step t

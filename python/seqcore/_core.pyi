@@ -273,8 +273,8 @@ def num_threads() -> int:
 def place_strided(values: Any, full_shape: Sequence[int], strides: Sequence[int], offset: int) -> Array:
     """Zeros of full_shape with values written through a view that holds no element twice."""
 
-def put_add(values: Any, flat_ids: Any, full_shape: Sequence[int]) -> Array:
-    """Zeros of full_shape with the values added at the ids, in their order."""
+def put_add(values: Any, flat_ids: Any, full_shape: Sequence[int], rows: int = 1) -> Array:
+    """Zeros of full_shape, as so many equal rows, with the values added at the ids of every row, in their order."""
 
 def remember_main_thread() -> None:
     """Notes which thread is the main one: at import, and in the child after a fork, where nobody is inside a call."""
@@ -293,8 +293,8 @@ def shaders() -> dict[str, Any]:
 def sum(a: Any, axes: Sequence[int] | None = None, keepdims: bool = False) -> Array:
     """The sum over axes (all where None)."""
 
-def take(a: Any, flat_ids: Any, shape: Sequence[int]) -> Array:
-    """a, as one row, at the ids; as many as shape has elements."""
+def take(a: Any, flat_ids: Any, shape: Sequence[int], rows: int = 1) -> Array:
+    """a, as so many equal rows, at the ids of every row; as many as shape has elements."""
 
 def unary(function: str, x: Any) -> Array:
     """f(x), element by element; function is one of neg, exp, log, sqrt, abs, square."""

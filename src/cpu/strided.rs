@@ -143,28 +143,38 @@ fn transposed<T: Element>(x: &[T], offset: isize, step: isize, columns: usize, y
     }
 }
 
-/// `x[ids[i]] += values[i]`, i ascending, with subnormals flushed.
-pub fn put_add(isa: Isa, ids: &[i64], values: &[f32], x: &mut [f32]) -> Result<()> {
+/// `x[r, ids[i]] += values[r, i]` in each of x's rows of `width`, i ascending, with subnormals flushed.
+pub fn put_add(isa: Isa, ids: &[i64], values: &[f32], x: &mut [f32], width: usize) -> Result<()> {
     struct PutAdd {
         ids: *const i64,
         values: *const f32,
         n: usize,
         x: *mut f32,
+        width: usize,
+        rows: usize,
     }
     impl Kernel for PutAdd {
         #[inline(always)]
         unsafe fn run<L: Lanes>(&self) {
-            for i in 0..self.n {
+            for row in 0..self.rows {
                 // SAFETY: checked below.
-                unsafe { *self.x.add(*self.ids.add(i) as usize) += *self.values.add(i) };
+                let (x, values) = unsafe { (self.x.add(row * self.width), self.values.add(row * self.n)) };
+                for i in 0..self.n {
+                    // SAFETY: as above.
+                    unsafe { *x.add(*self.ids.add(i) as usize) += *values.add(i) };
+                }
             }
         }
     }
-    if values.len() != ids.len() || ids.iter().any(|&id| !usize::try_from(id).is_ok_and(|id| id < x.len())) {
+    let rows = x.len().checked_div(width).unwrap_or(0);
+    if rows * width != x.len()
+        || rows.checked_mul(ids.len()) != Some(values.len())
+        || ids.iter().any(|&id| !usize::try_from(id).is_ok_and(|id| id < width))
+    {
         return Err(Error::internal("an id outside its memory"));
     }
-    let kernel = PutAdd { ids: ids.as_ptr(), values: values.as_ptr(), n: ids.len(), x: x.as_mut_ptr() };
-    // SAFETY: as many values as ids, and every id is below the length of x.
+    let kernel = PutAdd { ids: ids.as_ptr(), values: values.as_ptr(), n: ids.len(), x: x.as_mut_ptr(), width, rows };
+    // SAFETY: x is whole rows, each has as many values as there are ids, and every id is below a row's width.
     unsafe { launch(isa, &kernel) };
     Ok(())
 }

@@ -29,6 +29,13 @@ ADVANCED = {
     "array and slice": (slice(None), [1, 1]),
     "array beside int": ([2, 0], 1),
     "2-d": np.array([[0, 1], [2, 2]]),
+    "behind slices": (slice(None), slice(0, None, 2), [4, 0, 3]),
+    "behind an ellipsis": (..., [4, 4, 0]),
+    "behind a slice": (slice(None), np.array([[0], [3]]), [1, 2, 4]),
+    "mask behind a slice": (slice(1, None), A[0] > 0),
+    "none behind a slice": (slice(None), None, [3, 1]),
+    "apart behind a slice": (slice(None), [3, 1], None, [0, 2]),
+    "array and int apart": ([2, 0], slice(None), 1),
 }
 
 
@@ -66,7 +73,7 @@ def test_index_by_tensor_and_iteration(device):
 @pytest.mark.parametrize("name", [*BASIC, *ADVANCED])
 def test_setitem(name, device):
     index = {**BASIC, **ADVANCED}[name]
-    if name in ("repeated", "pairs", "array and slice", "2-d"):
+    if name in ("repeated", "pairs", "array and slice", "2-d", "behind an ellipsis"):
         want = A.copy()
         want[index] = 7.0
         t = seqcore.Tensor(A, device=device)

@@ -32,11 +32,16 @@ def getitem(x: Any, index: Any) -> Tensor:
     lead = _leading(index)
     if lead and array.dtype != "int64" and math.prod(shape[lead:]) > 1 and math.prod(shape[:lead]):
         return _rows(x, index, lead, recorded)
-    ids = _picked("getitem", _positions(shape), index)
-    y = _core.take(array, ids.ravel(), list(ids.shape))
+    slices, rest = _slices(shape, index)
+    front = shape[: len(slices)]
+    if any(bound is not None for i in slices for bound in (i.start, i.stop, i.step)):
+        return getitem(getitem(x, slices), (*[slice(None)] * len(slices), *rest))
+    ids = _picked("getitem", _positions(shape[len(front) :]), rest, front)
+    rows, picked = math.prod(front), ids.ravel()
+    y = _core.take(array, picked, [*front, *ids.shape], rows)
     if not recorded:
         return wrap(y)
-    return record("getitem", y, (x,), lambda dy: (_core.put_add(dy, ids.ravel(), list(shape)),))
+    return record("getitem", y, (x,), lambda dy: (_core.put_add(dy, picked, list(shape), rows),))
 
 
 def _rows(x: Any, index: Any, lead: int, recorded: bool) -> Tensor:
@@ -147,12 +152,34 @@ def _leading(index: Any) -> int:
     for i in index:
         if i is None or i is Ellipsis or isinstance(i, (slice, bool, np.bool_)):
             return 0
-        try:
-            given = np.asarray(i)
-        except ValueError:  # a ragged list, which NumPy will refuse
-            return 0
-        axes += given.ndim if given.dtype == np.bool_ else 1
+        axes += _taken(i)
     return axes
+
+
+def _slices(shape: Any, index: Any) -> tuple[Any, Any]:
+    """The slices that an index with arrays begins with, and what follows: it picks the same of all that they give.
+
+    There are none where that is not so: NumPy puts the axes of arrays that stand apart in front.
+    """
+    rest = list(index)
+    if rest[0] is Ellipsis and not any(i is Ellipsis for i in rest[1:]):
+        rest[:1] = [slice(None)] * (len(shape) - sum(_taken(i) for i in rest))
+    n = next(k for k, i in enumerate(rest) if not isinstance(i, slice))
+    arrays = [k for k, i in enumerate(rest) if not (i is None or i is Ellipsis or isinstance(i, slice))]
+    if n > len(shape) or arrays[-1] - arrays[0] >= len(arrays) or not math.prod(shape):
+        return (), index
+    return tuple(rest[:n]), tuple(rest[n:])
+
+
+def _taken(i: Any) -> int:
+    """How many axes a part of an index takes."""
+    if i is None or i is Ellipsis:
+        return 0
+    try:
+        given = np.asarray(i)
+    except ValueError:  # a ragged list, which NumPy will refuse
+        return 1
+    return given.ndim if given.dtype == np.bool_ else 1
 
 
 def _positions(shape: Any) -> np.ndarray:
@@ -182,11 +209,12 @@ def _is_basic(index: Any) -> bool:
     return all(i is None or i is Ellipsis or isinstance(i, (slice, np.integer)) or type(i) is int for i in index)
 
 
-def _picked(op: str, stand_in: np.ndarray, index: Any) -> Any:
+def _picked(op: str, stand_in: np.ndarray, index: Any, front: Any = ()) -> Any:
+    """What NumPy picks of the stand-in; axes of sizes `front`, all of which are picked, come before its own."""
     try:
         return stand_in[index]
     except (IndexError, TypeError, ValueError) as error:
-        raise _refusal(op, stand_in.shape, index, error) from None
+        raise _refusal(op, front + stand_in.shape, (*[slice(None)] * len(front), *index), error) from None
 
 
 def _refusal(op: str, shape: Any, index: Any, error: Exception) -> Exception:

@@ -1,7 +1,7 @@
 //! The shader against the reference.
 
 use super::*;
-use crate::gpu::testing::{down, gpu, gpu_with, noise, up};
+use crate::gpu::testing::{down, gpu, gpu_uncut, gpu_with, noise, up};
 use crate::gpu::{Gpu, Options};
 
 const FUNCTIONS: [Function; 3] = [Function::Sigmoid, Function::Tanh, Function::Relu];
@@ -43,7 +43,7 @@ fn pieces_of_tensors_that_are_larger_than_a_binding() {
 
 #[test]
 fn more_than_65535_workgroups() {
-    let Some(gpu) = gpu() else { return };
+    let Some(gpu) = gpu_uncut() else { return };
     let n = 65_536 * 256 + 300;
     let spec = ActivationSpec::new(Function::Relu, DType::F32, n).unwrap();
     let y = gpu.activation(&spec, &up(&gpu, &vec![0.5; n])).unwrap();

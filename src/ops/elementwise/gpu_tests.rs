@@ -3,7 +3,7 @@
 use super::tests::{CHOICES, ONE_X, ONE_Y, SHAPES, TWO_A, TWO_B, TWO_Y};
 use super::*;
 use crate::backend::Buffer;
-use crate::gpu::testing::{down, gpu, gpu_with, noise, up};
+use crate::gpu::testing::{down, gpu, gpu_uncut, gpu_with, noise, up};
 use crate::gpu::{Gpu, Options};
 
 /// Near enough for f32 without fused products; special values exactly.
@@ -159,7 +159,7 @@ fn choices_and_fill() {
 
 #[test]
 fn more_than_65535_workgroups() {
-    let Some(gpu) = gpu() else { return };
+    let Some(gpu) = gpu_uncut() else { return };
     let n = 65_536 * 256 + 300;
     let x = gpu.fill(&FillSpec::new(DType::F32, &[n], 1.5).unwrap()).unwrap();
     let y = gpu.unary(&UnarySpec::new(Unary::Square, DType::F32, n).unwrap(), &x).unwrap();

@@ -2,7 +2,7 @@
 
 use super::tests::{CASES, numbers};
 use super::*;
-use crate::gpu::testing::{down, gpu, gpu_with, up};
+use crate::gpu::testing::{down, gpu, gpu_uncut, gpu_with, up};
 use crate::gpu::{Gpu, Grid, Kernel, Options};
 use crate::ops::reduce::gpu::Params;
 
@@ -42,7 +42,7 @@ fn pieces_of_tensors_that_are_larger_than_a_binding() {
 
 #[test]
 fn more_than_65535_workgroups() {
-    let Some(gpu) = gpu() else { return };
+    let Some(gpu) = gpu_uncut() else { return };
     // rows: four sums a workgroup; columns and join: 64
     compare(&gpu, &[65_536 * 4 + 9, 3], &[1]);
     let n = 65_536 * 64 + 70;
@@ -50,16 +50,28 @@ fn more_than_65535_workgroups() {
     let spec = SumSpec::new(DType::F32, &[2, n], Some(&[0]), false).unwrap();
     let y = down(&gpu, &gpu.sum(&spec, &x).unwrap());
     assert!(y.iter().enumerate().all(|(i, &y)| y == (i % 1000 + (i + n) % 1000) as f32));
-    // so many sums of more than 128 terms would not fit in memory: their last dispatch alone, three parts to a sum
-    let n = 65_536 * 64 + 70;
-    let x = up(&gpu, &(0..3 * n).map(|i| (i % 1000) as f32).collect::<Vec<_>>());
+    // so many sums of more than 128 terms would not fit in memory: their last dispatch alone
+    joined(&gpu, 65_536 * 64 + 70, 3);
+}
+
+#[test]
+fn a_dispatch_is_cut_at_rows_of_65535_workgroups() {
+    // two rows of workgroups, then one and two more workgroups, which are two rows again
+    let options = Options { poison: true, work: Some(2 * 65_535 + 10), ..Options::default() };
+    let Some(gpu) = gpu_with(options) else { return };
+    joined(&gpu, 3 * 65_535 * 64 + 70, 1);
+}
+
+/// The kernel that joins `parts` parts of each of `n` sums; a workgroup is a unit of work.
+fn joined(gpu: &Gpu<'_>, n: usize, parts: usize) {
+    let x = up(gpu, &(0..parts * n).map(|i| (i % 1000) as f32).collect::<Vec<_>>());
     let y = gpu.allocate(DType::F32, n).unwrap();
-    let (count, inner) = (n as u32, n as u32);
-    let params = Params { count, n: 3, inner, blocks: 1, x_start: 0, y_start: 0, cut: [0; 2] };
-    let grid = Grid::new(n.div_ceil(64) as u64).trips(41);
-    gpu.dispatch(&Kernel::new("reduce/sum", "join"), &[&x, &y], &params, grid).unwrap();
-    let want = |i: usize| (i % 1000 + (i + n) % 1000 + (i + 2 * n) % 1000) as f32;
-    assert!(down(&gpu, &y).iter().enumerate().all(|(i, &y)| y == want(i)));
+    let (count, inner, groups) = (n as u32, n as u32, n.div_ceil(64) as u64);
+    let params = Params { count, n: parts as u32, inner, blocks: 1, x_start: 0, y_start: 0, cut: [0; 2] };
+    let kernel = Kernel::new("reduce/sum", "join");
+    gpu.dispatch(&kernel, &[&x, &y], &params, Grid::new(groups).trips(41).work(groups)).unwrap();
+    let want = |i: usize| (0..parts).map(|part| (i + part * n) % 1000).sum::<usize>() as f32;
+    assert!(down(gpu, &y).iter().enumerate().all(|(i, &y)| y == want(i)));
 }
 
 #[test]

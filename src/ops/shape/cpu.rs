@@ -57,10 +57,17 @@ impl Move for Cpu<'_> {
 
     fn take(&self, spec: &IdsSpec, x: &CpuBuffer) -> Result<CpuBuffer> {
         of_type!(spec.dtype, T => {
-            let (x, ids) = (x.slice::<T>()?, spec.ids.as_slice());
-            let mut y = Fresh::<T>::new(ids.len())?;
-            self.pieces(&mut y, PIECE, |start, y| {
-                y.iter_mut().zip(&ids[start..]).for_each(|(y, &id)| *y = x[id as usize]);
+            let (x, ids, width) = (x.slice::<T>()?, spec.ids.as_slice(), spec.ids.bound());
+            let mut y = Fresh::<T>::new(spec.picked())?;
+            self.pieces(&mut y, PIECE, |start, mut y| {
+                // from within a row to within another
+                let (mut row, mut i) = (start / ids.len(), start % ids.len());
+                while !y.is_empty() {
+                    let (head, rest) = y.split_at_mut(y.len().min(ids.len() - i));
+                    let x = &x[row * width..][..width];
+                    head.iter_mut().zip(&ids[i..]).for_each(|(y, &id)| *y = x[id as usize]);
+                    (y, row, i) = (rest, row + 1, 0);
+                }
                 Ok(())
             })?;
             Ok(y.done())
@@ -70,12 +77,19 @@ impl Move for Cpu<'_> {
     fn put_add(&self, spec: &IdsSpec, values: &CpuBuffer) -> Result<CpuBuffer> {
         match spec.dtype {
             DType::F32 => {
-                let mut x = Fresh::<f32>::zeros(spec.ids.bound())?;
-                put_add(self.isa()?, spec.ids.as_slice(), values.slice()?, &mut x)?;
+                let mut x = Fresh::<f32>::new(spec.whole())?;
+                let (isa, ids, width) = (self.isa()?, spec.ids.as_slice(), spec.ids.bound());
+                let values = values.slice::<f32>()?;
+                let rows = PIECE.checked_div(width.max(ids.len())).unwrap_or(1).max(1);
+                self.pieces(&mut x, rows * width, |start, x| {
+                    let (from, rows) = (start / width, x.len() / width);
+                    x.fill(0.0);
+                    put_add(isa, ids, &values[from * ids.len()..][..rows * ids.len()], x, width)
+                })?;
                 Ok(x.done())
             }
             DType::F64 => {
-                let mut x = Fresh::<f64>::new(spec.ids.bound())?;
+                let mut x = Fresh::<f64>::new(spec.whole())?;
                 x.copy_from_slice(&reference::put_add(spec, values.slice::<f64>()?));
                 Ok(x.done())
             }

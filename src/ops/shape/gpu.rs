@@ -25,9 +25,20 @@ struct View {
 #[derive(Clone, Copy, bytemuck::NoUninit)]
 struct Ids {
     count: u32,
+    ids: u32,
+    width: u32,
+    distinct: u32,
     first: u32,
     most: u32,
-    cut: u32,
+    cut: [u32; 2],
+}
+
+impl Ids {
+    /// The sizes of a row, the rest 0.
+    fn of(spec: &IdsSpec) -> Ids {
+        let (ids, width) = (spec.ids.len() as u32, spec.ids.bound() as u32);
+        Ids { count: 0, ids, width, distinct: 0, first: 0, most: 0, cut: [0; 2] }
+    }
 }
 
 const SHADER: &str = "shape/move";
@@ -109,23 +120,23 @@ impl Move for Gpu<'_> {
     }
 
     fn take(&self, spec: &IdsSpec, x: &GpuBuffer) -> Result<GpuBuffer> {
-        let y = self.allocate(spec.dtype, spec.ids.len())?;
-        if spec.ids.is_empty() {
+        let y = self.allocate(spec.dtype, spec.picked())?;
+        if y.is_empty() {
             return Ok(y);
         }
-        let (count, _) = (position("take", spec.ids.len())?, position("take", spec.ids.bound())?);
+        let (count, _) = (position("take", spec.picked())?, position("take", spec.whole())?);
         let ids = self.upload(DType::I64, bytemuck::cast_slice(spec.ids.as_slice()))?;
-        let params = Ids { count, first: 0, most: 0, cut: 0 };
-        self.dispatch(&Kernel::new(SHADER, "take"), &[x, &ids, &y], &params, Grid::elements(spec.ids.len()))?;
+        let params = Ids { count, ..Ids::of(spec) };
+        self.dispatch(&Kernel::new(SHADER, "take"), &[x, &ids, &y], &params, Grid::elements(spec.picked()))?;
         Ok(y)
     }
 
     fn put_add(&self, spec: &IdsSpec, values: &GpuBuffer) -> Result<GpuBuffer> {
-        let x = self.zeros(spec.dtype, spec.ids.bound())?;
-        if spec.ids.is_empty() {
+        let x = self.zeros(spec.dtype, spec.whole())?;
+        if values.is_empty() {
             return Ok(x);
         }
-        position("put_add", spec.ids.len().max(spec.ids.bound()))?;
+        position("put_add", spec.picked().max(spec.whole()))?;
         let ids = spec.ids.as_slice();
         // a stable sort: the values of an id keep their order
         let mut order: Vec<u32> = (0..ids.len() as u32).collect();
@@ -147,15 +158,16 @@ impl Move for Gpu<'_> {
         // ids that a binding holds, two words each and two at the end; a window begins at a multiple of 64 words
         let piece = (self.context().largest_window() / 128 * 64).saturating_sub(64).max(64);
         for first in (0..count).step_by(piece) {
-            let count = piece.min(count - first);
-            let (begins, _) = begins.window(2 * first, 2 * count + 2)?;
-            let work = 20 * spec.ids.len().min(count.saturating_mul(MOST)) as u64;
-            let grid = Grid::elements(count).trips(most.min(MOST) as u64 + 1).work(work);
+            let distinct = piece.min(count - first);
+            let (begins, _) = begins.window(2 * first, 2 * distinct + 2)?;
+            let work = 20 * (spec.rows * spec.ids.len().min(distinct.saturating_mul(MOST))) as u64;
+            let grid = Grid::elements(spec.rows * distinct).trips(most.min(MOST) as u64 + 1).work(work);
             self.repeat(&kernel, &[values, &begins, &order, &x], grid, most.div_ceil(MOST), |i| Ids {
-                count: count as u32,
+                count: (spec.rows * distinct) as u32,
+                distinct: distinct as u32,
                 first: (i * MOST) as u32,
                 most: MOST as u32,
-                cut: 0,
+                ..Ids::of(spec)
             })?;
         }
         Ok(x)

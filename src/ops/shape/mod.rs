@@ -6,8 +6,8 @@
 //!   is seen twice (a view that sees one twice is refused)
 //! * `assign_strided`: the same over the elements that x has, in place
 //! * `cat`: parts one after the other along an axis
-//! * `take`: y[i] = x[ids[i]], x as one row; `put_add`: its adjoint, x[ids[i]] += v[i] from zeros, with i ascending, so
-//!   that every element is one chain of sums in a fixed order
+//! * `take`: y[r, i] = x[r, ids[i]] in every row r; `put_add`: its adjoint, x[r, ids[i]] += v[r, i] from zeros, with i
+//!   ascending, so that every element is one chain of sums in a fixed order
 
 mod cpu;
 #[cfg(feature = "gpu")]
@@ -112,19 +112,34 @@ pub fn axis_of(op: &str, name: &str, axis: isize, rank: usize) -> Result<usize> 
     })
 }
 
-/// Positions to read or to add to, in memory of as many elements as the ids are bound by; none is skipped.
+/// Positions to read or to add to, in each of some rows of as many elements as the ids are bound by; none is skipped.
 #[derive(Clone, Debug)]
 pub struct IdsSpec {
     /// element type
     pub dtype: DType,
-    /// the ids
+    /// how many rows
+    pub rows: usize,
+    /// the ids, the same in every row
     pub ids: Ids,
 }
 
 impl IdsSpec {
-    /// Checks every id against memory of `len` elements; the first that is out of range is named (S-15).
-    pub fn new(op: &str, dtype: DType, len: usize, ids: &[i64]) -> Result<IdsSpec> {
-        Ok(IdsSpec { dtype, ids: Ids::new(op, "flat_ids", ids, &[ids.len()], len, None)? })
+    /// Checks every id against rows of `width` elements; the first that is out of range is named (S-15).
+    pub fn new(op: &str, dtype: DType, rows: usize, width: usize, ids: &[i64]) -> Result<IdsSpec> {
+        let ids = Ids::new(op, "flat_ids", ids, &[ids.len()], width, None)?;
+        elements(&[rows, width])?;
+        elements(&[rows, ids.len()])?;
+        Ok(IdsSpec { dtype, rows, ids })
+    }
+
+    /// Elements of all rows.
+    pub fn whole(&self) -> usize {
+        self.rows * self.ids.bound()
+    }
+
+    /// Elements that are picked.
+    pub fn picked(&self) -> usize {
+        self.rows * self.ids.len()
     }
 }
 
@@ -139,9 +154,9 @@ pub trait Move: Backend {
     fn assign_strided(&self, spec: &StridedSpec, x: &Self::Buffer, values: &Self::Buffer, from: &Shape) -> Result<()>;
     /// The parts, joined.
     fn cat(&self, spec: &CatSpec, parts: &[Self::Buffer]) -> Result<Self::Buffer>;
-    /// The elements at the ids.
+    /// The elements at the ids of every row.
     fn take(&self, spec: &IdsSpec, x: &Self::Buffer) -> Result<Self::Buffer>;
-    /// Zeros with `values` added at the ids, in the order of the ids.
+    /// Zeros with `values` added at the ids of every row, in the order of the ids.
     fn put_add(&self, spec: &IdsSpec, values: &Self::Buffer) -> Result<Self::Buffer>;
 }
 

@@ -23,10 +23,15 @@ struct View {
 
 struct Ids {
     count: u32,
+    // of a row: how many are picked, and all elements
+    ids: u32,
+    width: u32,
+    // different ids in this dispatch, and most values of one
+    distinct: u32,
     first: u32,
-    // most values of one id in this dispatch
     most: u32,
     first_group: u32,
+    pad: u32,
 }
 
 @group(0) @binding(0) var<uniform> view: View;
@@ -86,12 +91,12 @@ fn take(
 ) {
     let i = (group_number(group, groups) + p.first_group) * 256u + lane;
     if i < p.count {
-        taken[i] = source[ids[i]];
+        taken[i] = source[(i / p.ids) * p.width + ids[i % p.ids]];
     }
 }
 
-// Every id's values in their order, one chain; `first` values of each id were added before.
-// grid: ceil(count / 256), count the number of different ids
+// Every id's values in their order, one chain, in every row; `first` values of each id were added before.
+// grid: ceil(count / 256), count the number of rows times that of different ids
 // trips: most + 1
 @compute @workgroup_size(256)
 fn put_add(
@@ -101,15 +106,17 @@ fn put_add(
 ) {
     let i = (group_number(group, groups) + p.first_group) * 256u + lane;
     if i < p.count {
-        let id = groups_of_ids[2u * i];
-        let begin = groups_of_ids[2u * i + 1u] + p.first;
-        let end = min(groups_of_ids[2u * i + 3u], begin + p.most);
+        let row = i / p.distinct;
+        let at = 2u * (i % p.distinct);
+        let place = row * p.width + groups_of_ids[at];
+        let begin = groups_of_ids[at + 1u] + p.first;
+        let end = min(groups_of_ids[at + 3u], begin + p.most);
         if begin < end {
-            var sum = sums[id];
+            var sum = sums[place];
             for (var k = begin; k < end; k += 1u) {
-                sum = sum + values[order[k]];
+                sum = sum + values[row * p.ids + order[k]];
             }
-            sums[id] = sum;
+            sums[place] = sum;
         }
     }
 }

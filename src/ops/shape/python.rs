@@ -87,41 +87,59 @@ fn cat(py: Python<'_>, arrays: Vec<Bound<'_, PyAny>>, axis: isize) -> PyResult<A
     Ok(call.array(y, spec.shape))
 }
 
-/// a, as one row, at the ids; as many as shape has elements.
+/// a, as so many equal rows, at the ids of every row; as many as shape has elements.
 #[pyfunction]
-fn take(a: &Bound<'_, PyAny>, flat_ids: &Bound<'_, PyAny>, shape: Vec<usize>) -> PyResult<Array> {
+#[pyo3(signature = (a, flat_ids, shape, rows=1))]
+fn take(a: &Bound<'_, PyAny>, flat_ids: &Bound<'_, PyAny>, shape: Vec<usize>, rows: usize) -> PyResult<Array> {
     let mut call = Call::new(a.py(), "take");
     let (a, ids) = (call.any("a", a)?, call.ids("flat_ids", flat_ids)?);
-    if elements(&shape)? != ids.len() {
-        let expected = format!("a shape of {} elements", ids.len());
+    let width = row("take", a.len(), rows)?;
+    if Some(elements(&shape)?) != rows.checked_mul(ids.len()) {
+        let expected = format!("a shape of {rows} rows of {} elements", ids.len());
         return Err(Error::shape("take", "shape", expected, Shape(shape)).into());
     }
-    let (device, dtype, len) = (call.device(), a.dtype(), a.len());
+    let (device, dtype) = (call.device(), a.dtype());
     let (a, ids) = (call.here(a)?, call.own_ids(ids)?);
-    let spec = IdsSpec::new("take", dtype, len, ids.slice()?)?;
-    let y = call.run((spec.ids.len() as u64).saturating_mul(2), false, |poll| {
+    let spec = IdsSpec::new("take", dtype, rows, width, ids.slice()?)?;
+    let y = call.run((spec.picked() as u64).saturating_mul(2), false, |poll| {
         on_device!(device, poll, |engine| Ok(engine.put(engine.take(&spec, &engine.get(&a)?)?)))
     })?;
     Ok(call.array(y, Shape(shape)))
 }
 
-/// Zeros of full_shape with the values added at the ids, in their order.
+/// Zeros of full_shape, as so many equal rows, with the values added at the ids of every row, in their order.
 #[pyfunction]
-fn put_add(values: &Bound<'_, PyAny>, flat_ids: &Bound<'_, PyAny>, full_shape: Vec<usize>) -> PyResult<Array> {
+#[pyo3(signature = (values, flat_ids, full_shape, rows=1))]
+fn put_add(
+    values: &Bound<'_, PyAny>,
+    flat_ids: &Bound<'_, PyAny>,
+    full_shape: Vec<usize>,
+    rows: usize,
+) -> PyResult<Array> {
     let mut call = Call::new(values.py(), "put_add");
     let (values, ids) = (call.float("values", values)?, call.ids("flat_ids", flat_ids)?);
-    if values.len() != ids.len() {
-        let expected = format!("{} values, one for each id", ids.len());
+    let width = row("put_add", elements(&full_shape)?, rows)?;
+    if Some(values.len()) != rows.checked_mul(ids.len()) {
+        let expected = format!("{rows} rows of {} values, one for each id", ids.len());
         return Err(Error::shape("put_add", "values", expected, &values.shape).into());
     }
-    let (device, dtype, len) = (call.device(), values.dtype(), elements(&full_shape)?);
+    let (device, dtype) = (call.device(), values.dtype());
     let (values, ids) = (call.here(values)?, call.own_ids(ids)?);
-    let spec = IdsSpec::new("put_add", dtype, len, ids.slice()?)?;
-    let ns = (spec.ids.len() as u64).saturating_mul(3).saturating_add(spec.ids.bound() as u64);
+    let spec = IdsSpec::new("put_add", dtype, rows, width, ids.slice()?)?;
+    let ns = (spec.picked() as u64).saturating_mul(3).saturating_add(spec.whole() as u64);
     let y = call.run(ns, false, |poll| {
         on_device!(device, poll, |engine| Ok(engine.put(engine.put_add(&spec, &engine.get(&values)?)?)))
     })?;
     Ok(call.array(y, Shape(full_shape)))
+}
+
+/// Elements in each of `rows` equal rows of `len` elements.
+fn row(op: &str, len: usize, rows: usize) -> Result<usize> {
+    let width = len.checked_div(rows).unwrap_or(0);
+    if width.checked_mul(rows) != Some(len) {
+        return Err(Error::value(op, "rows", format!("a divisor of {len}"), rows));
+    }
+    Ok(width)
 }
 
 /// Adds the functions to the module.

@@ -38,14 +38,18 @@ pub fn cat<T: Element>(spec: &CatSpec, parts: &[&[T]]) -> Vec<T> {
         .collect()
 }
 
-/// y[i] = x[ids[i]]
+/// y[r, i] = x[r, ids[i]]
 pub fn take<T: Element>(spec: &IdsSpec, x: &[T]) -> Vec<T> {
-    spec.ids.iter().flatten().map(|id| x[id]).collect()
+    let width = spec.ids.bound();
+    (0..spec.rows).flat_map(|r| spec.ids.iter().flatten().map(move |id| x[r * width + id])).collect()
 }
 
-/// x[ids[i]] += values[i], i ascending
+/// x[r, ids[i]] += values[r, i], i ascending
 pub fn put_add<R: Real>(spec: &IdsSpec, values: &[R]) -> Vec<R> {
-    let mut x = vec![R::ZERO; spec.ids.bound()];
-    spec.ids.iter().flatten().zip(values).for_each(|(id, &v)| x[id] += v);
+    let (width, mut x) = (spec.ids.bound(), vec![R::ZERO; spec.whole()]);
+    for r in 0..spec.rows {
+        let values = &values[r * spec.ids.len()..];
+        spec.ids.iter().flatten().zip(values).for_each(|(id, &v)| x[r * width + id] += v);
+    }
     x
 }
