@@ -344,3 +344,20 @@ impl Gpu<'_> {
         self.context.wait(submission, self.poll)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    // A kernel that adds to what is there must not run a workgroup twice.
+    #[test]
+    fn parts_are_whole_rows_of_workgroups() {
+        let grid = Grid::new(300_000).work(600_000);
+        for (limit, part) in [(0, 1), (141, 70), (131_070, 65_535), (131_080, 65_535), (262_160, 131_070)] {
+            assert_eq!(grid.part(limit), part);
+        }
+        assert_eq!(grid.part(600_000), 300_000);
+        assert_eq!(grid.part(u64::MAX), 300_000);
+        assert_eq!(Grid::new(7).part(1), 7);
+    }
+}
