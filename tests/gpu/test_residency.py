@@ -68,6 +68,20 @@ def test_lstm_dispatches_and_submits(steps, states, layers):
     assert inference["bytes_up"] <= layers * (steps + 8) * 256
 
 
+def test_products_of_a_large_lstm_are_cut_at_submissions():
+    """Each submission more is one dispatch more, and no other: so Ctrl-C does not wait for all of a product."""
+    lstm = nn.LSTM(256, 256).to("gpu")
+    x = Tensor(rounded(RNG, (12, 64, 256)), True, "gpu")
+    dy = Tensor(rounded(RNG, (12, 64, 256)), device="gpu")
+    (y, _), forward = counted(lambda: lstm(x))
+    assert forward["dispatches"] <= 12 + 4 + forward["submits"]
+    seqcore.debug.gpu_counters()
+    y.backward(dy)
+    backward = seqcore.debug.gpu_counters()
+    assert backward["dispatches"] <= 12 + 8 + backward["submits"]
+
+
+
 @pytest.mark.parametrize("optimizer", ["SGD", "Adam", "AdamW"])
 def test_a_training_step_reads_nothing_back(optimizer):
     """Forward, loss, backward, clipping and optimizer step; only what the user looks at comes back.

@@ -281,6 +281,23 @@ fn few_dispatches_and_one_submission() {
     assert_ne!(before, after);
 }
 
+// With the work that a submission may hold on integrated hardware; a software adapter's is a hundredth of it.
+#[test]
+fn few_dispatches_on_hardware_for_large_layers_too() {
+    let Some(gpu) = gpu_with(Options { work: Some(10_000_000_000), ..Options::default() }) else { return };
+    for (steps, batch, size) in [(50, 16, 256), (50, 64, 512)] {
+        let spec = spec(steps, batch, size, size, true);
+        let l = layer(&spec, 0);
+        let (layer, x, initial) = inputs(&gpu, &spec, &l);
+        gpu.context().take_counts();
+        let out = layer.forward(&gpu, &x, &initial, true).unwrap();
+        assert_eq!(gpu.context().take_counts().dispatches, steps as u64 + 2);
+        let above = Above { dy: given(&gpu, &l.dy), dlast: vec![None, None] };
+        layer.backward(&gpu, Kept { x, initial, own: out.saved.unwrap() }, above, ALL).unwrap();
+        assert_eq!(gpu.context().take_counts().dispatches, steps as u64 + 6);
+    }
+}
+
 // Grids around 65,535, where one dimension ends, and sums longer than one dispatch may take.
 #[test]
 fn very_many_rows() {
