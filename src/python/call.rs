@@ -64,7 +64,8 @@ pub struct Call<'py> {
     py: Python<'py>,
     op: &'static str,
     device: Option<(Device, String)>,
-    dtype: Option<(DType, String)>,
+    /// of the first argument, with its name, and itself where it is an array of others
+    dtype: Option<(DType, String, Option<Bound<'py, PyAny>>)>,
     /// arguments that were saved for this call: checked once no other call can change them
     saved: Vec<Saved>,
 }
@@ -112,10 +113,18 @@ impl<'py> Call<'py> {
     /// Of one dtype and on one device with the arguments before it.
     fn checked(&mut self, name: &str, value: &Bound<'py, PyAny>, arg: Arg<'py>) -> PyResult<Arg<'py>> {
         match &self.dtype {
-            None => self.dtype = Some((arg.dtype(), name.into())),
-            Some((dtype, first)) if *dtype != arg.dtype() => {
-                let how = normalize::conversion(name, value, dtype.name())?;
-                return Err(Error::dtype(self.op, name, format_args!("{dtype}, as {first}"), arg.dtype())
+            None => {
+                let foreign = arg.device().is_none().then(|| value.clone());
+                self.dtype = Some((arg.dtype(), name.into(), foreign));
+            }
+            Some((dtype, first, foreign)) if *dtype != arg.dtype() => {
+                // an array beside a Tensor, a layer's weight most often, is the one to convert
+                let (name, value, given, wanted, other) = match foreign {
+                    Some(array) if arg.device().is_some() => (first.as_str(), array, *dtype, arg.dtype(), name),
+                    _ => (name, value, arg.dtype(), *dtype, first.as_str()),
+                };
+                let how = normalize::conversion(name, value, wanted.name())?;
+                return Err(Error::dtype(self.op, name, format_args!("{wanted}, as {other}"), given)
                     .hint(format!("convert one of them, for example {how}"))
                     .into());
             }
@@ -163,7 +172,7 @@ impl<'py> Call<'py> {
 
     /// Says which dtype all float arguments must have, and as which argument.
     pub fn of(mut self, dtype: DType, first: &str) -> Call<'py> {
-        self.dtype = Some((dtype, first.into()));
+        self.dtype = Some((dtype, first.into(), None));
         self
     }
 

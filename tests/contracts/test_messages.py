@@ -121,11 +121,19 @@ def test_the_hint_of_a_dtype_clash_works(kind, dtype):
         "list": values.tolist,
         "torch": lambda: pytest.importorskip("torch").from_numpy(values.astype(other)),
     }[kind]()
-    x = np.ones((1, 2), dtype)
-    with pytest.raises(seqcore.DTypeError, match=f"expected {dtype}, as input") as raised:
+    x = seqcore.Tensor(np.ones((1, 2), dtype))
+    with pytest.raises(seqcore.DTypeError, match=f"weight: expected {dtype}, as input") as raised:
         nn.functional.linear(x, weight)
     made = _converted(str(raised.value), weight=weight)
     assert nn.functional.linear(x, made).numpy().dtype == dtype
+
+
+def test_an_array_beside_a_tensor_is_the_one_to_convert():
+    """NumPy's own dtype in a layer of float32: the weight is not to blame."""
+    x = np.ones((1, 2))
+    with pytest.raises(seqcore.DTypeError, match="linear: input: expected float32, as weight, got float64") as raised:
+        nn.Linear(2, 3)(x)
+    assert nn.Linear(2, 3)(_converted(str(raised.value), input=x)).shape == (1, 3)
 
 
 def test_a_tensor_says_all_types_that_it_takes():
