@@ -65,7 +65,7 @@ def _register_train(parser: Parser) -> None:
     parser.add_argument(
         "files", type=filename, nargs="+", metavar="FILE", help='text, read one after the other; "-" is standard input'
     )
-    parser.add_argument("--encoding", metavar="NAME", help="of files without a byte order mark (utf-8)")
+    parser.add_argument("--encoding", metavar="NAME", help="encoding of files without a byte order mark (utf-8)")
 
     model = parser.add_argument_group("the model")
     model.add_argument("--embedding", type=whole(1), metavar="N", help="size of a character's vector (64)")
@@ -82,12 +82,12 @@ def _register_train(parser: Parser) -> None:
     training.add_argument("--lr", type=number(0, above=True), metavar="X", help="Adam's step size (0.002)")
     training.add_argument("--clip", type=number(0), metavar="X", help="largest norm of the gradient, 0 for any (1)")
     training.add_argument("--validation", type=number(0, 1), metavar="X", help="part of the text held out (0.1)")
-    training.add_argument("--seed", type=seed, metavar="N", help="of initial weights and dropout (0)")
+    training.add_argument("--seed", type=seed, metavar="N", help="of the initial weights and of dropout (0)")
     training.add_argument(
-        "--epochs", type=whole(1), metavar="N", help="times through the text (10, unless limited below)"
+        "--epochs", type=whole(1), metavar="N", help="times through the text, in all (10, unless limited below)"
     )
     training.add_argument("--steps", type=whole(1), metavar="N", help="end after this many steps in all")
-    training.add_argument("--minutes", type=number(0, above=True), metavar="X", help="end after this long")
+    training.add_argument("--minutes", type=number(0, above=True), metavar="X", help="end after this long, from now")
     training.add_argument("--device", type=device, default="auto", help="auto (a GPU if there is one), cpu, gpu, gpu:N")
     training.add_argument("--threads", type=whole(1, 1024), metavar="N", help="CPU threads (all)")
 
@@ -98,7 +98,7 @@ def _register_train(parser: Parser) -> None:
     files.add_argument(
         "--resume", type=filename, metavar="FILE", help="go on with this run; it is written back unless --out is given"
     )
-    files.add_argument("--overwrite", action="store_true", help="replace --out and --log where they exist")
+    files.add_argument("--overwrite", action="store_true", help="replace the files of --out and --log where they exist")
     files.add_argument("--save-every", type=period, default="60s", metavar="TIME",
                        help="a time such as 60s or 5m, or a number of steps (60s)")  # fmt: skip
     files.add_argument(
@@ -111,12 +111,12 @@ def _register_train(parser: Parser) -> None:
 
 def _register_generate(parser: Parser) -> None:
     parser.add_argument("model", type=filename, metavar="MODEL", help="a file that `seqcore lm train` wrote")
-    parser.add_argument("--prompt", default="", metavar="TEXT", help="what stands before (a line end, not written)")
+    parser.add_argument("--prompt", default="", metavar="TEXT", help="text to write on from (a line end, not written)")
     parser.add_argument("--length", type=whole(0), default=400, metavar="N", help="characters to write (400)")
     parser.add_argument("--temperature", type=number(0), default=0.8, metavar="X",
                         help="below 1 likelier, above 1 bolder, 0 always the likeliest (0.8)")  # fmt: skip
     parser.add_argument("--seed", type=seed, metavar="N", help="the same seed writes the same text (another each time)")
-    parser.add_argument("--stop", default="", metavar="CHARACTERS", help="end after the first of these")
+    parser.add_argument("--stop", default="", metavar="CHARACTERS", help="end after the first of these that is written")
     parser.add_argument("--device", type=device, default="cpu", help="cpu, gpu, gpu:N or auto (cpu)")
     parser.add_argument("--threads", type=whole(1, 1024), metavar="N", help="CPU threads (all)")
     parser.add_argument("--json", action="store_true", help="one JSON object instead of the text")
