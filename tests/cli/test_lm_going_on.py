@@ -17,7 +17,7 @@ from seqcore.cli.parser import Parser
 from seqcore.models import LanguageModel
 
 TEXT = "".join(f"{i} fois {i % 7} égale {i * (i % 7)};\n" for i in range(400))
-LIMIT = ["--steps", "60"]
+LIMIT = ["--steps", "400"]
 # together every option that the parser has
 RUNS = {
     "steps": [*SMALL, *LIMIT, "--dropout", "0.3", "--lr", "1e-2", "--clip", "0.5", "--validation", "0.2", "--seed", "7",
@@ -106,7 +106,7 @@ def test_a_run_on_standard_input_goes_on(folder):
     line = re.search(r"go on with \(and the same text on standard input\): (.*)", said)[1]
     with open(folder / FILES[0], "rb") as text:
         subprocess.run(["bash", "-c", line], stdin=text, cwd=folder, check=True, capture_output=True)
-    assert lines_in(folder / "log") == 60
+    assert lines_in(folder / "log") == 400
 
 
 def test_the_closing_hint_and_the_refusal_can_be_pasted(folder):
