@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from .checkpoint import Checkpoint
     from .models import LanguageModel
 
+__all__ = ["Interrupted", "Record", "Trainer", "Watcher"]
+
 # on a GPU a loss is waited for only so often: a read-back empties the queue of work
 _STEPS_A_READ = 20
 

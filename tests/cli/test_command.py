@@ -120,9 +120,11 @@ def test_info_names_the_instruction_set_that_is_forced():
 
     found = json.loads(run("info", "--json", env={**os.environ, "SEQCORE_ISA": "portable"}).stdout)
     assert found["isa"] == "portable"
-    # fault 23: what is wrong is shown where the instruction set would be
-    shown = run("info", env={**os.environ, "SEQCORE_ISA": "nonsense"}).stdout
-    assert "SEQCORE_ISA: expected one of portable" in shown and "got nonsense" in shown
+    # fault 23: what is wrong is shown where the instruction set would be, and is a failure
+    for flags in ([], ["--json"]):
+        wrong = run("info", *flags, check=1, env={**os.environ, "SEQCORE_ISA": "nonsense"})
+        assert "SEQCORE_ISA: expected one of portable" in wrong.stdout and "got nonsense" in wrong.stdout
+        assert "threads" in wrong.stdout and wrong.stderr.startswith("seqcore: SEQCORE_ISA: expected one of")
 
 
 def test_an_adapter_that_is_not_there_is_one_line(tmp_path):

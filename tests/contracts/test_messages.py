@@ -223,7 +223,7 @@ def test_a_wrong_instruction_set_is_one_clean_line(tmp_path):
     said = run("lm", "train", text, "--device", "cpu", "--out", tmp_path / "m", check=1, env=wrong).stderr
     assert not (tmp_path / "m").exists() and said.startswith("seqcore: SEQCORE_ISA: expected one of portable")
     assert said.endswith(", got foo. Hint: unset the variable.\n") and said.count("Hint") == 1
-    shown = run("info", env=wrong).stdout
+    shown = run("info", env=wrong, check=1).stdout
     assert "got foo. Hint: unset the variable.\n" in shown
     assert "expected" not in run("info", env={**os.environ, "SEQCORE_ISA": ""}).stdout
 

@@ -38,6 +38,12 @@ def public_modules() -> dict[str, list[str]]:
     return found
 
 
+def test_every_module_of_the_package_says_what_is_public() -> None:
+    found = {one.name for one in pkgutil.iter_modules(seqcore.__path__) if not one.name.startswith("_")}
+    missing = {f"seqcore.{name}" for name in found} - public_modules().keys()
+    assert not missing, f"no __all__ in {sorted(missing)}"
+
+
 def test_all_can_be_imported_and_is_documented() -> None:
     for name, listed in public_modules().items():
         module = importlib.import_module(name)

@@ -57,7 +57,16 @@ def _run(options: argparse.Namespace) -> int:
     found = facts()
     if options.json:
         print(json.dumps(found))
-        return 0
+    else:
+        _print_rows(found)
+    if found["isa"] not in found["cpu_features"]:
+        # all is shown first; the error is that of every other command
+        sys.stdout.flush()
+        raise RuntimeError(found["isa"])
+    return 0
+
+
+def _print_rows(found: dict) -> None:
     known = found["cpu_features"]
     rows = [
         ("version", f"seqcore {found['version']}, Python {found['python']}, NumPy {found['numpy']}"),
@@ -73,4 +82,3 @@ def _run(options: argparse.Namespace) -> int:
         rows.append(("gpu", _why_no_gpu()))
     width = max(len(name) for name, _ in rows)
     sys.stdout.writelines(f"{name:<{width}}  {value}\n" for name, value in rows)
-    return 0

@@ -1,17 +1,18 @@
 """`seqcore lm`: train a character language model on text, and let it write."""
 
 import argparse
+import functools
 import io
 import json
 import math
 import os
-import shlex
 import stat
 import sys
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .parser import Parser, UsageError, device, filename, number, period, seed, whole
+from .parser import Parser, UsageError, device, filename, number, period, seed, steps_or_seconds, whole
 
 if TYPE_CHECKING:
     import numpy as np
@@ -44,6 +45,9 @@ _GENERATE = "Writes on from a prompt, one character at a time, on standard outpu
 _MODEL = {"embedding": 64, "hidden": 256, "layers": 2, "dropout": 0.2}
 _TRAINING = {"batch": 50, "bptt": 64, "lr": 2e-3, "clip": 1.0, "validation": 0.1}
 _EPOCHS = 10
+# what only starts a run, and what goes on has another way to say
+_ONLY_STARTS = ("init", "seed")
+_SAID_BY_RESUME = ("out", "resume", "overwrite")
 
 
 def register(commands: "argparse._SubParsersAction[Parser]") -> None:
@@ -61,7 +65,7 @@ def _register_train(parser: Parser) -> None:
     parser.add_argument(
         "files", type=filename, nargs="+", metavar="FILE", help='text, read one after the other; "-" is standard input'
     )
-    parser.add_argument("--encoding", metavar="NAME", help="of files without a byte order mark (utf-8)")
+    parser.add_argument("--encoding", metavar="NAME", help="encoding of files without a byte order mark (utf-8)")
 
     model = parser.add_argument_group("the model")
     model.add_argument("--embedding", type=whole(1), metavar="N", help="size of a character's vector (64)")
@@ -78,12 +82,12 @@ def _register_train(parser: Parser) -> None:
     training.add_argument("--lr", type=number(0, above=True), metavar="X", help="Adam's step size (0.002)")
     training.add_argument("--clip", type=number(0), metavar="X", help="largest norm of the gradient, 0 for any (1)")
     training.add_argument("--validation", type=number(0, 1), metavar="X", help="part of the text held out (0.1)")
-    training.add_argument("--seed", type=seed, metavar="N", help="of initial weights and dropout (0)")
+    training.add_argument("--seed", type=seed, metavar="N", help="of the initial weights and of dropout (0)")
     training.add_argument(
-        "--epochs", type=whole(1), metavar="N", help="times through the text (10, unless limited below)"
+        "--epochs", type=whole(1), metavar="N", help="times through the text, in all (10, unless limited below)"
     )
     training.add_argument("--steps", type=whole(1), metavar="N", help="end after this many steps in all")
-    training.add_argument("--minutes", type=number(0, above=True), metavar="X", help="end after this long")
+    training.add_argument("--minutes", type=number(0, above=True), metavar="X", help="end after this long, from now")
     training.add_argument("--device", type=device, default="auto", help="auto (a GPU if there is one), cpu, gpu, gpu:N")
     training.add_argument("--threads", type=whole(1, 1024), metavar="N", help="CPU threads (all)")
 
@@ -94,25 +98,25 @@ def _register_train(parser: Parser) -> None:
     files.add_argument(
         "--resume", type=filename, metavar="FILE", help="go on with this run; it is written back unless --out is given"
     )
-    files.add_argument("--overwrite", action="store_true", help="replace --out and --log where they exist")
-    files.add_argument("--save-every", type=period, default=("seconds", 60.0), metavar="TIME",
+    files.add_argument("--overwrite", action="store_true", help="replace the files of --out and --log where they exist")
+    files.add_argument("--save-every", type=period, default="60s", metavar="TIME",
                        help="a time such as 60s or 5m, or a number of steps (60s)")  # fmt: skip
     files.add_argument(
         "--log", type=filename, metavar="FILE", help="one line of JSON a step: run, loss, bits, gradient norm, speed"
     )
     files.add_argument("--json", action="store_true", help="end with one JSON object on standard output")
     files.add_argument("--quiet", action="store_true", help="say nothing but warnings and errors")
-    parser.set_defaults(run=_train)
+    parser.set_defaults(run=functools.partial(_train, parser=parser))
 
 
 def _register_generate(parser: Parser) -> None:
     parser.add_argument("model", type=filename, metavar="MODEL", help="a file that `seqcore lm train` wrote")
-    parser.add_argument("--prompt", default="", metavar="TEXT", help="what stands before (a line end, not written)")
+    parser.add_argument("--prompt", default="", metavar="TEXT", help="text to write on from (a line end, not written)")
     parser.add_argument("--length", type=whole(0), default=400, metavar="N", help="characters to write (400)")
     parser.add_argument("--temperature", type=number(0), default=0.8, metavar="X",
                         help="below 1 likelier, above 1 bolder, 0 always the likeliest (0.8)")  # fmt: skip
     parser.add_argument("--seed", type=seed, metavar="N", help="the same seed writes the same text (another each time)")
-    parser.add_argument("--stop", default="", metavar="CHARACTERS", help="end after the first of these")
+    parser.add_argument("--stop", default="", metavar="CHARACTERS", help="end after the first of these that is written")
     parser.add_argument("--device", type=device, default="cpu", help="cpu, gpu, gpu:N or auto (cpu)")
     parser.add_argument("--threads", type=whole(1, 1024), metavar="N", help="CPU threads (all)")
     parser.add_argument("--json", action="store_true", help="one JSON object instead of the text")
@@ -152,7 +156,7 @@ def _generate(options: argparse.Namespace) -> int:
     return 0
 
 
-def _train(options: argparse.Namespace) -> int:
+def _train(options: argparse.Namespace, parser: Parser) -> int:
     from .. import runtime
     from ..train import Interrupted
     from .progress import Display
@@ -179,14 +183,14 @@ def _train(options: argparse.Namespace) -> int:
         if options.json:
             _print_json(trainer, display, out)
         return 0
-    kind, every = options.save_every
+    save_steps, save_seconds = steps_or_seconds(options.save_every)
     if display.log is not None:
         display.log.open(display.say)
     if not options.resume:
         # proves at once that there is a place to write to, and lets a run that is killed at once go on
         trainer.save(out)
     trainer.interrupts.last = True
-    go_on = f"seqcore lm train {shlex.join(map(_shell, options.files))} --resume {shlex.quote(str(out))}"
+    began = time.monotonic()
     try:
         with display.training(trainer, epochs, options.steps, options.minutes):
             trainer.run(
@@ -194,12 +198,13 @@ def _train(options: argparse.Namespace) -> int:
                 steps=options.steps,
                 seconds=None if options.minutes is None else 60 * options.minutes,
                 path=out,
-                save_seconds=every if kind == "seconds" else None,
-                save_steps=int(every) if kind == "steps" else None,
+                save_seconds=save_seconds,
+                save_steps=save_steps,
                 watcher=display,
             )
     except Interrupted:
-        display.warn(f"saved {out} at step {trainer.steps:,}; go on with: {go_on}")
+        spent = (time.monotonic() - began) / 60
+        display.warn(f"saved {out} at step {trainer.steps:,}; {_how_to_go_on(options, parser, out, spent)}")
         raise
     _summarise(trainer, display, out)
     if options.json:
@@ -207,6 +212,22 @@ def _train(options: argparse.Namespace) -> int:
     if display.log_failed is not None:
         raise display.log_failed
     return 0
+
+
+def _how_to_go_on(options: argparse.Namespace, parser: Parser, out: Path, spent: float) -> str:
+    """The command that does what is left to do, where `spent` minutes are over."""
+    from . import shell
+
+    left = argparse.Namespace(**vars(options))
+    if options.minutes is not None:
+        # never 0, which is no limit that can be asked for
+        left.minutes = max(1, math.ceil(100 * (options.minutes - spent))) / 100
+    held = {*_MODEL, *_TRAINING, *_ONLY_STARTS, *_SAID_BY_RESUME, "files"}
+    # a file's name that begins like a flag is one no more
+    files = [f"./{name}" if name.startswith("-") and name != "-" else name for name in options.files]
+    words = [*shell.started_as(), "lm", "train", *files, *shell.option("--resume", str(out))]
+    again = " (and the same text on standard input)" if "-" in files else ""
+    return f"go on with{again}: {shell.quoted([*words, *shell.given(left, parser, held)])}"
 
 
 def _check_processor() -> None:
@@ -230,6 +251,8 @@ def _log(options: argparse.Namespace, trainer: "Trainer") -> "LossLog | None":
 
 
 def _where_to_write(options: argparse.Namespace) -> Path:
+    from .shell import option, quoted
+
     out = Path(options.out or options.resume or "model.safetensors")
     for flag, path in (("--out", out), ("--log", Path(options.log) if options.log else out)):
         if path.is_dir():
@@ -242,7 +265,7 @@ def _where_to_write(options: argparse.Namespace) -> Path:
     same = options.resume and out.exists() and os.path.exists(options.resume) and out.samefile(options.resume)
     if out.exists() and not same and not options.overwrite:
         raise UsageError(
-            f"{out} exists: go on with it by --resume {shlex.quote(str(out))}, or replace it by --overwrite"
+            f"{out} exists: go on with it by {quoted(option('--resume', str(out)))}, or replace it by --overwrite"
         )
     if options.log and os.path.exists(options.log) and not options.resume and not options.overwrite:
         raise UsageError(f"--log: {options.log} exists: replace it by --overwrite")
@@ -350,7 +373,7 @@ def _resumed(options: argparse.Namespace, place: str, display: "Display") -> "Tr
     for name, value in fixed.items():
         if getattr(options, name) not in (None, value):
             raise UsageError(f"--{name} {getattr(options, name)}: the run began with {value}, which cannot change")
-    for name in ("init", "seed"):
+    for name in _ONLY_STARTS:
         if getattr(options, name) is not None:
             raise UsageError(f"--{name} only starts a run; leave it out with --resume")
     model = LanguageModel.from_checkpoint(checkpoint, options.resume, place)
@@ -383,6 +406,7 @@ def _describe(trainer: "Trainer", display: "Display", device: str, before: str) 
 
 def _summarise(trainer: "Trainer", display: "Display", out: Path) -> None:
     from .progress import figure
+    from .shell import quoted, started_as
 
     loss, validation = trainer.mean_loss(), trainer.validation_loss
     display.say(f"saved   {out} at step {trainer.steps:,}")
@@ -390,7 +414,8 @@ def _summarise(trainer: "Trainer", display: "Display", out: Path) -> None:
         display.say(f"loss    {_nats(loss)}")
     else:
         display.say(f"loss    {figure(loss)} in training; held out {_nats(validation)}")
-    display.say(f"try     seqcore lm generate {shlex.quote(str(out))}")
+    model = f"./{out}" if str(out).startswith("-") else str(out)
+    display.say(f"try     {quoted([*started_as(), 'lm', 'generate', model])}")
 
 
 def _print_json(trainer: "Trainer", display: "Display", out: Path) -> None:
@@ -416,7 +441,3 @@ def _named(files: list[str]) -> str:
     from ..data import shown
 
     return shown(files[0]) if len(files) == 1 else f"{shown(files[0])} and {len(files) - 1} more"
-
-
-def _shell(name: str) -> str:
-    return name if name.isprintable() else ascii(name)

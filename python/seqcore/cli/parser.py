@@ -99,14 +99,27 @@ def device(text: str) -> str:
     return text
 
 
-def period(text: str) -> tuple[str, float]:
-    """A type of argument: how often: 60s, 5m, 1h, or a number of steps."""
+def period(text: str) -> str:
+    """A type of argument: how often, as `steps_or_seconds` reads it."""
+    try:
+        steps_or_seconds(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+    return text
+
+
+def steps_or_seconds(text: str) -> tuple[int | None, float | None]:
+    """How often: a number of steps, or seconds for a time such as 60s, 5m, 1h; the other is None.
+
+    Raises:
+        ValueError: the text is neither.
+    """
     found = re.fullmatch(r"(\d{1,9}(?:\.\d{1,3})?)([smh])|(\d{1,9})", text, re.ASCII)
     if found is None or float(found[1] or found[3]) == 0:
-        raise argparse.ArgumentTypeError(f"expected a time such as 60s, 5m or 1h, or a number of steps, got {text!r}")
+        raise ValueError(f"expected a time such as 60s, 5m or 1h, or a number of steps, got {text!r}")
     if found[3]:
-        return "steps", int(found[3])
-    return "seconds", float(found[1]) * {"s": 1, "m": 60, "h": 3600}[found[2]]
+        return int(found[3]), None
+    return None, float(found[1]) * {"s": 1, "m": 60, "h": 3600}[found[2]]
 
 
 def seed(text: str) -> int:
