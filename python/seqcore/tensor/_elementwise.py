@@ -296,10 +296,15 @@ def _both(op: str, a: Any, b: Any, beside: Any = None) -> tuple[Tensor, Tensor]:
     if numbers[1] is None:
         b = as_tensor(op, "b", b, device, beside)
     if numbers[0] is not None:
-        a = wrap(_core.fill((), numbers[0], b._array.dtype, device))
+        a = wrap(_core.fill((), numbers[0], _float_of(b), device))
     if numbers[1] is not None:
-        b = wrap(_core.fill((), numbers[1], a._array.dtype, device))
+        b = wrap(_core.fill((), numbers[1], _float_of(a), device))
     return promoted(a, b)
+
+
+def _float_of(x: Any) -> str:
+    """The dtype of a number beside x: integers are refused later, in the words of the operation."""
+    return "float32" if x._array.dtype == "int64" else x._array.dtype
 
 
 def promoted(a: Any, b: Any) -> tuple[Tensor, Tensor]:

@@ -10,7 +10,7 @@ import numpy as np
 from .. import _core
 from ..errors import message
 from ._elementwise import unbroadcast
-from ._shape import check_expands, contiguous_strides, expand, viewed
+from ._shape import check_expands, check_kept, contiguous_strides, expand, viewed
 from ._tape import records
 from ._tensor import Tensor, as_tensor, record, wrap
 
@@ -195,7 +195,9 @@ def _fitting(x: Any, value: Any, part: Any) -> Tensor:
     lead = max(len(shape) - len(part), 0)
     shape = shape[lead:] if shape[:lead] == (1,) * lead else shape
     check_expands("setitem", shape, part, "value")
-    value = as_tensor("setitem", "value", value, x._array.device, None, x._array.dtype).to(x.device, x.dtype)
+    value = as_tensor("setitem", "value", value, x._array.device, None, x._array.dtype)
+    check_kept("setitem", "value", value, x)
+    value = value.to(x.device, x.dtype)
     return value if shape == value.shape else viewed(value, shape)
 
 

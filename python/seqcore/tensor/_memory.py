@@ -42,6 +42,8 @@ def values_for(tensor: Any, value: Any) -> Tensor:
         raise ShapeError(f"expected {tensor.shape}, got {array.shape}")
     if array.dtype.kind not in "fiu" or np.ma.is_masked(array):
         raise DTypeError(f"expected numbers, got {array.dtype}")
+    if array.dtype.kind == "f" and tensor.dtype.kind == "i":
+        raise DTypeError(f"expected integers, got {array.dtype}")
     with np.errstate(over="ignore"):
         made = np.array(array, dtype=tensor.dtype, order="C", subok=False)
     narrower = array.dtype.kind == made.dtype.kind == "f" and made.itemsize < array.itemsize

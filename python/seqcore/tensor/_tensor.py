@@ -294,7 +294,11 @@ class Tensor:
     # ---- in place; the memory's version goes up, so that nothing stale is used
 
     def copy_(self, source: Any) -> Self:
-        """Writes `source`, broadcast, over all values; gives the Tensor itself."""
+        """Writes `source`, broadcast, over all values; gives the Tensor itself.
+
+        Raises:
+            DTypeError: floats for a tensor of int64, as by index, too: they would be cut.
+        """
         return _in_place.copy(self, source)
 
     def zero_(self) -> Self:
