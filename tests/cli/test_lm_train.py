@@ -144,6 +144,45 @@ def test_interrupted_it_saves_says_how_to_go_on_and_does(tmp_path, text, whole, 
     agrees(tmp_path, whole)
 
 
+# Ctrl-C comes when the held-out part is read for the N-th time
+INTERRUPTED = """
+import os, signal, sys
+from seqcore import cli
+from seqcore.train import Trainer
+left, validate = [int(sys.argv.pop(1))], Trainer.validate
+def interrupted(self):
+    left[0] -= 1
+    if not left[0]:
+        os.kill(os.getpid(), signal.SIGINT)
+    return validate(self)
+Trainer.validate = interrupted
+signal.signal(signal.SIGINT, signal.default_int_handler)
+sys.exit(cli.main())
+"""
+
+
+@pytest.mark.parametrize(("limit", "reading"), [(["--steps", 100], 2), (["--steps", 10], 1), (["--epochs", 2], 2)])
+def test_interrupted_in_the_last_validation_it_goes_on_with_that(tmp_path, text, limit, reading):
+    for name in ("whole", "cut"):
+        (tmp_path / name).mkdir()
+    begin = ["lm", "train", text, *SMALL, *limit, "--out", "m", "--log", "log"]
+    run(*begin, cwd=tmp_path / "whole")
+    program = [sys.executable, "-c", INTERRUPTED, str(reading), *map(str, begin)]
+    done = subprocess.run(program, cwd=tmp_path / "cut", capture_output=True, text=True, timeout=100)
+    assert done.returncode == 130 and "go on with" in done.stderr, done
+    out, log = tmp_path / "cut" / "m", tmp_path / "cut" / "log"
+    assert out.read_bytes() != (tmp_path / "whole" / "m").read_bytes()
+
+    resume = ["lm", "train", text, "--resume", out, *limit, "--log", log, "--threads", 1, "--device", "cpu", "--json"]
+    done = run(*resume)
+    assert "nothing to do" not in done.stderr and json.loads(done.stdout)["validation_loss"] > 0
+    assert out.read_bytes() == (tmp_path / "whole" / "m").read_bytes()
+    assert losses(log) == losses(tmp_path / "whole" / "log")
+    # now there is nothing to do, and nothing is written
+    before = out.stat().st_mtime_ns
+    assert "nothing to do" in run(*resume).stderr and out.stat().st_mtime_ns == before
+
+
 def test_saving_begins_soon_after_ctrl_c_even_in_a_long_step(tmp_path):
     # fault 16: steps of some hundred milliseconds; the bound of 100 ms is widened for busy machines
     path = tmp_path / "text.txt"
