@@ -96,7 +96,7 @@ def test_integers_are_not_overwritten_by_floats(value, device):
 def test_a_number_beside_integers_is_no_error_of_another_function():
     t = Tensor([3, 4])
     for call in (lambda: seqcore.where([True, False], t, 2.5), lambda: seqcore.where([True, False], 2, t)):
-        with pytest.raises(seqcore.DTypeError, match="^where: [ab]: expected float32 or float64, got int64"):
+        with pytest.raises(seqcore.DTypeError, match=r"^where: [ab]: expected float32 or float64, got int64"):
             call()
 
 
