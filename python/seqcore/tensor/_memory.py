@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from .. import _core
+from .._arguments import resolved
 from ..errors import DTypeError, ShapeError
 from ._tensor import FIXED, Tensor, wrap
 
@@ -54,6 +55,7 @@ def values_for(tensor: Any, value: Any) -> Tensor:
 
 def _as_array(value: Any) -> Any:
     if not isinstance(value, np.ndarray) and hasattr(value, "__dlpack__"):
+        value = resolved(value)
         try:
             return np.from_dlpack(value)
         except (BufferError, TypeError, RuntimeError, AttributeError):

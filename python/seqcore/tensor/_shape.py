@@ -10,7 +10,7 @@ from .._arguments import integer, several, shown
 from ..errors import DTypeError, ShapeError, message
 from ._elementwise import unbroadcast
 from ._tape import records
-from ._tensor import FIXED, SHARED, Tensor, as_tensor, record, wrap
+from ._tensor import FIXED, SHARED, Tensor, as_tensor, record, shape_of, wrap
 
 __all__ = ["cat", "expand", "permute", "reshape", "stack", "transpose", "viewed"]
 
@@ -96,8 +96,9 @@ def check_expands(op: str, old: Any, shape: Any, name: str = "tensor") -> None:
 
 def check_fits(op: str, name: str, value: Any, shape: Any) -> None:
     """As `check_expands`, for any argument before it is copied; what has no shape yet is small."""
-    if hasattr(value, "shape"):
-        check_expands(op, tuple(value.shape), shape, name)
+    given = shape_of(value)
+    if given is not None:
+        check_expands(op, given, shape, name)
 
 
 def check_kept(op: str, name: str, value: Any, into: Any) -> None:

@@ -73,12 +73,18 @@ class Tensor:
             array = _core.array(_wide(data, wanted), "cpu", "Tensor", "data")
         name = runtime.dtype_name(array.dtype if dtype is None else dtype, place)
         self._array = array if (name, place) == (array.dtype, array.device) else array.to(place, name)
-        self._requires_grad = False
         self._grad = None
         self._edge = None
         self._flags = 0
-        if flag("Tensor", "requires_grad", requires_grad):
-            self.requires_grad_()
+        self._requires_grad = flag("Tensor", "requires_grad", requires_grad)
+        if self._requires_grad:
+            self._check_floats("Tensor")
+
+    def _check_floats(self, op: str) -> None:
+        """DTypeError of a new tensor of integers that is to require grad."""
+        if self._array.dtype == "int64":
+            hint = 'dtype="float32" converts it'
+            raise DTypeError(message(op, "data", "float32 or float64, to require grad", "int64", hint))
 
     # ---- what it is
 
@@ -243,7 +249,7 @@ class Tensor:
         given = gradient is not None
         if given:
             # an array is copied when it is known to fit; what has no shape yet is small
-            if not hasattr(gradient, "shape"):
+            if shape_of(gradient) is None:
                 gradient = as_tensor("backward", "gradient", gradient, self._array.device, None, self._array.dtype)
             if tuple(gradient.shape) != shape:
                 raise ShapeError(message("backward", "gradient", shape, tuple(gradient.shape)))
