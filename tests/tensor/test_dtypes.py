@@ -57,6 +57,8 @@ def test_joins_of_pythons_numbers():
     # beside float64 they are not rounded on the way
     assert seqcore.cat([[0.1], np.array([0.2])]).numpy().tolist() == [0.1, 0.2]
     assert seqcore.stack([0.1, Tensor(0.2, dtype="float64")]).numpy().tolist() == [0.1, 0.2]
+    for given in (([0.1, 0.1], np.zeros(2)), (np.zeros(2), [0.1, 0.1])):
+        assert seqcore.where([True, False], *given).numpy().sum() == 0.1
 
 
 FLOATS = {

@@ -10,7 +10,7 @@ from .._arguments import integer, several, shown
 from ..errors import DTypeError, ShapeError, message
 from ._elementwise import unbroadcast
 from ._tape import records
-from ._tensor import FIXED, SHARED, Tensor, as_tensor, record, shape_of, wrap
+from ._tensor import FIXED, SHARED, Tensor, as_tensor, dtype_beside, record, shape_of, wrap
 
 __all__ = ["cat", "expand", "permute", "reshape", "stack", "transpose", "viewed"]
 
@@ -193,8 +193,7 @@ def _tensors(op: str, tensors: Any) -> list[Tensor]:
     if not given:
         raise ValueError(message(op, "tensors", "at least one", "none"))
     device = next((t.device for t in given if isinstance(t, Tensor)), "cpu")
-    # Python's numbers are not rounded beside float64
-    beside = "float64" if any(str(getattr(t, "dtype", "")).endswith("float64") for t in given) else "float32"
+    beside = dtype_beside(given)
     made = [as_tensor(op, f"tensors[{i}]", t, device, None, beside) for i, t in enumerate(given)]
     for i, t in enumerate(made):
         runtime.check_device(op, f"tensors[{i}]", t.device, device)

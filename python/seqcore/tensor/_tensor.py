@@ -19,7 +19,19 @@ from ..errors import DTypeError, ShapeError, message
 from . import _tape
 from ._tape import Node, records
 
-__all__ = ["Saved", "Tensor", "as_tensor", "keep", "keep_if", "leaves", "record", "record_many", "shape_of", "wrap"]
+__all__ = [
+    "Saved",
+    "Tensor",
+    "as_tensor",
+    "dtype_beside",
+    "keep",
+    "keep_if",
+    "leaves",
+    "record",
+    "record_many",
+    "shape_of",
+    "wrap",
+]
 
 Saved = _core.Saved
 
@@ -494,6 +506,12 @@ def shape_of(value: Any) -> tuple[int, ...] | None:
     """The shape that an array says it has, None for anything else."""
     shape = getattr(value, "shape", None)
     return tuple(shape) if isinstance(shape, (tuple, list)) else None
+
+
+def dtype_beside(values: Any) -> str:
+    """What `as_tensor` takes as `dtype` for Python's numbers among the values."""
+    names = (v._array.dtype if isinstance(v, Tensor) else str(getattr(v, "dtype", "")) for v in values)
+    return "float64" if any(name.endswith("float64") for name in names) else "float32"
 
 
 def _wide(value: Any, dtype: str) -> Any:
