@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import operator
+import os
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -16,8 +18,10 @@ __all__ = [
     "integer",
     "listed",
     "not_built",
+    "path",
     "probability",
     "real",
+    "resolved",
     "several",
     "shown",
     "text",
@@ -102,16 +106,36 @@ def function(op: str, name: str, value: Any) -> Any:
 
 
 def several(op: str, name: str, value: Any, of: str) -> list[Any]:
-    """A list of what an iterable, but a string, gives."""
-    if isinstance(value, (str, bytes)) or not hasattr(type(value), "__iter__") or getattr(value, "ndim", None) == 0:
+    """A list of what an iterable gives; a string or mapping, whose keys alone would be taken, is none."""
+    if (
+        isinstance(value, (str, bytes, Mapping))
+        or not hasattr(type(value), "__iter__")
+        or getattr(value, "ndim", None) == 0
+    ):
         raise TypeError(message(op, name, f"an iterable of {of}", shown(value)))
     return list(value)
+
+
+def path(op: str, name: str, value: Any) -> str | bytes:
+    """The name of a file."""
+    try:
+        found = os.fspath(value)
+    except TypeError:
+        raise TypeError(message(op, name, "a path", shown(value))) from None
+    if ("\0" if isinstance(found, str) else b"\0") in found:
+        raise ValueError(message(op, name, "a path without NUL", shown(found)))
+    return found
+
+
+def resolved(value: Any) -> Any:
+    """A tensor of PyTorch without a sign that it keeps apart from its memory; anything else as it is."""
+    return value.resolve_neg() if hasattr(value, "resolve_neg") and not isinstance(value, type) else value
 
 
 def listed(op: str, name: str, value: Any) -> np.ndarray:
     """NumPy's array of nested lists, which must be of equal lengths."""
     try:
-        return np.asarray(value)
+        return np.asarray(resolved(value))
     except ValueError:
         raise ShapeError(message(op, name, "an array, or nested lists of equal lengths", shown(value))) from None
 

@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from . import _safetensors, runtime
+from . import _arguments, _safetensors, runtime
 from .errors import CheckpointError, message
 from .tensor import as_tensor
 
@@ -130,6 +130,7 @@ def save(path: Any, module: Any, optimizer: Any = None, config: Any = None, *, s
         >>> loaded.config
         {'sizes': [2, 1]}
     """
+    path = _arguments.path("save", "path", path)
     if isinstance(module, type) or not hasattr(module, "state_dict"):
         raise TypeError(message("save", "module", "a Module", f"a {type(module).__name__}"))
     if optimizer is not None and not hasattr(optimizer, "state_dict"):
@@ -150,7 +151,7 @@ def save(path: Any, module: Any, optimizer: Any = None, config: Any = None, *, s
     header, data = _safetensors.header_and_order(
         arrays, metadata, lambda entries, crc: {"checksum": _checksum(entries, metadata, crc)}
     )
-    _write(os.fspath(path), [header, *data])
+    _write(path, [header, *data])
 
 
 def load_file(path: Any) -> Checkpoint:
@@ -174,11 +175,12 @@ def load_file(path: Any) -> Checkpoint:
         ...     sorted(seqcore.load_file(path).model)
         ['bias', 'weight']
     """
+    path = _arguments.path("load_file", "path", path)
     file = _safetensors.read(path)
     metadata = file.metadata
     if metadata.get("format") == "seqcore" or any(name in metadata for name in ("format_version", "checksum")):
-        _check(os.fspath(path), file)
-    return Checkpoint(file.tensors, metadata, os.fspath(path))
+        _check(path, file)
+    return Checkpoint(file.tensors, metadata, path)
 
 
 def _check(path: Any, file: Any) -> None:

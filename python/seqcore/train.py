@@ -172,6 +172,8 @@ class Trainer:
         self.window = 0
         self.epoch_sums = (1, 0.0, 0)
         self.validation_loss: float | None = None
+        # the step after which that was computed
+        self._validated: int | None = None
         self._state: tuple[Tensor, Tensor] | None = None
         # the epoch has ended and is not validated yet: its last record waits for that
         self._due = False
@@ -247,7 +249,12 @@ class Trainer:
             with self.interrupts.held():
                 self._settle()
                 self._settled[-1] = replace(self._settled[-1], validation_loss=loss)
-                self.validation_loss, self._due = loss, False
+                self.validation_loss, self._validated, self._due = loss, self.steps, False
+
+    @property
+    def unvalidated(self) -> bool:
+        """Whether the held-out loss of the weights as they are is missing: `run` ends with it, also inside an epoch."""
+        return self._due or (self.window > 0 and self.held_out is not None and self._validated != self.steps)
 
     def read(self) -> list[Record]:
         """The steps made since the last call; the last of an epoch comes once it is validated.
@@ -298,8 +305,8 @@ class Trainer:
         with self.interrupts:
             try:
                 self._loop(limits, path, save_seconds, save_steps, watcher)
-                if self.window and self.held_out is not None:
-                    self.validation_loss = self.validate()
+                if self.unvalidated:
+                    self.validation_loss, self._validated = self.validate(), self.steps
                 self._report(watcher)
                 if path is not None:
                     self._checkpoint(path, watcher)
@@ -390,6 +397,7 @@ class Trainer:
             "position": {"steps": self.steps, "epoch": self.epoch, "window": self.window},
             "epoch_sums": list(self.epoch_sums),
             "validation_loss": self.validation_loss,
+            "validated": self._validated,
             "awaiting_validation": awaiting,
         }
         state: dict[str, Tensor] = {} if self._state is None else dict(zip(("h", "c"), self._state, strict=True))
@@ -433,7 +441,7 @@ class Trainer:
         trainer.identity = training["run"]
         trainer.steps, trainer.epoch, trainer.window = (position[name] for name in ("steps", "epoch", "window"))
         trainer.epoch_sums = tuple(training["epoch_sums"])
-        trainer.validation_loss = training["validation_loss"]
+        trainer.validation_loss, trainer._validated = training["validation_loss"], training.get("validated")
         if training["awaiting_validation"] is not None:
             trainer._settled.append(Record(**training["awaiting_validation"]))
             trainer._due = True
@@ -499,6 +507,9 @@ def training_in(checkpoint: "Checkpoint", path: str | os.PathLike) -> dict:
         raise _no_training(path, "no sums of the epoch")
     if type(training.get("validation_loss")) not in (float, int, type(None)):
         raise _no_training(path, "no validation loss")
+    # older files lack it: their last loss is computed again
+    if type(training.get("validated")) not in (int, type(None)):
+        raise _no_training(path, "no validated step")
     return training
 
 

@@ -182,7 +182,15 @@ fn plain<'py>(op: &str, name: &str, value: &Bound<'py, PyAny>) -> PyResult<(Boun
     let array = if let Ok(array) = value.cast::<PyUntypedArray>() {
         array.clone()
     } else {
+        if let Ok(class) = value.cast::<PyType>() {
+            // it has its instances' attributes, but none of their values
+            return Err(Error::dtype(op, name, NUMBERS, format_args!("the class {}", class.name()?)).into());
+        }
         let is_foreign = value.hasattr(intern!(py, "__dlpack__"))?;
+        // PyTorch's DLPack gives the memory alone, without a sign that it keeps apart
+        let resolve = intern!(py, "resolve_neg");
+        let resolved = if is_foreign && value.hasattr(resolve)? { Some(value.call_method0(resolve)?) } else { None };
+        let value = resolved.as_ref().unwrap_or(value);
         let made = if is_foreign {
             numpy_attr(py, "from_dlpack")?.call1((value,))
         } else {

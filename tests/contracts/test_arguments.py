@@ -166,6 +166,7 @@ SEVERAL = [
     ("clip_grad_norm_", "parameters", lambda v: nn.utils.clip_grad_norm_(v, 1.0)),
     ("ModuleList", "modules", lambda v: nn.ModuleList().extend(v)),
     ("Vocabulary", "ids", data.Vocabulary("ab").decode),
+    ("Vocabulary", "characters", lambda v: data.Vocabulary(unless(v, str))),
 ]
 FUNCTIONS = [
     ("apply", "fn", lambda v: layer().apply(v)),
@@ -229,7 +230,8 @@ def test_strings(op, argument, call):
 
 @rows(SEVERAL)
 def test_iterables(op, argument, call):
-    for value in (None, "a", b"a", 1.5, object(), np.array(1.5), np.float32, Named()):
+    # nor a mapping, whose keys alone would be taken
+    for value in (None, "a", b"a", 1.5, object(), np.array(1.5), np.float32, Named(), {1: 2}):
         assert isinstance(refused(op, argument, call, value), TypeError), value
 
 
@@ -275,6 +277,85 @@ def test_arrays(name):
             continue  # the shape is looked at first, and does not fit the other
         found = refused(op, argument, INPUTS[name], value)
         assert isinstance(found, (seqcore.ShapeError, seqcore.DTypeError)), (value, found)
+
+
+@pytest.mark.parametrize("kind", [np.float32, np.ndarray, Tensor])
+def test_a_class_is_no_array(kind):
+    """Though it has the attributes of one."""
+    t = tensor(2)
+    y = nn.Parameter([1.0]).sum()
+    for op, argument, call in (
+        ("copy_", "source", t.copy_),
+        ("setitem", "value", lambda v: t.__setitem__(0, v)),
+        ("add", "other", t.__iadd__),
+        ("add", "other", lambda v: t + v),
+        ("backward", "gradient", y.backward),
+        ("grad", "value", lambda v: setattr(t, "grad", v)),
+        ("Tensor", "data", Tensor),
+        ("cat", "tensors[0]", lambda v: seqcore.cat([v])),
+        ("exp", "x", seqcore.exp),
+    ):
+        with pytest.raises(
+            seqcore.DTypeError, match=rf"^{op}: {re.escape(argument)}: .* got the class {kind.__name__}"
+        ):
+            call(kind)
+
+
+@pytest.mark.parametrize(
+    "call",
+    [seqcore.load_file, LanguageModel.load, lambda v: seqcore.save(v, layer()), lambda v: data.read_ids([v])],
+)
+def test_paths(call):
+    op = r"(load_file: path|save: path|read_ids: paths): expected a path"
+    for value in ((), [], 1.5, 0, None, object(), np.float32):
+        with pytest.raises(TypeError, match=rf"^{op}, got "):
+            call(value)
+    for value in ("a\0b", b"a\0b"):
+        with pytest.raises(ValueError, match=rf"^{op} without NUL, got "):
+            call(value)
+
+
+def test_options_of_an_optimizer_are_a_mapping():
+    for value in (5, None, [1], [("lr", 1)], "lr"):
+        assert type(refused("Optimizer", "defaults", lambda v: optim.Optimizer([parameter()], v), value)) is TypeError
+    for value in (5, None, [1], "params", {}, {"lr": 1}):
+        groups = [{"params": [parameter()]}, value]
+        assert type(refused("SGD", "param_group", optim.SGD, groups)) is TypeError
+
+
+def test_indices_that_no_axis_has():
+    t = tensor(2, 3)
+    for index in (2**63, -(2**64), 2**70, 10**5000, np.uint64(2**63)):
+        for place in (index, (0, index), ([0, 1], index)):
+            for call in (lambda: t[place], lambda: t.__setitem__(place, 0)):  # noqa: B023
+                found = raised(call)
+                assert type(found) is IndexError and len(str(found)) < 200
+                assert "index: expected an index of axis" in str(found)
+    for index in ({"a": "x" * 900}, "x" * 900, slice("x" * 900), slice(10**5000, None, 0), ({"a": "x" * 900}, 0)):
+        found = raised(lambda: t[index])  # noqa: B023
+        assert FORM.fullmatch(str(found)) and len(str(found)) < 200, found
+
+
+def test_integers_that_are_to_require_grad():
+    for op, kind in (("Tensor", Tensor), ("Parameter", nn.Parameter)):
+        for value in ([1, 2], 1, np.array([1, 2]), Tensor([1, 2])):
+            with pytest.raises(
+                seqcore.DTypeError, match=rf"^{op}: data: expected float32 or float64.* got int64\. Hint"
+            ):
+                kind(value, requires_grad=True)
+            assert kind(value, requires_grad=True, dtype="float32").requires_grad
+            assert kind(value, requires_grad=False).dtype == np.int64
+
+
+@pytest.mark.gpu
+def test_joins_across_devices():
+    here, there = tensor(2), Tensor(array(2), device="gpu")
+    for op in (seqcore.cat, seqcore.stack):
+        for given in ([here, there], [array(2), here, there], [there, there, here]):
+            with pytest.raises(
+                seqcore.DeviceError, match=rf"^{op.__name__}: tensors\[{len(given) - 1}\]: expected a ten"
+            ):
+                op(given)
 
 
 def test_what_is_too_large_for_a_float():

@@ -206,3 +206,16 @@ def test_results_share_no_memory():
         state = lstm.state_dict()
         state["weight_ih_l0"] += 1
         assert not np.array_equal(state["weight_ih_l0"].numpy(), lstm.weight_ih_l0.numpy())
+
+
+def test_a_sign_that_pytorch_keeps_apart_is_not_lost():
+    theirs = torch.tensor(A)
+    minus = torch._neg_view(theirs)
+    imaginary = torch.complex(theirs, theirs).conj().imag
+    for given in (minus, imaginary):
+        assert given.is_neg() and np.array_equal(Tensor(given).numpy(), -A)
+        assert np.array_equal((Tensor(A) + given).numpy(), np.zeros_like(A))
+        linear = nn.Linear(4, 3)
+        linear.load_state_dict({"weight": given, "bias": np.zeros(3, np.float32)})
+        assert np.array_equal(linear.weight.numpy(), -A)
+        assert (Tensor(-A) == given).all()

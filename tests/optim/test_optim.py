@@ -90,6 +90,27 @@ def test_state_dicts_are_pytorchs(name):
         np.testing.assert_allclose(r.numpy(), p.numpy(), rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.parametrize("source", ["Adam", "AdamW"])
+@pytest.mark.parametrize("target", ["Adam", "AdamW"])
+def test_the_decay_of_a_loaded_state_is_pytorchs(source, target):
+    """AdamW decays apart from the gradient whatever state it goes on from; Adam as the state says."""
+    ours, theirs = pair()
+    give_grads(ours, theirs)
+    optimizers = []
+    for module, params in ((optim, ours), (torch.optim, theirs)):
+        saved = getattr(module, source)(params, lr=0.1, weight_decay=0.5)
+        saved.step()
+        optimizers.append(getattr(module, target)(params, lr=0.1))
+        optimizers[-1].load_state_dict(saved.state_dict())
+    flags = [optimizer.param_groups[0]["decoupled_weight_decay"] for optimizer in optimizers]
+    assert flags[0] is flags[1] is ("AdamW" in (source, target))
+    give_grads(ours, theirs)
+    for optimizer in optimizers:
+        optimizer.step()
+    for p, q in zip(ours, theirs, strict=True):
+        np.testing.assert_allclose(p.numpy(), q.detach().numpy(), rtol=1e-5, atol=1e-6)
+
+
 def test_groups_and_options():
     """S-150: duplicates are refused; S-21: wrong values ValueError, wrong types TypeError."""
     ours, _ = pair()

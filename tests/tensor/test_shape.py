@@ -189,7 +189,7 @@ REFUSED = {
     "an array": (np.s_[:, [0, 4]], "an index of axis 1, from -4 to 3, got 4."),
     "a float": (1.5, "arrays of ints or bools, got 1.5."),
     "a text": ("a", "arrays of ints or bools, got 'a'."),
-    "an object": (np.s_[0, {}], "arrays of ints or bools, got {}."),
+    "an object": (np.s_[0, {}], "arrays of ints or bools, got an object of type dict."),
     "floats": (np.ones(3), "arrays of ints or bools, got an array of float64."),
     "ragged": ([[0], [1, 2]], "arrays of ints or bools, got a ragged list."),
     "too many": (np.s_[0, None, 0, 0, 0], "at most 3 axes for shape (3, 4, 5), got 4."),

@@ -178,7 +178,7 @@ def _train(options: argparse.Namespace, parser: Parser) -> int:
     if epochs is None and options.steps is None and options.minutes is None:
         epochs = _EPOCHS
     _describe(trainer, display, f"{place} ({why}), {_count(runtime.num_threads(), 'thread')}", before)
-    if trainer.finished(epochs, options.steps):
+    if trainer.finished(epochs, options.steps) and not trainer.unvalidated:
         display.say(f"nothing to do: {trainer.epoch} epochs and {trainer.steps:,} steps are made; ask for more.")
         if options.json:
             _print_json(trainer, display, out)

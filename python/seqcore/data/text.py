@@ -21,6 +21,7 @@ from typing import BinaryIO, cast
 import numpy as np
 
 from .._arguments import function, several
+from .._arguments import path as check_path
 from .._arguments import shown as shown_value
 from .._arguments import text as string
 from ..errors import message
@@ -124,8 +125,7 @@ def read_ids(
         raise TypeError(message("read_ids", "paths", "an iterable of paths", "one path", "read_ids([path])"))
     paths = several("read_ids", "paths", paths, "paths")
     for path in paths:
-        if not isinstance(path, (str, bytes, os.PathLike)):
-            raise TypeError(message("read_ids", "paths", "paths", shown_value(path)))
+        check_path("read_ids", "paths", path)
     if vocabulary is not None and not isinstance(vocabulary, Vocabulary):
         raise TypeError(message("read_ids", "vocabulary", "a Vocabulary or None", shown_value(vocabulary)))
     if skipped is not None:

@@ -33,8 +33,9 @@ class Parameter(Tensor):
     def __init__(self, data: Any, requires_grad: bool = True, device: Any = None, dtype: Any = None) -> None:
         super().__init__(data, False, device, dtype)
         self._flags = FIXED
-        if flag("Parameter", "requires_grad", requires_grad):
-            self.requires_grad_()
+        self._requires_grad = flag("Parameter", "requires_grad", requires_grad)
+        if self._requires_grad:
+            self._check_floats("Parameter")
 
 
 def room(layer: str, elements: int) -> None:

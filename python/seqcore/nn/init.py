@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 
 from .. import _core, runtime
-from .._arguments import real, shown
-from ..errors import ShapeError, message
+from .._arguments import integer, real, shown
+from ..errors import DTypeError, ShapeError, message
 from ..tensor import Tensor, overwrite
 
 __all__ = ["constant_", "normal_", "ones_", "uniform_", "zeros_"]
@@ -29,8 +29,8 @@ def uniform_(tensor: Any, a: Any = 0.0, b: Any = 1.0) -> Tensor:
         >>> seqcore.nn.init.uniform_(seqcore.Tensor([[0.0]]), 1.0, 2.0).item() >= 1.0
         True
     """
-    size, a = _size(tensor), real("uniform_", "a", a)
-    width = real("uniform_", "b", b) - a
+    size, a = _size("uniform_", tensor), _held("uniform_", "a", a, tensor)
+    width = _held("uniform_", "b", b, tensor) - a
     source = _source()
     # in parts that stay in cache, as float64, each rounded once
     values = _core.zeros([size], tensor._array.dtype, "cpu")
@@ -46,7 +46,8 @@ def uniform_(tensor: Any, a: Any = 0.0, b: Any = 1.0) -> Tensor:
 
 def normal_(tensor: Any, mean: float = 0.0, std: float = 1.0) -> Tensor:
     """Fills `tensor` with numbers of a normal distribution (Box and Muller 1958)."""
-    size, mean, std = _size(tensor), real("normal_", "mean", mean), real("normal_", "std", std)
+    size = _size("normal_", tensor)
+    mean, std = _held("normal_", "mean", mean, tensor), _held("normal_", "std", std, tensor)
     half = (size + 1) // 2
     u = _unit(_bits(2 * half))
     radius, angle = np.sqrt(-2.0 * np.log1p(-u[:half])), 2.0 * math.pi * u[half:]
@@ -56,23 +57,37 @@ def normal_(tensor: Any, mean: float = 0.0, std: float = 1.0) -> Tensor:
 
 def constant_(tensor: Any, val: Any) -> Tensor:
     """Fills `tensor` with one number."""
-    return _fill(tensor, np.full(_size(tensor), real("constant_", "val", val)))
+    op = "constant_"
+    if isinstance(tensor, Tensor) and tensor.dtype == np.int64:
+        return _fill(tensor, np.full(tensor.shape, integer(op, "val", val, -(1 << 63), (1 << 63) - 1)))
+    return _fill(tensor, np.full(_size(op, tensor), _held(op, "val", val, tensor)))
 
 
 def zeros_(tensor: Any) -> Tensor:
     """Fills `tensor` with 0."""
-    return constant_(tensor, 0.0)
+    return constant_(tensor, 0)
 
 
 def ones_(tensor: Any) -> Tensor:
     """Fills `tensor` with 1."""
-    return constant_(tensor, 1.0)
+    return constant_(tensor, 1)
 
 
-def _size(tensor: Any) -> int:
+def _size(op: str, tensor: Any) -> int:
     if not isinstance(tensor, Tensor):
-        raise TypeError(message("init", "tensor", "a Tensor", shown(tensor)))
+        raise TypeError(message(op, "tensor", "a Tensor", shown(tensor)))
+    if tensor.dtype == np.int64:
+        raise DTypeError(message(op, "tensor", "float32 or float64", tensor.dtype))
     return math.prod(tensor.shape)
+
+
+def _held(op: str, name: str, value: Any, tensor: Tensor) -> float:
+    """The value as a float that does not become infinite in the tensor's dtype."""
+    number = real(op, name, value)
+    with np.errstate(over="ignore"):
+        if math.isfinite(number) and not np.isfinite(tensor.dtype.type(number)):
+            raise ValueError(message(op, name, f"a number that {tensor.dtype} holds", number))
+    return number
 
 
 def _source() -> np.random.Philox:

@@ -143,3 +143,8 @@ class AdamW(Adam):
             differentiable=differentiable,
             decoupled_weight_decay=True,
         )
+
+    def load_state_dict(self, state_dict: Any) -> None:
+        super().load_state_dict(state_dict)
+        for group in self.param_groups:  # Adam's state says otherwise
+            group["decoupled_weight_decay"] = True

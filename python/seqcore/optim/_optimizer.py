@@ -35,6 +35,8 @@ class Optimizer:
     def __init__(self, params: Any, defaults: Any) -> None:
         if isinstance(params, Tensor):
             raise TypeError(message(type(self).__name__, "params", "an iterable of Tensors", "a Tensor", "[tensor]"))
+        if not isinstance(defaults, Mapping):
+            raise TypeError(message(type(self).__name__, "defaults", "a mapping of options", shown(defaults)))
         self.defaults = dict(defaults)
         self.state: dict[Tensor, dict[str, Any]] = {}
         self.param_groups: list[dict[str, Any]] = []

@@ -11,7 +11,7 @@ from .. import _core
 from .._arguments import listed, shown
 from ..errors import DTypeError, ShapeError, message
 from ._tape import records
-from ._tensor import Saved, Tensor, as_tensor, record, wrap
+from ._tensor import Saved, Tensor, as_tensor, dtype_beside, record, wrap
 
 __all__ = ["add", "compare", "div", "exp", "log", "mul", "neg", "power", "sqrt", "sub", "where"]
 
@@ -292,14 +292,19 @@ def _both(op: str, a: Any, b: Any, beside: Any = None) -> tuple[Tensor, Tensor]:
     if None not in numbers:
         return as_tensor(op, "a", numbers[0]), as_tensor(op, "b", numbers[1])
     if numbers[0] is None:
-        a = as_tensor(op, "a", a, device, beside)
+        a = as_tensor(op, "a", a, device, beside, dtype_beside((b,)))
     if numbers[1] is None:
-        b = as_tensor(op, "b", b, device, beside)
+        b = as_tensor(op, "b", b, device, beside, dtype_beside((a,)))
     if numbers[0] is not None:
-        a = wrap(_core.fill((), numbers[0], b._array.dtype, device))
+        a = wrap(_core.fill((), numbers[0], _float_of(b), device))
     if numbers[1] is not None:
-        b = wrap(_core.fill((), numbers[1], a._array.dtype, device))
+        b = wrap(_core.fill((), numbers[1], _float_of(a), device))
     return promoted(a, b)
+
+
+def _float_of(x: Any) -> str:
+    """The dtype of a number beside x: integers are refused later, in the words of the operation."""
+    return "float32" if x._array.dtype == "int64" else x._array.dtype
 
 
 def promoted(a: Any, b: Any) -> tuple[Tensor, Tensor]:

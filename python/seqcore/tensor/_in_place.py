@@ -7,7 +7,7 @@ from typing import Any
 from .. import _core
 from ..errors import ShapeError, message
 from . import _indexing
-from ._shape import check_fits, expand
+from ._shape import check_fits, check_kept, expand
 from ._tape import records
 from ._tensor import SHARED, as_tensor, record, wrap
 
@@ -19,6 +19,7 @@ def copy(x: Any, source: Any) -> Any:
     _check_writable("copy_", x)
     check_fits("copy_", "source", source, x.shape)
     source = as_tensor("copy_", "source", source, x._array.device, None, x._array.dtype)
+    check_kept("copy_", "source", source, x)
     return _overwrite("copy_", x, expand("copy_", source.to(x.device, x.dtype), x.shape))
 
 

@@ -8,11 +8,12 @@ from typing import Any
 import numpy as np
 
 from .. import _core
+from .._arguments import shown
 from ..errors import message
 from ._elementwise import unbroadcast
-from ._shape import check_expands, contiguous_strides, expand, viewed
+from ._shape import check_expands, check_kept, contiguous_strides, expand, viewed
 from ._tape import records
-from ._tensor import Tensor, as_tensor, record, wrap
+from ._tensor import Tensor, as_tensor, record, shape_of, wrap
 
 __all__ = ["getitem", "setitem"]
 
@@ -189,13 +190,15 @@ def _positions(shape: Any) -> np.ndarray:
 
 def _fitting(x: Any, value: Any, part: Any) -> Tensor:
     """`value` as a Tensor beside x that broadcasts to `part`: leading axes of size 1 too many go, as in NumPy."""
-    if not hasattr(value, "shape"):
+    if shape_of(value) is None:
         value = as_tensor("setitem", "value", value, x._array.device, None, x._array.dtype)
     shape = tuple(value.shape)
     lead = max(len(shape) - len(part), 0)
     shape = shape[lead:] if shape[:lead] == (1,) * lead else shape
     check_expands("setitem", shape, part, "value")
-    value = as_tensor("setitem", "value", value, x._array.device, None, x._array.dtype).to(x.device, x.dtype)
+    value = as_tensor("setitem", "value", value, x._array.device, None, x._array.dtype)
+    check_kept("setitem", "value", value, x)
+    value = value.to(x.device, x.dtype)
     return value if shape == value.shape else viewed(value, shape)
 
 
@@ -213,7 +216,7 @@ def _picked(op: str, stand_in: np.ndarray, index: Any, front: Any = ()) -> Any:
     """What NumPy picks of the stand-in; axes of sizes `front`, all of which are picked, come before its own."""
     try:
         return stand_in[index]
-    except (IndexError, TypeError, ValueError) as error:
+    except (IndexError, OverflowError, TypeError, ValueError) as error:
         raise _refusal(op, front + stand_in.shape, (*[slice(None)] * len(front), *index), error) from None
 
 
@@ -231,7 +234,8 @@ def _refusal(op: str, shape: Any, index: Any, error: Exception) -> Exception:
             try:
                 i.indices(0)
             except (TypeError, ValueError):
-                return type(error)(message(op, "index", "slices of ints, with a step that is not 0", i))
+                got = f"slice({shown(i.start)}, {shown(i.stop)}, {shown(i.step)})"
+                return type(error)(message(op, "index", "slices of ints, with a step that is not 0", got))
             continue
         if i is None or i is Ellipsis:
             parts.append((i, 0))
@@ -240,8 +244,8 @@ def _refusal(op: str, shape: Any, index: Any, error: Exception) -> Exception:
             given = np.asarray(i)
         except ValueError:
             return refused(kinds, "a ragged list")
-        if given.dtype.kind not in "biu" and (given.size or not isinstance(i, (list, tuple))):
-            return refused(kinds, f"an array of {given.dtype}" if given.ndim else repr(i))
+        if given.dtype.kind not in "biu" and (given.size or not isinstance(i, (list, tuple))) and type(i) is not int:
+            return refused(kinds, f"an array of {given.dtype}" if given.ndim else shown(i))
         parts.append((given, given.ndim if given.dtype.kind == "b" else 1))
     taken = sum(axes for _, axes in parts)
     if sum(i is Ellipsis for i in index) > 1:
@@ -259,7 +263,7 @@ def _refusal(op: str, shape: Any, index: Any, error: Exception) -> Exception:
                 low, high = part.min(), part.max()
                 if low < -of[0] or high >= of[0]:
                     wanted = f"from {-of[0]} to {of[0] - 1}" if of[0] else "none"
-                    return refused(f"an index of axis {axis}, {wanted}", low if low < -of[0] else high)
+                    return refused(f"an index of axis {axis}, {wanted}", shown(int(low if low < -of[0] else high)))
         axis += len(shape) - taken if part is Ellipsis else axes
     shapes = [part.shape for part, _ in parts if isinstance(part, np.ndarray) and part.ndim]
     return refused("arrays that broadcast with each other", f"shapes {shapes}")

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from .. import _core
+from .._arguments import resolved
 from ..errors import DTypeError, ShapeError
 from ._tensor import FIXED, Tensor, wrap
 
@@ -42,6 +43,8 @@ def values_for(tensor: Any, value: Any) -> Tensor:
         raise ShapeError(f"expected {tensor.shape}, got {array.shape}")
     if array.dtype.kind not in "fiu" or np.ma.is_masked(array):
         raise DTypeError(f"expected numbers, got {array.dtype}")
+    if array.dtype.kind == "f" and tensor.dtype.kind == "i":
+        raise DTypeError(f"expected integers, got {array.dtype}")
     with np.errstate(over="ignore"):
         made = np.array(array, dtype=tensor.dtype, order="C", subok=False)
     narrower = array.dtype.kind == made.dtype.kind == "f" and made.itemsize < array.itemsize
@@ -52,6 +55,7 @@ def values_for(tensor: Any, value: Any) -> Tensor:
 
 def _as_array(value: Any) -> Any:
     if not isinstance(value, np.ndarray) and hasattr(value, "__dlpack__"):
+        value = resolved(value)
         try:
             return np.from_dlpack(value)
         except (BufferError, TypeError, RuntimeError, AttributeError):

@@ -5,12 +5,12 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from .. import _core
+from .. import _core, runtime
 from .._arguments import integer, several, shown
-from ..errors import ShapeError, message
+from ..errors import DTypeError, ShapeError, message
 from ._elementwise import unbroadcast
 from ._tape import records
-from ._tensor import FIXED, SHARED, Tensor, as_tensor, record, wrap
+from ._tensor import FIXED, SHARED, Tensor, as_tensor, dtype_beside, record, shape_of, wrap
 
 __all__ = ["cat", "expand", "permute", "reshape", "stack", "transpose", "viewed"]
 
@@ -96,8 +96,17 @@ def check_expands(op: str, old: Any, shape: Any, name: str = "tensor") -> None:
 
 def check_fits(op: str, name: str, value: Any, shape: Any) -> None:
     """As `check_expands`, for any argument before it is copied; what has no shape yet is small."""
-    if hasattr(value, "shape"):
-        check_expands(op, tuple(value.shape), shape, name)
+    given = shape_of(value)
+    if given is not None:
+        check_expands(op, given, shape, name)
+
+
+def check_kept(op: str, name: str, value: Any, into: Any) -> None:
+    """DTypeError where writing the Tensor `value` into the memory of `into` would cut floats to integers."""
+    was, kept = value._array.dtype, into._array.dtype
+    if kept == "int64" != was:
+        hint = f'Tensor({name}, dtype="int64") cuts floats to integers'
+        raise DTypeError(message(op, name, "integers, for a tensor of int64", was, hint))
 
 
 def expand(op: str, x: Any, shape: Any) -> Tensor:
@@ -121,7 +130,7 @@ def repeated(array: Any, shape: Any) -> Any:
 
 
 def cat(tensors: Any, dim: Any = 0) -> Tensor:
-    """Tensors or arrays joined along an axis that they have.
+    """Tensors or arrays joined along an axis that they have, in the widest of their dtypes.
 
     Example:
         >>> import seqcore
@@ -179,10 +188,15 @@ def viewed(x: Any, shape: Any) -> Tensor:
 
 
 def _tensors(op: str, tensors: Any) -> list[Tensor]:
-    tensors = several(op, "tensors", tensors, "tensors")
-    if not tensors:
+    """The arguments of a join as Tensors of one dtype, the widest of theirs, on one device."""
+    given = several(op, "tensors", tensors, "tensors")
+    if not given:
         raise ValueError(message(op, "tensors", "at least one", "none"))
-    device = next((t.device for t in tensors if isinstance(t, Tensor)), "cpu")
-    tensors = [as_tensor(op, f"tensors[{i}]", t, device) for i, t in enumerate(tensors)]
-    wide = "float64" if any(t._array.dtype == "float64" for t in tensors) else tensors[0]._array.dtype
-    return [t if t._array.dtype == wide else t.to(dtype=wide) for t in tensors]
+    device = next((t.device for t in given if isinstance(t, Tensor)), "cpu")
+    beside = dtype_beside(given)
+    made = [as_tensor(op, f"tensors[{i}]", t, device, None, beside) for i, t in enumerate(given)]
+    for i, t in enumerate(made):
+        runtime.check_device(op, f"tensors[{i}]", t.device, device)
+    found = {t._array.dtype for t in made}
+    wide = next(name for name in ("float64", "float32", "int64") if name in found)
+    return [t.to(dtype=wide) for t in made]

@@ -19,7 +19,19 @@ from ..errors import DTypeError, ShapeError, message
 from . import _tape
 from ._tape import Node, records
 
-__all__ = ["Saved", "Tensor", "as_tensor", "keep", "keep_if", "leaves", "record", "record_many", "shape_of", "wrap"]
+__all__ = [
+    "Saved",
+    "Tensor",
+    "as_tensor",
+    "dtype_beside",
+    "keep",
+    "keep_if",
+    "leaves",
+    "record",
+    "record_many",
+    "shape_of",
+    "wrap",
+]
 
 Saved = _core.Saved
 
@@ -73,12 +85,18 @@ class Tensor:
             array = _core.array(_wide(data, wanted), "cpu", "Tensor", "data")
         name = runtime.dtype_name(array.dtype if dtype is None else dtype, place)
         self._array = array if (name, place) == (array.dtype, array.device) else array.to(place, name)
-        self._requires_grad = False
         self._grad = None
         self._edge = None
         self._flags = 0
-        if flag("Tensor", "requires_grad", requires_grad):
-            self.requires_grad_()
+        self._requires_grad = flag("Tensor", "requires_grad", requires_grad)
+        if self._requires_grad:
+            self._check_floats("Tensor")
+
+    def _check_floats(self, op: str) -> None:
+        """DTypeError of a new tensor of integers that is to require grad."""
+        if self._array.dtype == "int64":
+            hint = 'dtype="float32" converts it'
+            raise DTypeError(message(op, "data", "float32 or float64, to require grad", "int64", hint))
 
     # ---- what it is
 
@@ -243,7 +261,7 @@ class Tensor:
         given = gradient is not None
         if given:
             # an array is copied when it is known to fit; what has no shape yet is small
-            if not hasattr(gradient, "shape"):
+            if shape_of(gradient) is None:
                 gradient = as_tensor("backward", "gradient", gradient, self._array.device, None, self._array.dtype)
             if tuple(gradient.shape) != shape:
                 raise ShapeError(message("backward", "gradient", shape, tuple(gradient.shape)))
@@ -294,7 +312,11 @@ class Tensor:
     # ---- in place; the memory's version goes up, so that nothing stale is used
 
     def copy_(self, source: Any) -> Self:
-        """Writes `source`, broadcast, over all values; gives the Tensor itself."""
+        """Writes `source`, broadcast, over all values; gives the Tensor itself.
+
+        Raises:
+            DTypeError: floats for a tensor of int64, as by index, too: they would be cut.
+        """
         return _in_place.copy(self, source)
 
     def zero_(self) -> Self:
@@ -484,6 +506,12 @@ def shape_of(value: Any) -> tuple[int, ...] | None:
     """The shape that an array says it has, None for anything else."""
     shape = getattr(value, "shape", None)
     return tuple(shape) if isinstance(shape, (tuple, list)) else None
+
+
+def dtype_beside(values: Any) -> str:
+    """What `as_tensor` takes as `dtype` for Python's numbers among the values."""
+    names = (v._array.dtype if isinstance(v, Tensor) else str(getattr(v, "dtype", "")) for v in values)
+    return "float64" if any(name.endswith("float64") for name in names) else "float32"
 
 
 def _wide(value: Any, dtype: str) -> Any:

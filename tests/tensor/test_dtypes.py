@@ -1,0 +1,132 @@
+"""Which dtype a result has: PyTorch's rule where dtypes meet, and floats are never cut to integers unasked."""
+
+import itertools
+import math
+
+import numpy as np
+import pytest
+import torch
+
+import seqcore
+from seqcore import Tensor, nn
+from seqcore.tensor import values_for
+from torch_compare import raised
+
+NAMES = ("int64", "float32", "float64")
+MIXED = [names for n in (2, 3) for names in itertools.product(NAMES, repeat=n)]
+VALUES = {"int64": [3, 2**24 + 1], "float32": [1.7, -2.9], "float64": [0.1, 1e-300]}
+
+
+@pytest.mark.parametrize("names", MIXED, ids="-".join)
+@pytest.mark.parametrize("op", ["cat", "stack"])
+def test_joins_of_dtypes(op, names, device):
+    arrays = [np.array(VALUES[name], name) for name in names]
+    if device != "cpu" and "float64" in names:
+        tensor = Tensor([1.0, 2.0], device=device)
+        for given in ([tensor, *arrays], [*arrays, tensor]):
+            assert isinstance(raised(getattr(seqcore, op), given), seqcore.DTypeError)
+        return
+    # the first as an array, which is as good as a Tensor
+    ours = [arrays[0], *(Tensor(a, requires_grad=a.dtype != np.int64, device=device) for a in arrays[1:])]
+    theirs = [torch.tensor(a, requires_grad=i > 0 and a.dtype != np.int64) for i, a in enumerate(arrays)]
+    got, want = getattr(seqcore, op)(ours), getattr(torch, op)(theirs)
+    assert str(got.dtype) == str(want.dtype).removeprefix("torch.")
+    assert np.array_equal(got.numpy(), want.detach().numpy())
+    assert got.requires_grad == want.requires_grad
+    if want.requires_grad:
+        dy = np.arange(1.0, want.numel() + 1).reshape(want.shape).astype(got.dtype)
+        got.backward(dy)
+        want.backward(torch.tensor(dy))
+        for a, b in zip(ours[1:], theirs[1:], strict=True):
+            assert (a.grad is None) == (b.grad is None)
+            if b.grad is not None:
+                assert a.grad.dtype == a.dtype and np.array_equal(a.grad.numpy(), b.grad.numpy())
+
+
+def test_joins_of_pythons_numbers():
+    for given, want in (
+        ([1, 2.5], "float32"),
+        ([1, 2], "int64"),
+        ([2.5, np.int32(1)], "float32"),
+        ([1, np.float64(0.1)], "float64"),
+    ):
+        made = seqcore.stack(given)
+        assert made.dtype == want and np.array_equal(made.numpy(), np.array(given, want))
+        made = seqcore.cat([[one] if type(one) in (int, float) else np.array([one]) for one in given])
+        assert made.dtype == want and np.array_equal(made.numpy(), np.array(given, want))
+    # beside float64 they are not rounded on the way
+    assert seqcore.cat([[0.1], np.array([0.2])]).numpy().tolist() == [0.1, 0.2]
+    assert seqcore.stack([0.1, Tensor(0.2, dtype="float64")]).numpy().tolist() == [0.1, 0.2]
+    for given in (([0.1, 0.1], np.zeros(2)), (np.zeros(2), [0.1, 0.1])):
+        assert seqcore.where([True, False], *given).numpy().sum() == 0.1
+
+
+FLOATS = {
+    "number": 2.5,
+    "whole number": 2.0,
+    "list": [1.5, 2.5],
+    "array": np.array([1.5, 2.5]),
+    "0-d": np.float32(2.5),
+    "Tensor": Tensor([1.5, 2.5]),
+}
+
+
+@pytest.mark.parametrize("value", FLOATS.values(), ids=list(FLOATS))
+def test_integers_are_not_overwritten_by_floats(value, device):
+    if isinstance(value, Tensor):
+        value = value.to(device)
+    t = Tensor([3, 4], device=device)
+    for call in (
+        lambda: t.copy_(value),
+        lambda: t.__setitem__(slice(None), value),
+        lambda: t.__setitem__([0, 1], value),
+        lambda: t.__setitem__(np.array([True, True]), value),
+        lambda: t.__iadd__(value),
+        lambda: seqcore.where([True, False], t, value),
+    ):
+        assert isinstance(raised(call), seqcore.DTypeError)
+    assert t.numpy().tolist() == [3, 4] and t.dtype == np.int64
+    with pytest.raises(seqcore.DTypeError, match="expected integers, got float"):
+        values_for(t, np.array([1.5, 2.0]))
+    # as asked
+    assert Tensor(value, dtype="int64").dtype == np.int64
+    t[:] = [5, 6]
+    t.copy_(np.array([7, 8], np.int8))
+    assert t.numpy().tolist() == [7, 8]
+
+
+def test_a_number_beside_integers_is_no_error_of_another_function():
+    t = Tensor([3, 4])
+    for call in (lambda: seqcore.where([True, False], t, 2.5), lambda: seqcore.where([True, False], 2, t)):
+        with pytest.raises(seqcore.DTypeError, match=r"^where: [ab]: expected float32 or float64, got int64"):
+            call()
+
+
+def test_initial_values_of_integers():
+    t = Tensor([3, 4])
+    for call in (
+        lambda: nn.init.uniform_(t, 0.0, 9.0),
+        lambda: nn.init.normal_(t),
+        lambda: nn.init.constant_(t, 2.5),
+    ):
+        assert isinstance(raised(call), TypeError)
+    assert t.numpy().tolist() == [3, 4]
+    assert nn.init.constant_(t, 2**60 + 1).numpy().tolist() == [2**60 + 1] * 2
+    assert nn.init.ones_(t).numpy().tolist() == [1, 1] and nn.init.zeros_(t).numpy().tolist() == [0, 0]
+
+
+def test_initial_values_that_float32_does_not_hold():
+    t = Tensor([3.0, 4.0])
+    for op, argument, call in (
+        ("constant_", "val", lambda v: nn.init.constant_(t, v)),
+        ("uniform_", "a", lambda v: nn.init.uniform_(t, v, 0.0)),
+        ("uniform_", "b", lambda v: nn.init.uniform_(t, 0.0, v)),
+        ("normal_", "mean", lambda v: nn.init.normal_(t, v)),
+        ("normal_", "std", lambda v: nn.init.normal_(t, 0.0, v)),
+    ):
+        for value in (1e40, -1e40):
+            with pytest.raises(ValueError, match=rf"^{op}: {argument}: expected a number that float32 holds, got"):
+                call(value)
+    assert t.numpy().tolist() == [3.0, 4.0]
+    assert nn.init.constant_(t, math.inf).numpy().tolist() == [math.inf] * 2
+    assert nn.init.constant_(Tensor(t, dtype="float64"), 1e40).numpy().tolist() == [1e40] * 2
