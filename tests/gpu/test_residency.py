@@ -81,7 +81,6 @@ def test_products_of_a_large_lstm_are_cut_at_submissions():
     assert backward["dispatches"] <= 12 + 8 + backward["submits"]
 
 
-
 @pytest.mark.parametrize("optimizer", ["SGD", "Adam", "AdamW"])
 def test_a_training_step_reads_nothing_back(optimizer):
     """Forward, loss, backward, clipping and optimizer step; only what the user looks at comes back.
