@@ -31,7 +31,7 @@ fn cpu() {
     for isa in Isa::available() {
         let cpu = Cpu::quiet().with_isa(isa);
         for (vocabulary, features, count) in
-            [(1, 1, 1), (7, 3, 50), (65, 33, 1000), (5, 2000, 300), (3, 0, 4), (3, 4, 0)]
+            [(1, 1, 1), (7, 3, 50), (65, 33, 1000), (5, 2000, 300), (3, 0, 4), (3, 4, 0), (7, 64, 20_000)]
         {
             let ids: Vec<i64> = (0..count as i64).map(|i| i * i % vocabulary as i64).collect();
             let numbers = |n: usize| (0..n).map(|i| ((i * 7919 % 1009) as f32 - 500.0) / 300.0).collect::<Vec<_>>();

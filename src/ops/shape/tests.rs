@@ -204,6 +204,21 @@ fn ids() {
 }
 
 #[test]
+fn more_ids_than_are_added_in_one_go() {
+    let raw: Vec<i64> = (0..(1 << 20) + 5).map(|i| i * i % 977).collect();
+    let values = noise(3, 2 * raw.len());
+    let wide: Vec<f64> = values.iter().map(|&v| f64::from(v)).collect();
+    let spec = IdsSpec::new("put_add", DType::F32, 2, 977, &raw, &|| Ok(())).unwrap();
+    for cpu in engines() {
+        let dx = cpu.put_add(&spec, &buffer(&values)).unwrap();
+        assert_eq!(dx.slice::<f32>().unwrap(), reference::put_add(&spec, &values));
+    }
+    let spec = IdsSpec { dtype: DType::F64, ..spec };
+    let dx = Cpu::quiet().put_add(&spec, &buffer(&wide)).unwrap();
+    assert_eq!(dx.slice::<f64>().unwrap(), reference::put_add(&spec, &wide));
+}
+
+#[test]
 fn the_first_wrong_id_is_named() {
     let e = IdsSpec::new("take", DType::F32, 1, 4, &[0, 3, 9, -1], &|| Ok(())).unwrap_err();
     assert_eq!(e.kind, Kind::Index);
