@@ -35,8 +35,8 @@ CALLS = {
     "pick": "long[positions]",
     "pick by narrow ids": "functional.embedding(narrow, one)",
     "pick backward": "picked_back()",
-    "mask": "long[mask]",
-    "mask set": "written(mask, 0.0)",
+    "mask": "longer[np.tile(mask, 3)]",
+    "mask set": "written(mask, some)",
     "ids set": "written(positions, few)",
 }
 
@@ -68,9 +68,12 @@ if name == "optimizer":
 
 if name.startswith(("pick", "mask", "ids")):
     positions = np.arange(40_000_000) * 7919 % 40_000_000
-    mask = positions % 3 == 0
+    mask = positions % 2 == 0
     narrow, one = (positions % 100).astype(np.int32), np.ones((100, 1), np.float32)
     weight, few = (seqcore.Tensor(long, requires_grad=True) for _ in range(2))
+    some = seqcore.Tensor(np.ones(20_000_000, np.float32), requires_grad=True)
+if name == "mask":
+    longer = seqcore.Tensor(np.ones(120_000_000, np.float32))
 
 def picked_back():
     weight[positions].sum().backward()
@@ -78,6 +81,7 @@ def picked_back():
 def written(index, value):
     b = weight * 1.0
     b[index] = value
+    b.sum().backward()
 
 def backward(module, given):
     if given.dtype.kind == "f":
