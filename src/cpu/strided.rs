@@ -143,12 +143,14 @@ fn transposed<T: Element>(x: &[T], offset: isize, step: isize, columns: usize, y
     }
 }
 
-/// `x[r, ids[i]] += values[r, i]` in each of x's rows of `width`, i ascending, with subnormals flushed.
-pub fn put_add(isa: Isa, ids: &[i64], values: &[f32], x: &mut [f32], width: usize) -> Result<()> {
+/// `x[r, ids[i]] += values[r, i]` in each of x's rows of `width`, i ascending, with subnormals flushed; the values of
+/// a row begin `step` after those of the row before.
+pub fn put_add(isa: Isa, ids: &[i64], values: &[f32], step: usize, x: &mut [f32], width: usize) -> Result<()> {
     struct PutAdd {
         ids: *const i64,
         values: *const f32,
         n: usize,
+        step: usize,
         x: *mut f32,
         width: usize,
         rows: usize,
@@ -158,7 +160,7 @@ pub fn put_add(isa: Isa, ids: &[i64], values: &[f32], x: &mut [f32], width: usiz
         unsafe fn run<L: Lanes>(&self) {
             for row in 0..self.rows {
                 // SAFETY: checked below.
-                let (x, values) = unsafe { (self.x.add(row * self.width), self.values.add(row * self.n)) };
+                let (x, values) = unsafe { (self.x.add(row * self.width), self.values.add(row * self.step)) };
                 for i in 0..self.n {
                     // SAFETY: as above.
                     unsafe { *x.add(*self.ids.add(i) as usize) += *values.add(i) };
@@ -168,13 +170,14 @@ pub fn put_add(isa: Isa, ids: &[i64], values: &[f32], x: &mut [f32], width: usiz
     }
     let rows = x.len().checked_div(width).unwrap_or(0);
     if rows * width != x.len()
-        || rows.checked_mul(ids.len()) != Some(values.len())
+        || (rows > 0 && (rows - 1).checked_mul(step).and_then(|n| n.checked_add(ids.len())) > Some(values.len()))
         || ids.iter().any(|&id| !usize::try_from(id).is_ok_and(|id| id < width))
     {
         return Err(Error::internal("an id outside its memory"));
     }
-    let kernel = PutAdd { ids: ids.as_ptr(), values: values.as_ptr(), n: ids.len(), x: x.as_mut_ptr(), width, rows };
-    // SAFETY: x is whole rows, each has as many values as there are ids, and every id is below a row's width.
+    let (n, x) = (ids.len(), x.as_mut_ptr());
+    let kernel = PutAdd { ids: ids.as_ptr(), values: values.as_ptr(), n, step, x, width, rows };
+    // SAFETY: x is whole rows, `values` has one for each id of each, and every id is below a row's width.
     unsafe { launch(isa, &kernel) };
     Ok(())
 }

@@ -11,7 +11,10 @@ use numpy::{PyArrayDescrMethods, PyUntypedArray, PyUntypedArrayMethods};
 use pyo3::exceptions::PyMemoryError;
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyDict};
+use pyo3::types::{PyBytes, PyEllipsis, PySlice};
+
+/// Elements of an array that NumPy copies in one go: some 10 ms.
+const COPY: usize = 1 << 21;
 
 /// A checked argument.
 pub struct Arg<'py> {
@@ -115,21 +118,10 @@ impl Other<'_> {
                 return Err(Error::argument(beyond, op, &name, "integers below 2^63", largest.str()?).into());
             }
         }
-        let kwargs = PyDict::new(py);
-        kwargs.set_item(intern!(py, "dtype"), dtype.name())?;
-        kwargs.set_item(intern!(py, "order"), "C")?;
-        kwargs.set_item(intern!(py, "subok"), false)?;
-        kwargs.set_item(intern!(py, "copy"), true)?;
-        let made = numpy_attr(py, "array")?.call((array,), Some(&kwargs)).map_err(|e| {
+        let made = copied_in_pieces(&array, dtype).map_err(|e| {
             if e.is_instance_of::<PyMemoryError>(py) {
-                Error::argument(
-                    Kind::Memory,
-                    op,
-                    &name,
-                    "an array that fits into memory",
-                    format_args!("one of {shape}"),
-                )
-                .into()
+                let got = format_args!("one of {shape}");
+                Error::argument(Kind::Memory, op, &name, "an array that fits into memory", got).into()
             } else {
                 e
             }
@@ -143,6 +135,44 @@ impl Other<'_> {
             }
         }
     }
+}
+
+/// A plain copy in C order.
+fn copied_in_pieces<'py>(array: &Bound<'py, PyUntypedArray>, dtype: DType) -> PyResult<Bound<'py, PyAny>> {
+    let py = array.py();
+    // a view's shape stays, whatever becomes of the array's
+    let from = array.call_method1(intern!(py, "view"), (numpy_attr(py, "ndarray")?,))?;
+    let made = numpy_attr(py, "empty")?.call1((from.getattr(intern!(py, "shape"))?, dtype.name()))?;
+    if array.len() <= COPY {
+        made.set_item(PyEllipsis::get(py), from)?;
+        return Ok(made);
+    }
+    let flat = array.is_c_contiguous();
+    let into = if flat { made.call_method1(intern!(py, "reshape"), (-1,))? } else { made.clone() };
+    in_pieces(from, array.len(), flat, |at, piece| into.set_item(at, piece))?;
+    Ok(made)
+}
+
+/// `work(slice, piece)` for pieces of an array along its first axis, or of all its elements where they lie in C order.
+/// Signals are handled between them, since NumPy does not ask for them.
+fn in_pieces<'py>(
+    mut from: Bound<'py, PyAny>,
+    len: usize,
+    flat: bool,
+    mut work: impl FnMut(&Bound<'py, PySlice>, Bound<'py, PyAny>) -> PyResult<()>,
+) -> PyResult<()> {
+    let py = from.py();
+    if flat {
+        from = from.call_method1(intern!(py, "reshape"), (-1,))?;
+    }
+    let rows = from.len()?;
+    let step = (COPY / len.checked_div(rows).unwrap_or(1).max(1)).max(1);
+    for start in (0..rows).step_by(step) {
+        py.check_signals()?;
+        let piece = PySlice::new(py, start as isize, rows.min(start + step) as isize, 1);
+        work(&piece, from.get_item(&piece)?)?;
+    }
+    Ok(())
 }
 
 /// Truth values, before they are copied.
@@ -160,13 +190,23 @@ impl<'py> Bools<'py> {
 
     /// The values in C order.
     pub fn read(&self) -> PyResult<Vec<bool>> {
+        let (py, mut bools) = (self.array.py(), Vec::with_capacity(self.array.len()));
         // `tobytes` is C order whatever the strides, and a copy
-        let bytes = self.array.call_method0(intern!(self.array.py(), "tobytes"))?;
-        let bytes = bytes.cast::<PyBytes>().map_err(PyErr::from)?.as_bytes();
-        if bytes.len() != elements(&self.shape)? {
-            let what = format!("NumPy gave {} bytes for truth values of shape {}", bytes.len(), self.shape);
+        let mut read = |piece: Bound<'_, PyAny>| -> PyResult<()> {
+            let bytes = piece.call_method0(intern!(py, "tobytes"))?;
+            bools.extend(bytes.cast::<PyBytes>().map_err(PyErr::from)?.as_bytes().iter().map(|&b| b != 0));
+            Ok(())
+        };
+        let array = self.array.clone().into_any();
+        if self.array.len() <= COPY {
+            read(array)?;
+        } else {
+            in_pieces(array, self.array.len(), self.array.is_c_contiguous(), |_, piece| read(piece))?;
+        }
+        if bools.len() != elements(&self.shape)? {
+            let what = format!("NumPy gave {} bytes for truth values of shape {}", bools.len(), self.shape);
             return Err(Error::internal(what).into());
         }
-        Ok(bytes.iter().map(|&b| b != 0).collect())
+        Ok(bools)
     }
 }

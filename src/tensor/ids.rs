@@ -3,6 +3,9 @@
 use crate::error::{Error, Kind, Result};
 use crate::tensor::{Shape, elements};
 
+/// Ids that are checked between two questions whether to stop: some milliseconds.
+const SPELL: usize = 1 << 20;
+
 /// A copy of the caller's ids, each below `bound` or skipped. What was checked is what is used, whatever another
 /// thread writes to the caller's array meanwhile (S-10); negative ids never wrap (S-15).
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -14,7 +17,8 @@ pub struct Ids {
 
 impl Ids {
     /// Reads `values`, of `shape`, once. Those equal to `skip` count as skipped, in range or not; the first of
-    /// the others outside `0 <= id < bound` is an `IndexError` that names it and its place.
+    /// the others outside `0 <= id < bound` is an `IndexError` that names it and its place. `poll` is asked now and
+    /// then.
     pub fn new(
         op: &str,
         argument: &str,
@@ -22,6 +26,7 @@ impl Ids {
         shape: &[usize],
         bound: usize,
         skip: Option<i64>,
+        poll: &dyn Fn() -> Result<()>,
     ) -> Result<Ids> {
         if elements(shape)? != values.len() {
             return Err(Error::internal(format!("{op}: {argument}: ids of another number than their shape")));
@@ -29,6 +34,9 @@ impl Ids {
         let mut copy = Vec::new();
         copy.try_reserve_exact(values.len()).map_err(|_| Error::memory(format_args!("{} ids", values.len())))?;
         for (position, &id) in values.iter().enumerate() {
+            if position % SPELL == SPELL - 1 {
+                poll()?;
+            }
             if Some(id) == skip {
                 copy.push(-1);
             } else if usize::try_from(id).is_ok_and(|id| id < bound) {
@@ -96,22 +104,22 @@ mod tests {
     fn the_first_offender_is_named() {
         // S-15
         let ids = [0, 64, 3, 70, -1, 5];
-        let e = Ids::new("embedding", "ids", &ids, &[3, 2], 65, None).unwrap_err();
+        let e = Ids::new("embedding", "ids", &ids, &[3, 2], 65, None, &|| Ok(())).unwrap_err();
         assert_eq!(
             (e.kind, e.message.as_str()),
             (Kind::Index, "embedding: ids: expected 0 <= id < 65, got 70 at (1, 1)")
         );
-        let e = Ids::new("embedding", "ids", &[-1], &[], 65, None).unwrap_err();
+        let e = Ids::new("embedding", "ids", &[-1], &[], 65, None, &|| Ok(())).unwrap_err();
         assert!(e.message.ends_with("got -1 at ()"), "{e}");
-        assert_eq!(Ids::new("t", "ids", &[i64::MIN], &[1], 2, None).unwrap_err().kind, Kind::Index);
+        assert_eq!(Ids::new("t", "ids", &[i64::MIN], &[1], 2, None, &|| Ok(())).unwrap_err().kind, Kind::Index);
     }
 
     #[test]
     fn skipped_ids_may_be_anything() {
         // S-122: ignore_index out of range, or a valid class
-        let ids = Ids::new("t", "ids", &[1, -100, 0], &[3], 2, Some(-100)).unwrap();
+        let ids = Ids::new("t", "ids", &[1, -100, 0], &[3], 2, Some(-100), &|| Ok(())).unwrap();
         assert_eq!(ids.iter().collect::<Vec<_>>(), [Some(1), None, Some(0)]);
-        let ids = Ids::new("t", "ids", &[1, 1, 0], &[3], 2, Some(1)).unwrap();
+        let ids = Ids::new("t", "ids", &[1, 1, 0], &[3], 2, Some(1), &|| Ok(())).unwrap();
         assert_eq!((ids.kept(), ids.get(0), ids.get(2), ids.get(3)), (1, None, Some(0), None));
     }
 }

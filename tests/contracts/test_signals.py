@@ -32,12 +32,19 @@ CALLS = {
     "cast": "long.to('float64')",
     "setitem": "long[1:] = 2.0",
     "columns": "table_of_columns[:, columns]",
+    "pick": "long[positions]",
+    "pick by narrow ids": "functional.embedding(narrow, one)",
+    "pick backward": "picked_back()",
+    "mask": "longer[np.tile(mask, 3)]",
+    "mask set": "written(mask, some)",
+    "ids set": "written(positions, few)",
 }
 
 SOURCE = """
 import _thread, os, signal, sys, threading, time
 import numpy as np, seqcore
 from seqcore import nn, optim
+from seqcore.nn import functional
 from seqcore.nn.functional import cross_entropy
 from integers import bits, ids as integer_ids, numbers
 
@@ -58,6 +65,23 @@ if name == "optimizer":
     for group in adam.param_groups:
         for parameter in group["params"]:
             parameter.grad = np.ones(parameter.shape, np.float32)
+
+if name.startswith(("pick", "mask", "ids")):
+    positions = np.arange(40_000_000) * 7919 % 40_000_000
+    mask = positions % 2 == 0
+    narrow, one = (positions % 100).astype(np.int32), np.ones((100, 1), np.float32)
+    weight, few = (seqcore.Tensor(long, requires_grad=True) for _ in range(2))
+    some = seqcore.Tensor(np.ones(20_000_000, np.float32), requires_grad=True)
+if name == "mask":
+    longer = seqcore.Tensor(np.ones(120_000_000, np.float32))
+
+def picked_back():
+    weight[positions].sum().backward()
+
+def written(index, value):
+    b = weight * 1.0
+    b[index] = value
+    b.sum().backward()
 
 def backward(module, given):
     if given.dtype.kind == "f":

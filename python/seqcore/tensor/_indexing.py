@@ -37,7 +37,7 @@ def getitem(x: Any, index: Any) -> Tensor:
     front = shape[: len(slices)]
     if any(bound is not None for i in slices for bound in (i.start, i.stop, i.step)):
         return getitem(getitem(x, slices), (*[slice(None)] * len(slices), *rest))
-    ids = _picked("getitem", _positions(shape[len(front) :]), rest, front)
+    ids = _places("getitem", shape[len(front) :], rest, front)
     rows, picked = math.prod(front), ids.ravel()
     y = _core.take(array, picked, [*front, *ids.shape], rows)
     if not recorded:
@@ -49,7 +49,7 @@ def _rows(x: Any, index: Any, lead: int, recorded: bool) -> Tensor:
     """As `getitem` where the index picks whole rows, the elements of the axes behind the first `lead`."""
     shape = x._array.shape
     count, width = math.prod(shape[:lead]), math.prod(shape[lead:])
-    ids = _picked("getitem", _positions(shape[:lead]), index)
+    ids = _places("getitem", shape[:lead], index)
     flat = ids.ravel()
     y = _core.embedding(x._array.reshape([count, width]), flat).reshape([*ids.shape, *shape[lead:]])
     if not recorded:
@@ -101,8 +101,17 @@ def _set_view(x: Any, index: Any, value: Any) -> Any:
 def _set_picked(x: Any, index: Any, value: Any) -> Any:
     array = x._array
     shape = array.shape
-    part = _picked("setitem", np.empty(shape, np.bool_), index).shape
+    # rows are written: the elements of the axes behind those that arrays and integers take, each alone where they
+    # take all of them, and where anything else is in the index
+    lead = _leading(index) or len(shape)
+    front, row = shape[:lead], shape[lead:]
+    if _leading(index):
+        ids = _places("setitem", front, index)
+        part = ids.shape + row
+    else:
+        ids, part = None, _picked("setitem", np.empty(shape, np.bool_), index).shape
     value = _fitting(x, value, part)
+    old, width = value._array.shape, math.prod(row)
     count = math.prod(part)
     if not count:
         return _nothing_set(x, value)
@@ -111,22 +120,42 @@ def _set_picked(x: Any, index: Any, value: Any) -> Any:
     if array.device == "cpu" and not recorded:
         # NumPy writes to a copy, so that no call sees half of it
         made = array.to("cpu")
-        made.numpy(True)[index] = value._array.numpy(False)
+        if ids is None:
+            made.numpy(True)[index] = value._array.numpy(False)
+        else:
+            into, picked = made.numpy(True).reshape(-1, width), ids.ravel()
+            given = expand("setitem", value.detach(), part)._array.numpy(False).reshape(-1, width)
+            for piece in _pieces(len(picked), width):
+                into[picked[piece]] = given[piece]
         _core.assign([(array, made)])
         return None
-    value = expand("setitem", value, part)
-    source, chosen = np.zeros(shape, np.int64), np.zeros(shape, np.bool_)
-    chosen[index] = True
-    source[index] = np.arange(count).reshape(part)
-    ids = source.ravel()
-    _core.assign([(x._array, _core.where(chosen, _core.take(value, ids, list(shape)), x))])
+    picked = (_picked("setitem", _positions(shape), index) if ids is None else ids).ravel()
+    chosen = np.zeros(math.prod(front), np.bool_)
+    for piece in _pieces(len(picked)):
+        chosen[picked[piece]] = True
+    chosen = chosen.reshape(front + (1,) * len(row))
+    if math.prod(old) == 1:
+        _core.assign([(array, _core.where(chosen, value._array.reshape([]), x))])
+    else:
+        source = np.zeros((math.prod(front), width), np.int64)
+        for piece in _pieces(len(picked), width):
+            numbers = np.arange(piece.start * width, min(piece.stop, len(picked)) * width)
+            source[picked[piece]] = numbers.reshape(-1, width)
+        source = source.ravel()
+        given = _core.take(expand("setitem", value.detach(), part), source, list(shape))
+        _core.assign([(array, _core.where(chosen, given, x))])
     if not recorded:
         return None
 
     def run(dy: Any) -> Any:
-        zero = _core.zeros(shape, dy.dtype, dy.device)
+        zero = _core.zeros([], dy.dtype, dy.device)
         dx = _core.where(chosen, zero, dy) if needs[0] else None
-        return dx, _core.put_add(_core.where(chosen, dy, zero), ids, list(part)) if needs[1] else None
+        if not needs[1]:
+            return dx, None
+        dv = _core.where(chosen, dy, zero)
+        if math.prod(old) == 1:
+            return dx, unbroadcast(dv, ()).reshape(list(old))
+        return dx, unbroadcast(_core.put_add(dv, source, list(part)), old)
 
     return (x, value), run
 
@@ -183,9 +212,64 @@ def _taken(i: Any) -> int:
     return given.ndim if given.dtype == np.bool_ else 1
 
 
+def _places(op: str, shape: Any, index: Any, front: Any = ()) -> np.ndarray:
+    """The positions in memory that an index picks; axes of sizes `front` come before its own.
+
+    Where it is one mask or only ids, no position of every element is made, and Ctrl-C ends it.
+    """
+    try:
+        parts = [np.asarray(i) for i in index]
+    except ValueError:  # a ragged list, which NumPy will refuse
+        parts = []
+    if len(parts) == 1 and parts[0].dtype == np.bool_ and parts[0].shape == shape:
+        return _chosen(parts[0])
+    if len(parts) == len(shape) and all(i.dtype.kind in "iu" for i in parts):
+        places: Any = 0
+        try:
+            for ids, n in zip(parts, shape, strict=True):
+                counted = _counted(ids, n)
+                places = counted if len(parts) == 1 else places * n + counted
+            return places
+        except (IndexError, ValueError):
+            pass  # NumPy says why below
+    return _picked(op, _positions(shape), index, front)
+
+
+def _chosen(mask: np.ndarray) -> np.ndarray:
+    """Where a mask is True."""
+    flat, at = mask.reshape(-1), 0
+    made = np.empty(np.count_nonzero(flat), np.int64)
+    for piece in _pieces(len(flat)):
+        found = np.flatnonzero(flat[piece])
+        made[at : at + len(found)] = found + piece.start
+        at += len(found)
+    return made[:at]
+
+
+def _counted(ids: np.ndarray, n: int) -> np.ndarray:
+    """A copy of ids from -n to n - 1, all counted from the start."""
+    made = np.empty(ids.shape, np.int64)
+    flat, into = ids.reshape(-1), made.reshape(-1)
+    for piece in _pieces(len(flat)):
+        part = into[piece]
+        part[:] = flat[piece]
+        low = part.min()
+        if low < -n or part.max() >= n:
+            raise IndexError
+        if low < 0:
+            part[part < 0] += n
+    return made
+
+
+def _pieces(rows: int, width: int = 1) -> Any:
+    """Slices of some 2^20 elements: between them Python handles signals, which NumPy does not."""
+    step = max(2**20 // max(width, 1), 1)
+    return (slice(start, start + step) for start in range(0, rows, step))
+
+
 def _positions(shape: Any) -> np.ndarray:
     """The position of every element in memory."""
-    return np.arange(int(np.prod(shape))).reshape(shape)
+    return np.arange(math.prod(shape)).reshape(shape)
 
 
 def _fitting(x: Any, value: Any, part: Any) -> Tensor:

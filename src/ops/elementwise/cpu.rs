@@ -149,12 +149,13 @@ fn select<T: Element>(
     let mut y = Fresh::<T>::new(spec.len())?;
     if !spec.is_empty() {
         let (columns, [c_step, a_step, b_step]) = spec.walk.inner();
-        let rows = (PIECE / columns).max(1);
-        cpu.pieces(&mut y, rows * columns, |start, y| {
-            let first = start / columns;
+        // from row `first` on, or a part of it
+        let work = |first: usize, skip: usize, y: &mut [T]| {
+            let columns = columns.min(y.len());
             spec.walk.runs(first, first + y.len() / columns, |row, count, offset, step| {
                 for i in 0..count {
-                    let at = |view: usize| (offset[view] + i as isize * step[view]) as usize;
+                    let skipped = [c_step, a_step, b_step].map(|step| skip as isize * step);
+                    let at = |view: usize| (offset[view] + i as isize * step[view] + skipped[view]) as usize;
                     let (c, a, b) = (&condition[at(0)..], &a[at(1)..], &b[at(2)..]);
                     let y = &mut y[(row - first + i) * columns..][..columns];
                     match (c_step, a_step, b_step) {
@@ -177,7 +178,14 @@ fn select<T: Element>(
                 }
                 Ok(())
             })
-        })?;
+        };
+        if columns <= PIECE {
+            cpu.pieces(&mut y, PIECE / columns * columns, |start, y| work(start / columns, 0, y))?;
+        } else {
+            for (row, y) in y.chunks_mut(columns).enumerate() {
+                cpu.pieces(y, PIECE, |skip, y| work(row, skip, y))?;
+            }
+        }
     }
     Ok(y.done())
 }

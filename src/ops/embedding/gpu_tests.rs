@@ -14,7 +14,7 @@ fn kernels_against_the_reference() {
         let ids: Vec<i64> = (0..count as i64).map(|i| i * i % vocabulary as i64).collect();
         let w = noise(1, vocabulary * features);
         let spec = EmbeddingSizes::forward(DType::F32, &[vocabulary, features], &[count])
-            .and_then(|s| s.with("ids", &ids))
+            .and_then(|s| s.with("ids", &ids, &|| Ok(())))
             .unwrap();
         let mut y = vec![0f32; count * features];
         reference::forward(&spec, &w, &mut y);
@@ -22,7 +22,7 @@ fn kernels_against_the_reference() {
         let dy = noise(2, count * features);
         for padding in [None, Some(0)] {
             let spec = EmbeddingSizes::backward(DType::F32, &[count, features], &[count], vocabulary, padding)
-                .and_then(|s| s.with("ids", &ids))
+                .and_then(|s| s.with("ids", &ids, &|| Ok(())))
                 .unwrap();
             let wide: Vec<f64> = dy.iter().map(|&d| f64::from(d)).collect();
             let mut right = vec![0f64; vocabulary * features];
@@ -44,7 +44,7 @@ fn the_plan() {
     let mut ids = vec![5i64; 600];
     ids[100] = 2;
     ids[101] = 7;
-    let ids = Ids::new("t", "ids", &ids, &[600], 8, Some(7)).unwrap();
+    let ids = Ids::new("t", "ids", &ids, &[600], 8, Some(7), &|| Ok(())).unwrap();
     let plan = Plan::new(&ids).unwrap();
     assert_eq!((plan.segments, plan.rows, plan.longest), (4, 2, 3));
     assert_eq!(plan.table[..3], [100, 0, 1]);

@@ -79,9 +79,9 @@ impl EmbeddingSizes {
     }
 
     /// Checks the ids, which the caller knows by `name`.
-    pub fn with(self, name: &str, ids: &[i64]) -> Result<EmbeddingSpec> {
+    pub fn with(self, name: &str, ids: &[i64], poll: &dyn Fn() -> Result<()>) -> Result<EmbeddingSpec> {
         let EmbeddingSizes { op, dtype, vocabulary, features, ids: shape, skip } = self;
-        let ids = Ids::new(op, name, ids, &shape, vocabulary, skip)?;
+        let ids = Ids::new(op, name, ids, &shape, vocabulary, skip, poll)?;
         Ok(EmbeddingSpec { dtype, vocabulary, features, ids })
     }
 }

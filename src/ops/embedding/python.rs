@@ -1,6 +1,7 @@
 //! The border of embedding.
 
 use super::{Embedding, EmbeddingSizes};
+use crate::backend::Buffer;
 use crate::device::Engine;
 use crate::on_device;
 use crate::python::{Array, Call};
@@ -16,10 +17,11 @@ fn embedding(weight: &Bound<'_, PyAny>, ids: &Bound<'_, PyAny>, name: &str) -> P
     let sizes = EmbeddingSizes::forward(weight.dtype(), &weight.shape, &ids.shape)?;
     let (device, mut shape) = (call.device(), ids.shape.clone());
     let (weight, ids) = (call.here(weight)?, call.own_ids(ids)?);
-    let spec = sizes.with(name, ids.slice()?)?;
-    shape.0.push(spec.features);
-    let ns = (spec.ids.len() as u64).saturating_mul(5 + spec.features as u64 / 8);
+    shape.0.push(sizes.features);
+    let ns = (ids.len() as u64).saturating_mul(5 + sizes.features as u64 / 8);
     let y = call.run(ns, false, |poll| {
+        let spec = sizes.with(name, ids.slice()?, poll)?;
+        drop(ids);
         on_device!(device, poll, |engine| Ok(engine.put(engine.embedding(&spec, &engine.get(&weight)?)?)))
     })?;
     Ok(call.array(y, shape))
@@ -39,10 +41,11 @@ fn embedding_backward(
     let (dy, ids) = (call.float("dy", dy)?, call.ids("ids", ids)?);
     let sizes = EmbeddingSizes::backward(dy.dtype(), &dy.shape, &ids.shape, num_embeddings, padding_idx)?;
     let (device, dy, ids) = (call.device(), call.here(dy)?, call.own_ids(ids)?);
-    let spec = sizes.with("ids", ids.slice()?)?;
-    let shape = Shape::from([spec.vocabulary, spec.features]);
-    let elements = (dy.len() as u64).saturating_add((spec.vocabulary as u64).saturating_mul(spec.features as u64));
-    let dw = call.run(elements / 4 + 5 * spec.ids.len() as u64, false, |poll| {
+    let shape = Shape::from([sizes.vocabulary, sizes.features]);
+    let elements = (dy.len() as u64).saturating_add((sizes.vocabulary as u64).saturating_mul(sizes.features as u64));
+    let dw = call.run(elements / 4 + 5 * ids.len() as u64, false, |poll| {
+        let spec = sizes.with("ids", ids.slice()?, poll)?;
+        drop(ids);
         on_device!(device, poll, |engine| Ok(engine.put(engine.embedding_backward(&spec, &engine.get(&dy)?)?)))
     })?;
     Ok(call.array(dw, shape))

@@ -98,7 +98,7 @@ impl CrossEntropySizes {
         gradient: bool,
     ) -> Result<CrossEntropySpec> {
         let CrossEntropySizes { dtype, rows, classes } = self;
-        let targets = Ids::new(OP, "target", targets, &[rows], classes, Some(ignore_index))?;
+        let targets = Ids::new(OP, "target", targets, &[rows], classes, Some(ignore_index), &|| Ok(()))?;
         Ok(CrossEntropySpec { dtype, rows, classes, targets, reduction, gradient })
     }
 }

@@ -69,16 +69,16 @@ fn ids() {
     let n = 5000;
     let (x, values) = (noise(1, 977), noise(2, n));
     let raw: Vec<i64> = (0..n as i64).map(|i| i * i % 977).collect();
-    let spec = IdsSpec::new("take", DType::F32, 1, 977, &raw).unwrap();
+    let spec = IdsSpec::new("take", DType::F32, 1, 977, &raw, &|| Ok(())).unwrap();
     assert_eq!(down(&gpu, &gpu.take(&spec, &up(&gpu, &x)).unwrap()), reference::take(&spec, &x));
     let dx = down(&gpu, &gpu.put_add(&spec, &up(&gpu, &values)).unwrap());
     assert_eq!(dx, reference::put_add(&spec, &values));
-    let spec = IdsSpec::new("take", DType::F32, 900, 7, &[6, 0, 0, 3]).unwrap();
+    let spec = IdsSpec::new("take", DType::F32, 900, 7, &[6, 0, 0, 3], &|| Ok(())).unwrap();
     let (x, values) = (noise(1, 6300), noise(2, 3600));
     assert_eq!(down(&gpu, &gpu.take(&spec, &up(&gpu, &x)).unwrap()), reference::take(&spec, &x));
     let dx = down(&gpu, &gpu.put_add(&spec, &up(&gpu, &values)).unwrap());
     assert_eq!(dx, reference::put_add(&spec, &values));
-    let none = IdsSpec::new("take", DType::F32, 1, 5, &[]).unwrap();
+    let none = IdsSpec::new("take", DType::F32, 1, 5, &[], &|| Ok(())).unwrap();
     assert!(down(&gpu, &gpu.take(&none, &up(&gpu, &x[..5])).unwrap()).is_empty());
     assert_eq!(down(&gpu, &gpu.put_add(&none, &up(&gpu, &[])).unwrap()), [0.0; 5]);
 }
@@ -90,7 +90,7 @@ fn an_id_that_comes_more_often_than_a_loop_may_turn() {
     raw[500] = 1;
     raw[79_999] = 0;
     let values = noise(3, raw.len());
-    let spec = IdsSpec::new("put_add", DType::F32, 1, 5, &raw).unwrap();
+    let spec = IdsSpec::new("put_add", DType::F32, 1, 5, &raw, &|| Ok(())).unwrap();
     let dx = down(&gpu, &gpu.put_add(&spec, &up(&gpu, &values)).unwrap());
     assert_eq!(dx, reference::put_add(&spec, &values));
 }
@@ -102,7 +102,7 @@ fn more_ids_than_a_binding_lists() {
     let n = 60_000;
     let raw: Vec<i64> = (0..n).map(|i| i * 7 % (n - 1)).collect();
     let values = noise(3, raw.len());
-    let spec = IdsSpec::new("put_add", DType::F32, 1, raw.len(), &raw).unwrap();
+    let spec = IdsSpec::new("put_add", DType::F32, 1, raw.len(), &raw, &|| Ok(())).unwrap();
     let dx = down(&gpu, &gpu.put_add(&spec, &up(&gpu, &values)).unwrap());
     assert_eq!(dx, reference::put_add(&spec, &values));
 }
@@ -120,7 +120,7 @@ fn more_than_65535_workgroups() {
     assert!(down(&gpu, &again).iter().enumerate().all(|(i, &v)| v == (i % 1000) as f32));
     // every element to the place after next
     let ids: Vec<i64> = (0..n).map(|i| ((i + 2) % n) as i64).collect();
-    let spec = IdsSpec::new("put_add", DType::F32, 1, n, &ids).unwrap();
+    let spec = IdsSpec::new("put_add", DType::F32, 1, n, &ids, &|| Ok(())).unwrap();
     let y = gpu.put_add(&spec, &x).unwrap();
     let y = gpu.take(&spec, &y).unwrap();
     assert!(down(&gpu, &y).iter().enumerate().all(|(i, &v)| v == (i % 1000) as f32));

@@ -125,8 +125,15 @@ pub struct IdsSpec {
 
 impl IdsSpec {
     /// Checks every id against rows of `width` elements; the first that is out of range is named (S-15).
-    pub fn new(op: &str, dtype: DType, rows: usize, width: usize, ids: &[i64]) -> Result<IdsSpec> {
-        let ids = Ids::new(op, "flat_ids", ids, &[ids.len()], width, None)?;
+    pub fn new(
+        op: &str,
+        dtype: DType,
+        rows: usize,
+        width: usize,
+        ids: &[i64],
+        poll: &dyn Fn() -> Result<()>,
+    ) -> Result<IdsSpec> {
+        let ids = Ids::new(op, "flat_ids", ids, &[ids.len()], width, None, poll)?;
         elements(&[rows, width])?;
         elements(&[rows, ids.len()])?;
         Ok(IdsSpec { dtype, rows, ids })

@@ -1,6 +1,7 @@
 //! The border of moving elements.
 
 use super::{CatSpec, IdsSpec, Move, StridedSpec};
+use crate::backend::Buffer;
 use crate::device::Engine;
 use crate::error::{Error, Result};
 use crate::on_device;
@@ -100,8 +101,10 @@ fn take(a: &Bound<'_, PyAny>, flat_ids: &Bound<'_, PyAny>, shape: Vec<usize>, ro
     }
     let (device, dtype) = (call.device(), a.dtype());
     let (a, ids) = (call.here(a)?, call.own_ids(ids)?);
-    let spec = IdsSpec::new("take", dtype, rows, width, ids.slice()?)?;
-    let y = call.run((spec.picked() as u64).saturating_mul(2), false, |poll| {
+    let picked = (rows as u64).saturating_mul(ids.len() as u64);
+    let y = call.run(picked.saturating_mul(2), false, |poll| {
+        let spec = IdsSpec::new("take", dtype, rows, width, ids.slice()?, poll)?;
+        drop(ids);
         on_device!(device, poll, |engine| Ok(engine.put(engine.take(&spec, &engine.get(&a)?)?)))
     })?;
     Ok(call.array(y, Shape(shape)))
@@ -125,9 +128,10 @@ fn put_add(
     }
     let (device, dtype) = (call.device(), values.dtype());
     let (values, ids) = (call.here(values)?, call.own_ids(ids)?);
-    let spec = IdsSpec::new("put_add", dtype, rows, width, ids.slice()?)?;
-    let ns = (spec.picked() as u64).saturating_mul(3).saturating_add(spec.whole() as u64);
+    let ns = (values.len() as u64).saturating_mul(3).saturating_add((rows as u64).saturating_mul(width as u64));
     let y = call.run(ns, false, |poll| {
+        let spec = IdsSpec::new("put_add", dtype, rows, width, ids.slice()?, poll)?;
+        drop(ids);
         on_device!(device, poll, |engine| Ok(engine.put(engine.put_add(&spec, &engine.get(&values)?)?)))
     })?;
     Ok(call.array(y, Shape(full_shape)))
