@@ -28,6 +28,11 @@ impl Cpu<'_> {
             })?;
             return Ok(y);
         }
+        if columns > PIECE && (step == 1 || step == 0) {
+            // rows longer than a unit of work
+            self.scatter(&mut y, &Layout::contiguous(&view.shape), x, view)?;
+            return Ok(y);
+        }
         let rows = (PIECE / columns).max(SQUARE);
         self.pieces(&mut y, rows * columns, |start, y| {
             let first = start / columns;

@@ -31,6 +31,8 @@ CALLS = {
     "copy": "seqcore.Tensor(long)",
     "cast": "long.to('float64')",
     "setitem": "long[1:] = 2.0",
+    "join": "seqcore.cat([long, long, long, long])",
+    "slice of long rows": "long_rows[:, 1:]",
     "columns": "table_of_columns[:, columns]",
     "pick": "long[positions]",
     "pick by narrow ids": "functional.embedding(narrow, one)",
@@ -58,6 +60,7 @@ wide, wide_rows = nn.Linear(256, 512).double(), np.ones((1000, 256))
 square = seqcore.Tensor(np.ones((3000, 3000), np.float32))
 logits, ids = np.ones((2000, 20000), np.float32), integer_ids(1, 20000, 2000)
 long = seqcore.Tensor(np.ones(40_000_000, np.float32))
+long_rows = seqcore.Tensor(np.ones((4, 40_000_000 if name == "slice of long rows" else 1), np.float32))
 table_of_columns, columns = long.reshape(8000, 5000), integer_ids(2, 5000, 5000)
 table = nn.Embedding(20000, 1000)
 adam = optim.Adam([nn.Parameter(np.ones(30_000_000, np.float32))])

@@ -123,15 +123,20 @@ fn cat<T: Element>(cpu: &Cpu<'_>, spec: &CatSpec, parts: &[CpuBuffer]) -> Result
     let parts = parts.iter().map(|part| part.slice::<T>()).collect::<Result<Vec<_>>>()?;
     let width: usize = spec.widths.iter().sum();
     let mut y = Fresh::<T>::new(spec.elements())?;
-    let rows = PIECE.checked_div(width).unwrap_or(1).max(1);
-    cpu.pieces(&mut y, rows * width, |start, y| {
-        for (i, y) in y.chunks_exact_mut(width).enumerate() {
-            let (row, mut rest) = (start / width + i, y);
+    cpu.pieces(&mut y, PIECE, |start, mut y| {
+        // from within a row to within another
+        let (mut row, mut skip) = (start / width, start % width);
+        while !y.is_empty() {
             for (part, &w) in parts.iter().zip(&spec.widths) {
-                let (head, tail) = rest.split_at_mut(w);
-                head.copy_from_slice(&part[row * w..][..w]);
-                rest = tail;
+                if skip >= w {
+                    skip -= w;
+                    continue;
+                }
+                let (head, rest) = y.split_at_mut(y.len().min(w - skip));
+                head.copy_from_slice(&part[row * w + skip..][..head.len()]);
+                (y, skip) = (rest, 0);
             }
+            row += 1;
         }
         Ok(())
     })?;

@@ -173,6 +173,26 @@ fn joining() {
     assert_eq!(CatSpec::new(DType::F32, &[&Shape::from([])], 0).unwrap_err().kind, Kind::Value);
 }
 
+// Rows that are longer than a unit of work: cut within a row, on every number of threads.
+#[test]
+fn long_rows() {
+    let (w, v) = (100_000, 33_000);
+    let (a, b) = (noise(1, 3 * w), noise(2, 3 * v));
+    let spec =
+        CatSpec::new(DType::F32, &[&Shape::from([3, w]), &Shape::from([3, 0]), &Shape::from([3, v])], 1).unwrap();
+    let want: Vec<f32> = (0..3).flat_map(|r| [&a[r * w..(r + 1) * w], &b[r * v..(r + 1) * v]].concat()).collect();
+    let slice = StridedSpec::copy(DType::F32, 3 * w, &[3, w - 1], &[w as isize, 1], 1).unwrap();
+    let behind: Vec<f32> = a.chunks(w).flat_map(|row| row[1..].to_vec()).collect();
+    let repeat = StridedSpec::copy(DType::F32, 3 * w, &[3, w], &[w as isize, 0], 7).unwrap();
+    for cpu in engines() {
+        let joined = cpu.cat(&spec, &[buffer(&a), buffer::<f32>(&[]), buffer(&b)]).unwrap();
+        assert_eq!(joined.slice::<f32>().unwrap(), want);
+        assert_eq!(cpu.copy_strided(&slice, &buffer(&a)).unwrap().slice::<f32>().unwrap(), behind);
+        let y = cpu.copy_strided(&repeat, &buffer(&a)).unwrap();
+        assert!(y.slice::<f32>().unwrap().iter().enumerate().all(|(i, &y)| y == a[i / w * w + 7]));
+    }
+}
+
 #[test]
 fn ids() {
     let n = 50_000;
