@@ -157,7 +157,7 @@ impl Backend for Gpu<'_> {
             return Err(Error::internal("assign between unequal buffers"));
         }
         if !into.is_same(from) {
-            self.copy_elements(from, 0, into, 0, from.len())?;
+            self.quietly()?.copy_elements(from, 0, into, 0, from.len())?;
         }
         into.stamp().bump();
         Ok(())

@@ -113,6 +113,13 @@ impl Grid {
 }
 
 impl<'a> Gpu<'a> {
+    /// The same, not interruptible: for what must not stop half way. Ctrl-C is heard before.
+    pub fn quietly(&self) -> Result<Gpu<'static>> {
+        (self.poll)()?;
+        self.throttle()?;
+        Ok(Gpu { context: Arc::clone(&self.context), poll: &|| Ok(()) })
+    }
+
     /// The engine on adapter `index` of `adapters()`. Waits ask `poll` every 20 ms, on the calling thread, with
     /// no lock held.
     pub fn open(index: usize, poll: Poll<'a>) -> Result<Gpu<'a>> {

@@ -153,8 +153,11 @@ fn assign_all(py: Python<'_>, pairs: Vec<(Storage, Storage)>) -> PyResult<()> {
             let from = if from.device() == device { from } else { copy_to(device, &from, poll)? };
             moved.push((into, from));
         }
+        // all or none
+        poll()?;
+        let whole: crate::cpu::Poll<'_> = &|| Ok(());
         for (into, from) in &moved {
-            on_device!(into.device(), poll, |engine| engine.assign(&engine.get(into)?, &engine.get(from)?))?;
+            on_device!(into.device(), whole, |engine| engine.assign(&engine.get(into)?, &engine.get(from)?))?;
         }
         Ok(())
     })

@@ -117,3 +117,50 @@ print(json.dumps([interrupted(long, after) for after in (0.05, 0.4)]))
 """
     )
     assert all(late is not None and late < SOON for late in found), found
+
+
+IN_PLACE = {
+    "Adam": ("optimizer.step()", "optim.Adam([t], lr=1e-3)"),
+    "SGD": ("optimizer.step()", "optim.SGD([t], lr=1.0, momentum=0.5)"),
+    "clip": ("t.grad.copy_(grad); nn.utils.clip_grad_norm_([t], 1.0)", "None"),
+    "assignment": ("t.__setitem__((slice(None), slice(None, None, 2)), next(values))", "None"),
+    "copy": ("t.copy_(next(values))", "None"),
+}
+
+
+@pytest.mark.parametrize("name", IN_PLACE)
+def test_what_is_written_in_place_is_written_whole(name):
+    """Every element has had the same steps, and the optimizer has counted them: the work is several submissions."""
+    call, optimizer = IN_PLACE[name]
+    found = outcome(
+        f"""
+import itertools
+from seqcore import optim
+t = nn.Parameter(Tensor(np.zeros((4000, 4000), np.float32), device="gpu"))
+grad = Tensor(np.ones((4000, 4000), np.float32), device="gpu")
+t.grad = grad * 1.0
+values = (float(i) for i in itertools.count(1))
+optimizer = {optimizer}
+def call():
+    with seqcore.no_grad():
+        {call}
+call()
+whole = []
+for i in range(6):
+    def long():
+        while True:
+            call()
+    interrupted(long, 0.02 + 0.031 * i)
+    for held in [t, t.grad, *(v for s in (optimizer.state.values() if optimizer else ()) for v in s.values()
+                              if isinstance(v, Tensor))]:
+        array = held.detach().numpy()
+        # columns that were and were not assigned
+        whole.append(all((part == part.flat[0]).all() for part in (array[:, ::2], array[:, 1::2])))
+    if {name!r} == "Adam":
+        state = optimizer.state[t]
+        want = 1 - 0.9 ** int(state["step"])
+        whole.append(bool(abs(state["exp_avg"].numpy().flat[0] - want) < 1e-5))
+print(json.dumps(whole))
+"""
+    )
+    assert all(found), found

@@ -96,8 +96,9 @@ class Adam(Optimizer):
             float(group["weight_decay"]),
             bool(group["decoupled_weight_decay"]),
             bool(group["maximize"]),
+            self.state,
+            list(zip(params, states, strict=True)),
         )
-        self.state.update(zip(params, states, strict=True))
 
 
 class AdamW(Adam):

@@ -74,8 +74,10 @@ class SGD(Optimizer):
         first = [buffer is None for buffer in buffers]
         if group["momentum"]:
             buffers = [zeros_like(p) if new else buffer for p, buffer, new in zip(params, buffers, first, strict=True)]
+            kept = [{**self.state.get(p, {}), "momentum_buffer": b} for p, b in zip(params, buffers, strict=True)]
+            after = list(zip(params, kept, strict=True))
         else:
-            buffers = [None] * len(params)
+            buffers, after = [None] * len(params), []
         sgd_step(
             params,
             [p.grad for p in params],
@@ -87,7 +89,6 @@ class SGD(Optimizer):
             bool(group["nesterov"]),
             bool(group["maximize"]),
             first,
+            self.state,
+            after,
         )
-        if group["momentum"]:
-            for p, buffer in zip(params, buffers, strict=True):
-                self.state.setdefault(p, {})["momentum_buffer"] = buffer

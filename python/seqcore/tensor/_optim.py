@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import chain
 from typing import Any
 
 from .. import _core
@@ -31,9 +32,17 @@ def sgd_step(
     nesterov: Any,
     maximize: Any,
     first: Any,
+    state: Any,
+    after: Any,
 ) -> None:
-    """One step of SGD: params and buffers are written to; `first` says which buffers are still empty."""
-    _core.sgd_step(
+    """One step of SGD: params and buffers are written to; `first` says which buffers are still empty.
+
+    `state`, a dict, is updated with the pairs `after`.
+    """
+    _and_update(
+        state,
+        after,
+        _core.sgd_step,
         _arrays(params),
         _arrays(grads),
         _arrays(buffers),
@@ -60,10 +69,18 @@ def adam_step(
     weight_decay: Any,
     decoupled: Any,
     maximize: Any,
+    state: Any,
+    after: Any,
 ) -> None:
-    """One step of Adam or, `decoupled`, AdamW; `steps` counts from 1, this step included."""
+    """One step of Adam or, `decoupled`, AdamW; `steps` counts from 1, this step included.
+
+    `state`, a dict, is updated with the pairs `after`.
+    """
     vmax = None if vmax is None else _arrays(vmax)
-    _core.adam_step(
+    _and_update(
+        state,
+        after,
+        _core.adam_step,
         _arrays(params),
         _arrays(grads),
         _arrays(m),
@@ -78,6 +95,14 @@ def adam_step(
         decoupled,
         maximize,
     )
+
+
+def _and_update(state: Any, after: Any, step: Any, *arguments: Any) -> None:
+    """Makes the step, which gives None, and updates the state: Ctrl-C falls before both or after both.
+
+    Python handles signals between its own instructions, and the update calls the step within one of them.
+    """
+    state.update(chain(filter(None, map(step, *([a] for a in arguments))), after))
 
 
 def clip_grad_norm(grads: Any, max_norm: Any, error_if_nonfinite: Any) -> Tensor:

@@ -51,6 +51,7 @@ const FEWEST: usize = 4096;
 impl Optim for Gpu<'_> {
     fn sgd_step(&self, spec: &SgdSpec, items: &Checked<SgdItem<GpuBuffer>>) -> Result<()> {
         let sgd = Sgd::<f32>::new(spec);
+        let whole = &self.quietly()?;
         for item in items.iter() {
             let flag = |set: bool, flag: u32| if set { flag } else { 0 };
             let params = Step {
@@ -63,10 +64,10 @@ impl Optim for Gpu<'_> {
             };
             match item.buffer.as_ref().filter(|_| spec.momentum != 0.0) {
                 Some(buffer) => {
-                    step(self, "sgd_momentum", &[&item.param, &item.grad, buffer], params)?;
+                    step(whole, "sgd_momentum", &[&item.param, &item.grad, buffer], params)?;
                     buffer.stamp().bump();
                 }
-                None => step(self, "sgd", &[&item.param, &item.grad], params)?,
+                None => step(whole, "sgd", &[&item.param, &item.grad], params)?,
             }
             item.param.stamp().bump();
         }
@@ -74,6 +75,7 @@ impl Optim for Gpu<'_> {
     }
 
     fn adam_step(&self, spec: &AdamSpec, items: &Checked<AdamItem<GpuBuffer>>) -> Result<()> {
+        let whole = &self.quietly()?;
         for item in items.iter() {
             let adam = Adam::<f32>::new(spec, item.step);
             let params = Step {
@@ -91,10 +93,10 @@ impl Optim for Gpu<'_> {
             let AdamItem { param, grad, mean, square, .. } = item;
             match &item.largest {
                 Some(largest) => {
-                    step(self, "adam_largest", &[param, grad, mean, square, largest], params)?;
+                    step(whole, "adam_largest", &[param, grad, mean, square, largest], params)?;
                     largest.stamp().bump();
                 }
-                None => step(self, "adam", &[param, grad, mean, square], params)?,
+                None => step(whole, "adam", &[param, grad, mean, square], params)?,
             }
             [param, mean, square].into_iter().for_each(|b| b.stamp().bump());
         }
@@ -140,10 +142,11 @@ impl Optim for Gpu<'_> {
                 return Err(ClipSpec::nonfinite(f64::from(norm)));
             }
         }
+        let whole = self.quietly()?;
         for (window, ..) in &places {
             let params = Clip { count: window.len() as u32, ..Clip::default() };
             let kernel = Kernel::new("optim/clip", "scale");
-            self.dispatch(&kernel, &[window, &action], &params, Grid::elements(window.len()))?;
+            whole.dispatch(&kernel, &[window, &action], &params, Grid::elements(window.len()))?;
         }
         // whether they were scaled is known on the device only
         grads.iter().for_each(|g| g.stamp().bump());
