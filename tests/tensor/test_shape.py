@@ -7,6 +7,7 @@ import pytest
 import torch
 
 import seqcore
+from programs import program
 from torch_compare import compare, raised, rounded
 
 RNG = np.random.default_rng(8)
@@ -68,6 +69,7 @@ def test_index_by_tensor_and_iteration(device):
     for index in (3, -4, [0, 7], "a"):
         assert isinstance(raised(lambda index=index: t[index]), IndexError), index
     assert isinstance(raised(lambda: len(seqcore.Tensor(1.0))), TypeError)
+    assert isinstance(raised(lambda: seqcore.Tensor(1.0)[[[1.0], [2.0, 3.0]]]), IndexError)
 
 
 @pytest.mark.parametrize("name", [*BASIC, *ADVANCED])
@@ -322,3 +324,24 @@ def test_shapes_that_do_not_fit():
     for call in (lambda: t.sum(3), lambda: t.transpose(0, 5), lambda: seqcore.cat([A, A], 3)):
         assert isinstance(raised(call), IndexError)
     assert np.isnan(seqcore.Tensor(np.zeros((0, 2), np.float32)).mean().item())  # S-26
+
+
+def test_a_mask_that_another_thread_writes_to():
+    """The mask is read once: NumPy alone, which reads it twice, ends the process here."""
+    source = """
+    import threading
+    import numpy as np, seqcore
+    mask, x = np.zeros(10**6, bool), seqcore.Tensor(np.zeros((3, 10**6), np.float32))
+    rng = np.random.default_rng(0)
+    def flip():
+        while True:
+            mask[:] = rng.random(10**6) < 0.5
+            mask[rng.integers(0, 10**6) :] ^= True
+    threading.Thread(target=flip, daemon=True).start()
+    for i in range(60):
+        x[:, mask] = 1.0
+        x[0][mask]
+        x[:, mask]
+    print("done")
+    """
+    assert program(source) == "done"

@@ -109,6 +109,7 @@ def _set_picked(x: Any, index: Any, value: Any) -> Any:
         ids = _places("setitem", front, index)
         part = ids.shape + row
     else:
+        index = _own(index)
         ids, part = None, _picked("setitem", np.empty(shape, np.bool_), index).shape
     value = _fitting(x, value, part)
     old, width = value._array.shape, math.prod(row)
@@ -223,7 +224,7 @@ def _places(op: str, shape: Any, index: Any, front: Any = ()) -> np.ndarray:
         parts = []
     if len(parts) == 1 and parts[0].dtype == np.bool_ and parts[0].shape == shape:
         return _chosen(parts[0])
-    if len(parts) == len(shape) and all(i.dtype.kind in "iu" for i in parts):
+    if parts and len(parts) == len(shape) and all(i.dtype.kind in "iu" for i in parts):
         places: Any = 0
         try:
             for ids, n in zip(parts, shape, strict=True):
@@ -287,9 +288,15 @@ def _fitting(x: Any, value: Any, part: Any) -> Tensor:
 
 
 def _plain(index: Any) -> Any:
-    """The index as a tuple in which Tensors of ids are ndarrays."""
+    """The index as a tuple in which Tensors of ids are ndarrays, and masks ours: NumPy reads one twice."""
     index = index if isinstance(index, tuple) else (index,)
-    return tuple([i._array.numpy(False) if isinstance(i, Tensor) else i for i in index])
+    plain = [i._array.numpy(False) if isinstance(i, Tensor) else i for i in index]
+    return tuple([np.array(i) if isinstance(i, np.ndarray) and i.dtype == np.bool_ else i for i in plain])
+
+
+def _own(index: Any) -> Any:
+    """The index with copies of its arrays: NumPy would crash where another thread writes to them meanwhile."""
+    return tuple([np.array(i) if isinstance(i, np.ndarray) else i for i in index])
 
 
 def _is_basic(index: Any) -> bool:
@@ -298,6 +305,7 @@ def _is_basic(index: Any) -> bool:
 
 def _picked(op: str, stand_in: np.ndarray, index: Any, front: Any = ()) -> Any:
     """What NumPy picks of the stand-in; axes of sizes `front`, all of which are picked, come before its own."""
+    index = _own(index)
     try:
         return stand_in[index]
     except (IndexError, OverflowError, TypeError, ValueError) as error:
