@@ -338,7 +338,7 @@ def test_a_mask_that_another_thread_writes_to():
             mask[:] = rng.random(10**6) < 0.5
             mask[rng.integers(0, 10**6) :] ^= True
     threading.Thread(target=flip, daemon=True).start()
-    for i in range(60):
+    for i in range(150):
         x[:, mask] = 1.0
         x[0][mask]
         x[:, mask]
