@@ -20,7 +20,7 @@ import numpy as np
 
 from .errors import CheckpointError
 
-__all__ = ["File", "header_and_order", "parsed", "read", "shown"]
+__all__ = ["File", "header_and_order", "parsed", "quoted", "read"]
 
 MAX_HEADER = 100_000_000
 MAX_TENSORS = 200_000
@@ -55,7 +55,7 @@ class File:
         self.crc = crc
 
 
-def shown(name: str) -> str:
+def quoted(name: str) -> str:
     """A name from a file, on one line and of bounded length."""
     text = ascii(name)
     return text if len(text) <= 120 else f"{text[:100]}... ({len(name)} characters)"
@@ -138,7 +138,7 @@ def _no_duplicates(pairs: Any) -> dict[str, Any]:
     if len(made) != len(pairs):
         names = sorted(name for name, _ in pairs)
         twice = next(a for a, b in itertools.pairwise(names) if a == b)
-        raise ValueError(f"the name {shown(twice)} twice")
+        raise ValueError(f"the name {quoted(twice)} twice")
     return made
 
 
@@ -160,30 +160,32 @@ def _checked(path: Any, header: Any, length: Any) -> dict[str, Any]:
         if len(name) > MAX_NAME:
             raise _wrong(path, f"names of at most {MAX_NAME} characters", len(name))
         if not isinstance(entry, dict) or set(entry) != {"dtype", "shape", "data_offsets"}:
-            raise _wrong(path, f"dtype, shape and data_offsets of {shown(name)}", "others")
+            raise _wrong(path, f"dtype, shape and data_offsets of {quoted(name)}", "others")
         code, shape, offsets = entry["dtype"], entry["shape"], entry["data_offsets"]
         if not isinstance(code, str) or code not in _DTYPES:
-            raise _wrong(path, f"a known dtype of {shown(name)}", shown(code) if isinstance(code, str) else "no string")
+            raise _wrong(
+                path, f"a known dtype of {quoted(name)}", quoted(code) if isinstance(code, str) else "no string"
+            )
         if not _are_sizes(shape) or len(shape) > MAX_RANK:
-            raise _wrong(path, f"at most {MAX_RANK} sizes from 0 as the shape of {shown(name)}", "others")
+            raise _wrong(path, f"at most {MAX_RANK} sizes from 0 as the shape of {quoted(name)}", "others")
         if not _are_sizes(offsets) or len(offsets) != 2 or not offsets[0] <= offsets[1] <= length:
-            raise _wrong(path, f"two rising offsets up to {length} of {shown(name)}", f"{str(offsets)[:80]}")
+            raise _wrong(path, f"two rising offsets up to {length} of {quoted(name)}", f"{str(offsets)[:80]}")
         needed = np.dtype(_DTYPES[code]).itemsize
         for n in shape:  # Python's integers do not overflow
             needed *= n
         if not needed:  # NumPy refuses an empty array whose other sizes overflow
             sizes = np.prod([n for n in shape if n], dtype=object)
             if sizes * np.dtype(_DTYPES[code]).itemsize >= 1 << 63:
-                raise _wrong(path, f"a shape of {shown(name)} that fits into memory", f"{str(shape)[:80]}")
+                raise _wrong(path, f"a shape of {quoted(name)} that fits into memory", f"{str(shape)[:80]}")
         if needed != offsets[1] - offsets[0]:
             got = f"{offsets[1] - offsets[0]} bytes"
-            raise _wrong(path, f"{needed} bytes of {shown(name)}, of shape {shape} and dtype {code}", got)
+            raise _wrong(path, f"{needed} bytes of {quoted(name)}, of shape {shape} and dtype {code}", got)
         entries[name] = (code, tuple(shape), *offsets)
     entries = dict(sorted(entries.items(), key=lambda item: item[1][2:]))
     position = 0
     for name, (_, _, begin, end) in entries.items():
         if begin != position:
-            raise _wrong(path, f"{shown(name)} to begin at byte {position} of the data", f"byte {begin}")
+            raise _wrong(path, f"{quoted(name)} to begin at byte {position} of the data", f"byte {begin}")
         position = end
     if position != length:
         raise _wrong(path, f"{position} bytes of data", f"{length}")

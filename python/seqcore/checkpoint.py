@@ -88,7 +88,7 @@ class Checkpoint(dict):
         for key, value in tensors.items():
             number, _, name = key.partition(".")
             if re.fullmatch(r"0|[1-9][0-9]{0,8}", number) is None:
-                raise self._wrong("optimizer", "tensors named by a parameter's number", _safetensors.shown(key))
+                raise self._wrong("optimizer", "tensors named by a parameter's number", _safetensors.quoted(key))
             state.setdefault(int(number), {})[name] = value
         return {"state": state, "param_groups": groups}
 
@@ -187,7 +187,7 @@ def _check(path: Any, file: Any) -> None:
     metadata = file.metadata
     version = metadata.get("format_version", "")
     if not (version.isascii() and version.isdigit() and len(version) < 10 and int(version) >= 1):
-        got = _safetensors.shown(version)
+        got = _safetensors.quoted(version)
         raise CheckpointError(message("load_file", repr(path), f"format_version up to {FORMAT_VERSION}", got))
     if int(version) > FORMAT_VERSION:
         hint = "install a newer seqcore"
@@ -196,7 +196,7 @@ def _check(path: Any, file: Any) -> None:
     stored = metadata.get("checksum")
     right = _checksum(file.entries, {k: v for k, v in metadata.items() if k != "checksum"}, file.crc)
     if stored != right:
-        got = "none" if stored is None else _safetensors.shown(stored)
+        got = "none" if stored is None else _safetensors.quoted(stored)
         hint = "the file was damaged or changed"
         raise CheckpointError(message("load_file", repr(path), f"checksum {right}", got, hint))
     checkpoint = Checkpoint(file.tensors, metadata, path)

@@ -438,6 +438,6 @@ def _count(n: int, what: str) -> str:
 
 
 def _named(files: list[str]) -> str:
-    from ..data import shown
+    from ..data import display_name
 
-    return shown(files[0]) if len(files) == 1 else f"{shown(files[0])} and {len(files) - 1} more"
+    return display_name(files[0]) if len(files) == 1 else f"{display_name(files[0])} and {len(files) - 1} more"

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from ..data import shown
+from ..data import display_name
 from ..train import Record, Trainer, Watcher
 from .parser import printable
 
@@ -106,7 +106,7 @@ class Display(Watcher):
         # once, not at every step: what is missing is tried again, and the end tells whether it was in vain
         if not self._log_warned:
             self.warn(
-                f"warning: {shown(error.filename)}: the log could not be written ({error.strerror or error}); "
+                f"warning: {display_name(error.filename)}: the log could not be written ({error.strerror or error}); "
                 "training goes on, and the log is tried again."
             )
         self._log_warned, self.log_failed = True, error
@@ -219,7 +219,7 @@ class LossLog:
         if self._goes_on:
             foreign = self._read()
             if foreign and not overwrite:
-                raise ValueError(f"{shown(path)}: line {foreign} is no record of this run")
+                raise ValueError(f"{display_name(path)}: line {foreign} is no record of this run")
 
     def open(self, say: Callable[[str], None]) -> None:
         """Begins to write; `say` is told where the file does not reach as far as the checkpoint."""
@@ -228,7 +228,8 @@ class LossLog:
         if self._goes_on:
             self._file.truncate(self._end)
         if self._kept and self._reached != self._kept:
-            say(f"{shown(self._path)}: steps {self._reached + 1:,} to {self._kept:,} are missing: not logged here.")
+            name, missing = display_name(self._path), f"{self._reached + 1:,} to {self._kept:,}"
+            say(f"{name}: steps {missing} are missing: not logged here.")
 
     def _read(self) -> int:
         """Finds where the last record that is kept ends; returns the number of the first line of others, or 0."""

@@ -20,9 +20,8 @@ from typing import BinaryIO, cast
 
 import numpy as np
 
-from .._arguments import function, several
+from .._arguments import function, several, shown
 from .._arguments import path as check_path
-from .._arguments import shown as shown_value
 from .._arguments import text as string
 from ..errors import message
 from .vocabulary import CODE_POINTS, TextError, Vocabulary, codes_of, ids_dtype, spelled
@@ -42,7 +41,7 @@ _MARKS = (
 _TEXT_CONTROLS = frozenset(b"\b\t\n\v\f\r\x1b")
 
 
-def shown(path: str | os.PathLike) -> str:
+def display_name(path: str | os.PathLike) -> str:
     """A file's name as a message may show it: on one line, whatever it holds."""
     name = os.fspath(path)
     name = os.fsdecode(name) if isinstance(name, bytes) else name
@@ -127,7 +126,7 @@ def read_ids(
     for path in paths:
         check_path("read_ids", "paths", path)
     if vocabulary is not None and not isinstance(vocabulary, Vocabulary):
-        raise TypeError(message("read_ids", "vocabulary", "a Vocabulary or None", shown_value(vocabulary)))
+        raise TypeError(message("read_ids", "vocabulary", "a Vocabulary or None", shown(vocabulary)))
     if skipped is not None:
         function("read_ids", "skipped", skipped)
     gathered = _Gathered(vocabulary)
@@ -137,8 +136,8 @@ def read_ids(
             gathered.add(text, path, before)
         if gathered.total == before:
             if len(paths) == 1 or skipped is None:
-                raise TextError(f"{shown(path)}: the file is empty.")
-            skipped(f"{shown(path)}: the file is empty; skipped.")
+                raise TextError(f"{display_name(path)}: the file is empty.")
+            skipped(f"{display_name(path)}: the file is empty; skipped.")
     if not gathered.total:
         raise TextError("the files are all empty." if paths else "no file was given.")
     return gathered.finish()
@@ -171,7 +170,7 @@ class _Gathered:
             if self.fixed is not None:
                 at = int(unknown[0])
                 raise TextError(
-                    f"{shown(path)}: expected characters of the vocabulary of {len(self.fixed)}, "
+                    f"{display_name(path)}: expected characters of the vocabulary of {len(self.fixed)}, "
                     f"got {spelled(text[at])} at character {self.total - before + at}."
                 )
             self._meet(np.unique(codes[unknown]))
@@ -198,9 +197,9 @@ def _opened(path: str | os.PathLike) -> AbstractContextManager[BinaryIO]:
         return nullcontext(sys.stdin.buffer)
     mode = os.stat(path).st_mode
     if stat.S_ISDIR(mode):
-        raise TextError(f"{shown(path)}: this is a folder. Hint: name the files in it.")
+        raise TextError(f"{display_name(path)}: this is a folder. Hint: name the files in it.")
     if not stat.S_ISREG(mode):
-        raise TextError(f'{shown(path)}: this is not a regular file. Hint: "-" reads standard input.')
+        raise TextError(f'{display_name(path)}: this is not a regular file. Hint: "-" reads standard input.')
     return cast(BinaryIO, open(path, "rb", buffering=0))
 
 
@@ -217,11 +216,11 @@ def _decoded(file: BinaryIO, path: str | os.PathLike, explicit: str | None) -> I
         except UnicodeDecodeError as error:
             raise _no_text(path, encoding, error, offset - waiting, final) from None
         except UnicodeError as error:
-            raise TextError(f"{shown(path)}: {error}.") from None
+            raise TextError(f"{display_name(path)}: {error}.") from None
         if explicit is None and "\0" in text:
             at = offset - waiting + len(text[: text.index("\0")].encode(encoding))
             raise TextError(
-                f"{shown(path)}: the file looks binary: NUL at offset {at}. "
+                f"{display_name(path)}: the file looks binary: NUL at offset {at}. "
                 "Hint: if it is text, name its encoding (--encoding), for example utf-16-le."
             )
         yield text
@@ -241,7 +240,7 @@ def _first_bytes(file: BinaryIO) -> bytes:
 
 def _no_text(path: str | os.PathLike, encoding: str, error: UnicodeDecodeError, base: int, final: bool) -> TextError:
     raw = error.object
-    at = f"{shown(path)}: byte 0x{raw[error.start]:02X} at offset {base + error.start} is not {encoding.upper()}"
+    at = f"{display_name(path)}: byte 0x{raw[error.start]:02X} at offset {base + error.start} is not {encoding.upper()}"
     if final:
         return TextError(f"{at}: the file ends inside a character.")
     sample = raw[max(0, error.start - 4096) : error.start + 4096]

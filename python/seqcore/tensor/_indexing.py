@@ -295,8 +295,8 @@ def _plain(index: Any) -> Any:
 
 
 def _own(index: Any) -> Any:
-    """The index with copies of its arrays: NumPy would crash where another thread writes to them meanwhile."""
-    return tuple([np.array(i) if isinstance(i, np.ndarray) else i for i in index])
+    """The index with copies of its ids: NumPy would crash where another thread writes to them meanwhile."""
+    return tuple([np.array(i) if isinstance(i, np.ndarray) and i.dtype != np.bool_ else i for i in index])
 
 
 def _is_basic(index: Any) -> bool:
