@@ -257,37 +257,47 @@ def arithmetic(other):
 
 
 @case(
-    "embedding/rows",
-    forward=("+ i % p.features];", "+ 0u];"),
-    sum_segments=("plan[p.segments + segment + 1u]", "plan[p.segments + segment] + 1u"),
-    sum_rows=("plan[at + 2u]", "plan[at + 1u] + 1u"),
+    "pick/pick",
+    take=("ids[i / p.width % p.ids];\n        var word", "ids[0u];\n        var word"),
+    assign_at=("source[select(i, 0u, p.one != 0u)]", "source[0u]"),
+    sum_segments=("segments[segment + 1u]", "segments[segment] + 1u"),
+    sum_rows=("rows[row + 3u]", "rows[row + 1u] + 1u"),
 )
-def embedding(other):
-    """One id comes so often that its positions take three segments."""
-    name, put = "embedding/rows", other.buffer
+def picks(other):
+    """Of each of three rows, one id so often that its places take three segments."""
+    name, put = "pick/pick", other.buffer
     rng = np.random.default_rng(3)
-    features, vocabulary = 70, 9
+    front, bound, width = 3, 9, 70
     ids = rng.permutation([3] * 600 + [0, 7, 7, 8] * 10)
-    weight, dy = rounded(rng, (vocabulary, features)), rounded(rng, (len(ids), features))
-    y, dw = other.empty(len(ids), features), put(np.zeros_like(weight))
-    params = {"count": dy.size, "features": features}
-    other.elements(name, "forward", [put(ids.astype(np.uint32)), put(weight), y], params)
-    order, begins, rows = np.argsort(ids, kind="stable"), [], []
+    x, dy = rounded(rng, (front, bound, width)), rounded(rng, (front, len(ids), width))
+    y, dx = other.empty(*dy.shape), put(np.zeros_like(x))
+    sizes = {"front": front, "ids": len(ids), "bound": bound, "width": width}
+    other.elements(name, "take", [put(x), put(ids.astype(np.uint32)), y], sizes | {"count": dy.size})
+    order, segments, rows = np.argsort(ids, kind="stable"), [], []
     for row in np.unique(ids):
         run = np.flatnonzero(ids[order] == row)
-        rows.append((row, len(begins), len(begins) + -(-len(run) // 256)))
-        begins += range(run[0], run[-1] + 1, 256)
-    plan = put(np.concatenate([order, begins, [len(ids)], np.ravel(rows)]).astype(np.uint32))
-    params |= {"count": len(begins), "segments": len(ids), "rows": len(ids) + len(begins) + 1}
-    sums = other.empty(len(begins), features)
-    other.run(name, "sum_segments", [plan, put(dy), sums], [params], 2 * len(begins))
-    other.run(name, "sum_rows", [plan, sums, dw], [params | {"count": len(rows)}], 2 * len(rows))
-    t, z = Tensor(weight, True, "gpu"), torch.tensor(weight).double().requires_grad_()
-    out, want = F.embedding(ids, t), torch.nn.functional.embedding(torch.tensor(ids), z)
+        rows.append((row, len(segments)))
+        segments += range(run[0], run[-1] + 1, 256)
+    count, plan = len(segments), [order, [*segments, len(ids)], np.ravel([*rows, (0, len(segments))])]
+    order, segments, table = (put(np.asarray(words, np.uint32)) for words in plan)
+    sums = other.empty(count, front, width)
+    params = sizes | {"count": count * front * width}
+    other.elements(name, "sum_segments", [order, segments, put(dy), sums], params)
+    other.elements(name, "sum_rows", [table, sums, dx], sizes | {"count": len(rows) * front * width})
+    t, z = Tensor(x, True, "gpu"), torch.tensor(x).double().requires_grad_()
+    out, want = t[:, ids], z[:, torch.tensor(ids)]
     out.backward(Tensor(dy, device="gpu"))
     want.backward(torch.tensor(dy).double())
-    right("rows", other.read(y, *dy.shape), out, want)
-    right("gradient", other.read(dw, *weight.shape), t.grad, z.grad, WEIGHTS)
+    right("picked", other.read(y, *dy.shape), out, want)
+    right("gradient", other.read(dx, *x.shape), t.grad, z.grad, WEIGHTS)
+    # a skipped id among them
+    into, values, ids = put(x), rounded(rng, (front, 4, width)), np.array([5, -1, 0, 8])
+    params = sizes | {"count": values.size, "ids": 4}
+    other.elements(name, "assign_at", [put(values), put(ids.astype(np.uint32)), into], params)
+    t, want = Tensor(x, device="gpu"), x.copy()
+    t[:, [5, 8, 0, 8]] = values
+    want[:, [5, 0, 8]] = values[:, [0, 2, 3]]
+    right("written", other.read(into, *x.shape), t, want)
 
 
 @case(
@@ -315,8 +325,6 @@ def sums(other):
     "shape/move",
     copy_strided=("[view.dense_start + i] =", "[view.dense_start + i / 2u] ="),
     place_strided=("target_words[position(i)] = source[view.dense_start + i]", "target_words[i] = source[i]"),
-    take=("ids[i % p.ids]", "ids[0u]"),
-    put_add=("order[k]]", "k]"),
 )
 def moves(other):
     name, put = "shape/move", other.buffer
@@ -338,25 +346,6 @@ def moves(other):
     turned(placed)[...] = want
     right("view", other.read(y, *want.shape), out, want)
     right("gradient of a view", other.read(back, *x.shape), t.grad, placed)
-    # by position in each of three rows, some of them more often than one dispatch adds
-    x, ids, most = rounded(rng, (3, 40)), rng.integers(0, 40, 500) // 3 * 2, 16
-    dy, exact = rounded(rng, (3, 500)), np.zeros((3, 40))
-    y, back = other.empty(3, 500), put(np.zeros((3, 40), np.float32))
-    sizes = {"ids": 500, "width": 40}
-    other.elements(name, "take", [put(x), put(ids.astype(np.uint32)), y], sizes | {"count": dy.size})
-    places, begins, counts = np.unique(np.sort(ids), return_index=True, return_counts=True)
-    groups = np.append(np.stack([places, begins], axis=1), [[0, 500]], axis=0)
-    buffers = [put(a.astype(np.uint32)) for a in (groups, np.argsort(ids, kind="stable"))]
-    sizes |= {"count": 3 * len(places), "distinct": len(places), "most": most}
-    params = [sizes | {"first": first} for first in range(0, counts.max(), most)]
-    assert len(params) > 1
-    other.elements(name, "put_add", [put(dy), *buffers, back], *params)
-    t = Tensor(x, True, "gpu")
-    out = t[:, ids]
-    out.backward(Tensor(dy, device="gpu"))
-    np.add.at(exact, (slice(None), ids), dy)
-    right("picked", other.read(y, 3, 500), out, x[:, ids])
-    right("gradient of picked", other.read(back, 3, 40), t.grad, exact)
 
 
 # of an entry: the optimizer and its options, how many buffers it keeps, and what the uniform holds at step t

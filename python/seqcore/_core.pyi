@@ -22,6 +22,7 @@ __all__ = [
     "adam_step",
     "array",
     "assign",
+    "assign_at",
     "assign_strided",
     "binary",
     "binary_scalar",
@@ -180,6 +181,11 @@ def array(value: Any, device: str = "cpu", op: str = "Tensor", name: str = "data
 def assign(pairs: Sequence[tuple[Array, Array]]) -> None:
     """Writes every second array over its first: all or none, and no other call sees some of them written."""
 
+def assign_at(into: Array, ids: Any, values: Array) -> None:
+    """Writes the values (rows, ids, width), or a single one, at the ids of every row of into (rows, bound, width), in
+    place: all of them or none. No id comes twice but -1, where nothing is written.
+    """
+
 def assign_strided(into: Array, values: Array, shape: Sequence[int], strides: Sequence[int], offset: int) -> None:
     """Writes values, broadcast to shape, over what a view of into shows, in place: all of them or none. The view holds
     no element twice.
@@ -273,8 +279,10 @@ def num_threads() -> int:
 def place_strided(values: Any, full_shape: Sequence[int], strides: Sequence[int], offset: int) -> Array:
     """Zeros of full_shape with values written through a view that holds no element twice."""
 
-def put_add(values: Any, flat_ids: Any, full_shape: Sequence[int], rows: int = 1) -> Array:
-    """Zeros of full_shape, as so many equal rows, with the values added at the ids of every row, in their order."""
+def put_add(values: Any, ids: Any, bound: int) -> Array:
+    """Zeros (rows, bound, width) with the values (rows, ids, width) added at the ids of every row, in their order; -1 adds
+    none.
+    """
 
 def remember_main_thread() -> None:
     """Notes which thread is the main one: at import, and in the child after a fork, where nobody is inside a call."""
@@ -293,8 +301,8 @@ def shaders() -> dict[str, Any]:
 def sum(a: Any, axes: Sequence[int] | None = None, keepdims: bool = False) -> Array:
     """The sum over axes (all where None)."""
 
-def take(a: Any, flat_ids: Any, shape: Sequence[int], rows: int = 1) -> Array:
-    """a, as so many equal rows, at the ids of every row; as many as shape has elements."""
+def take(a: Any, ids: Any) -> Array:
+    """Of a (rows, bound, width) in each row the blocks that the ids name: (rows, ids, width). -1 gives zeros."""
 
 def unary(function: str, x: Any) -> Array:
     """f(x), element by element; function is one of neg, exp, log, sqrt, abs, square."""

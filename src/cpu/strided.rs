@@ -148,41 +148,38 @@ fn transposed<T: Element>(x: &[T], offset: isize, step: isize, columns: usize, y
     }
 }
 
-/// `x[r, ids[i]] += values[r, i]` in each of x's rows of `width`, i ascending, with subnormals flushed; the values of
-/// a row begin `step` after those of the row before.
-pub fn put_add(isa: Isa, ids: &[i64], values: &[f32], step: usize, x: &mut [f32], width: usize) -> Result<()> {
+/// `x[ids[i], w] += values[i, w]` for blocks of `width`, i ascending, with subnormals flushed; skipped ids add none.
+pub fn put_add(isa: Isa, ids: &[i64], values: &[f32], x: &mut [f32], width: usize) -> Result<()> {
     struct PutAdd {
         ids: *const i64,
-        values: *const f32,
         n: usize,
-        step: usize,
+        values: *const f32,
         x: *mut f32,
         width: usize,
-        rows: usize,
     }
     impl Kernel for PutAdd {
         #[inline(always)]
         unsafe fn run<L: Lanes>(&self) {
-            for row in 0..self.rows {
-                // SAFETY: checked below.
-                let (x, values) = unsafe { (self.x.add(row * self.width), self.values.add(row * self.step)) };
-                for i in 0..self.n {
-                    // SAFETY: as above.
-                    unsafe { *x.add(*self.ids.add(i) as usize) += *values.add(i) };
+            for i in 0..self.n {
+                // SAFETY: the lengths and every id are checked below.
+                unsafe {
+                    let id = *self.ids.add(i);
+                    if id < 0 {
+                        continue;
+                    }
+                    let x = std::slice::from_raw_parts_mut(self.x.add(id as usize * self.width), self.width);
+                    let values = std::slice::from_raw_parts(self.values.add(i * self.width), self.width);
+                    x.iter_mut().zip(values).for_each(|(x, v)| *x += v);
                 }
             }
         }
     }
-    let rows = x.len().checked_div(width).unwrap_or(0);
-    if rows * width != x.len()
-        || (rows > 0 && (rows - 1).checked_mul(step).and_then(|n| n.checked_add(ids.len())) > Some(values.len()))
-        || ids.iter().any(|&id| !usize::try_from(id).is_ok_and(|id| id < width))
-    {
+    let bound = x.len().checked_div(width).unwrap_or(0) as i64;
+    if ids.len().checked_mul(width) != Some(values.len()) || ids.iter().any(|&id| id >= bound) {
         return Err(Error::internal("an id outside its memory"));
     }
-    let (n, x) = (ids.len(), x.as_mut_ptr());
-    let kernel = PutAdd { ids: ids.as_ptr(), values: values.as_ptr(), n, step, x, width, rows };
-    // SAFETY: x is whole rows, `values` has one for each id of each, and every id is below a row's width.
+    let kernel = PutAdd { ids: ids.as_ptr(), n: ids.len(), values: values.as_ptr(), x: x.as_mut_ptr(), width };
+    // SAFETY: `values` has a block for each id, and x one below every id.
     unsafe { launch(isa, &kernel) };
     Ok(())
 }

@@ -131,6 +131,11 @@ impl<'a> Gpu<'a> {
         Gpu { context, poll }
     }
 
+    /// Asks whether the call is to end.
+    pub fn poll(&self) -> Result<()> {
+        (self.poll)()
+    }
+
     /// The opened device.
     pub fn context(&self) -> &Arc<Context> {
         &self.context

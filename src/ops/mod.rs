@@ -13,6 +13,7 @@ pub mod linear;
 pub mod loss;
 pub mod lstm;
 pub mod optim;
+pub mod pick;
 pub mod recurrent;
 pub mod reduce;
 pub mod shape;
@@ -29,6 +30,7 @@ pub fn register(module: &pyo3::Bound<'_, pyo3::types::PyModule>) -> pyo3::PyResu
     loss::python::register(module)?;
     lstm::python::register(module)?;
     optim::python::register(module)?;
+    pick::python::register(module)?;
     reduce::python::register(module)?;
     shape::python::register(module)?;
     Ok(())

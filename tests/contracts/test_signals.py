@@ -40,6 +40,8 @@ CALLS = {
     "mask": "longer[np.tile(mask, 3)]",
     "mask set": "written(mask, some)",
     "ids set": "written(positions, few)",
+    "mixed pick": "table_of_columns[..., halves, None]",
+    "mixed set": "written_behind(halves)",
 }
 
 SOURCE = """
@@ -77,6 +79,14 @@ if name.startswith(("pick", "mask", "ids")):
     some = seqcore.Tensor(np.ones(20_000_000, np.float32), requires_grad=True)
 if name == "mask":
     longer = seqcore.Tensor(np.ones(120_000_000, np.float32))
+
+if name.startswith("mixed"):
+    halves = np.arange(40_000_000).reshape(8000, 5000) % 2 == 0
+
+def written_behind(index):
+    b = seqcore.Tensor(table_of_columns, requires_grad=True) * 1.0
+    b[..., index, None] = 1.0
+    b.sum().backward()
 
 def picked_back():
     weight[positions].sum().backward()

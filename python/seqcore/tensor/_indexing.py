@@ -1,17 +1,23 @@
-"""t[index] and t[index] = value, with NumPy's rules: NumPy indexes a stand-in, and we read off what it did."""
+"""t[index] and t[index] = value, with NumPy's rules, in two steps that go both ways: a view of the tensor, and of the
+view the blocks that ids name.
+
+Slices, None and an Ellipsis make the view, in which the axes that arrays pick from are whole and side by side: NumPy
+indexes a stand-in, and we read off what it did. Arrays of ids and masks become the ids of one axis. All that may be
+long goes in pieces, between which Python handles Ctrl-C, and what another thread may write to is copied first.
+"""
 
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from .. import _core
 from .._arguments import shown
-from ..errors import message
+from ..errors import DTypeError, message
 from ._elementwise import unbroadcast
-from ._shape import check_expands, check_kept, contiguous_strides, expand, viewed
+from ._shape import check_expands, check_kept, contiguous_strides, repeated, viewed
 from ._tape import records
 from ._tensor import Tensor, as_tensor, record, shape_of, wrap
 
@@ -20,231 +26,213 @@ __all__ = ["getitem", "setitem"]
 
 def getitem(x: Any, index: Any) -> Tensor:
     """The elements that `index` picks, as a copy; a gradient adds up where one is picked twice."""
-    index = _plain(index)
-    array = x._array
-    shape = array.shape
-    recorded = records(x)
-    if _is_basic(index):
-        part, strides, offset = _view("getitem", shape, index)
-        y = _core.copy_strided(array, part, strides, offset)
-        if not recorded:
-            return wrap(y)
-        return record("getitem", y, (x,), lambda dy: (_core.place_strided(dy, list(shape), strides, offset),))
-    lead = _leading(index)
-    if lead and array.dtype != "int64" and math.prod(shape[lead:]) > 1 and math.prod(shape[:lead]):
-        return _rows(x, index, lead, recorded)
-    slices, rest = _slices(shape, index)
-    front = shape[: len(slices)]
-    if any(bound is not None for i in slices for bound in (i.start, i.stop, i.step)):
-        return getitem(getitem(x, slices), (*[slice(None)] * len(slices), *rest))
-    ids = _places("getitem", shape[len(front) :], rest, front)
-    rows, picked = math.prod(front), ids.ravel()
-    y = _core.take(array, picked, [*front, *ids.shape], rows)
-    if not recorded:
+    picked = _read("getitem", x._array.shape, index)
+    y = picked.read(x._array)
+    if not records(x):
         return wrap(y)
-    return record("getitem", y, (x,), lambda dy: (_core.put_add(dy, picked, list(shape), rows),))
-
-
-def _rows(x: Any, index: Any, lead: int, recorded: bool) -> Tensor:
-    """As `getitem` where the index picks whole rows, the elements of the axes behind the first `lead`."""
-    shape = x._array.shape
-    count, width = math.prod(shape[:lead]), math.prod(shape[lead:])
-    ids = _places("getitem", shape[:lead], index)
-    flat = ids.ravel()
-    y = _core.embedding(x._array.reshape([count, width]), flat).reshape([*ids.shape, *shape[lead:]])
-    if not recorded:
-        return wrap(y)
-
-    def run(dy: Any) -> Any:
-        dx = _core.embedding_backward(dy.reshape([len(flat), width]), flat, count, None)
-        return (dx.reshape(list(shape)),)
-
-    return record("getitem", y, (x,), run)
+    return record("getitem", y, (x,), lambda dy: (picked.add(dy),))
 
 
 def setitem(x: Any, index: Any, value: Any) -> Any:
-    """Writes `value` over what `index` picks, in place.
+    """Writes `value` over what `index` picks, in place; the last one where an element is picked twice.
 
     Gives None where nothing is to be recorded, else how `record` is to be called: inputs and backward.
     """
-    index = _plain(index)
-    if _is_basic(index):
-        return _set_view(x, index, value)
-    return _set_picked(x, index, value)
-
-
-def _set_view(x: Any, index: Any, value: Any) -> Any:
     array = x._array
-    shape = array.shape
-    part, strides, offset = _view("setitem", shape, index)
-    value = _fitting(x, value, part)
-    old = value._array.shape
-    if not math.prod(part):
-        return _nothing_set(x, value)
-    _core.assign_strided(array, value._array, part, strides, offset)
-    if not records(x, value):
+    picked = _read("setitem", array.shape, index)
+    value = _fitting(x, value, picked.shape)
+    old, recorded = value._array.shape, records(x, value)
+    if not math.prod(picked.shape):
+        # recorded too: whether x requires grad must not depend on what a mask holds
+        return ((x, value), lambda dy: (dy, _core.zeros(old, dy.dtype, dy.device))) if recorded else None
+    picked = picked.last()
+    picked.write(array, value._array)
+    if not recorded:
         return None
     needs = x._requires_grad, value._requires_grad
 
     def run(dy: Any) -> Any:
         dx = dv = None
         if needs[0]:
-            dx = _core.copy_strided(dy, list(shape), contiguous_strides(shape), 0)
-            _core.assign_strided(dx, _core.zeros([], dy.dtype, dy.device), part, strides, offset)
+            dx = _core.copy_strided(dy, picked.whole, contiguous_strides(picked.whole), 0)
+            picked.write(dx, _core.zeros([], dy.dtype, dy.device))
         if needs[1]:
-            dv = unbroadcast(_core.copy_strided(dy, part, strides, offset), old)
+            dv = unbroadcast(picked.read(dy), old)
         return dx, dv
 
     return (x, value), run
 
 
-def _set_picked(x: Any, index: Any, value: Any) -> Any:
-    array = x._array
-    shape = array.shape
-    # rows are written: the elements of the axes behind those that arrays and integers take, each alone where they
-    # take all of them, and where anything else is in the index
-    lead = _leading(index) or len(shape)
-    front, row = shape[:lead], shape[lead:]
-    if _leading(index):
-        ids = _places("setitem", front, index)
-        part = ids.shape + row
-    else:
-        index = _own(index)
-        ids, part = None, _picked("setitem", np.empty(shape, np.bool_), index).shape
-    value = _fitting(x, value, part)
-    old, width = value._array.shape, math.prod(row)
-    count = math.prod(part)
-    if not count:
-        return _nothing_set(x, value)
-    needs = x._requires_grad, value._requires_grad
-    recorded = records(x, value)
-    if array.device == "cpu" and not recorded:
-        # NumPy writes to a copy, so that no call sees half of it
-        made = array.to("cpu")
-        if ids is None:
-            made.numpy(True)[index] = value._array.numpy(False)
-        else:
-            into, picked = made.numpy(True).reshape(-1, width), ids.ravel()
-            given = expand("setitem", value.detach(), part)._array.numpy(False).reshape(-1, width)
-            for piece in _pieces(len(picked), width):
-                into[picked[piece]] = given[piece]
-        _core.assign([(array, made)])
-        return None
-    picked = (_picked("setitem", _positions(shape), index) if ids is None else ids).ravel()
-    chosen = np.zeros(math.prod(front), np.bool_)
-    for piece in _pieces(len(picked)):
-        chosen[picked[piece]] = True
-    chosen = chosen.reshape(front + (1,) * len(row))
-    if math.prod(old) == 1:
-        _core.assign([(array, _core.where(chosen, value._array.reshape([]), x))])
-    else:
-        source = np.zeros((math.prod(front), width), np.int64)
-        for piece in _pieces(len(picked), width):
-            numbers = np.arange(piece.start * width, min(piece.stop, len(picked)) * width)
-            source[picked[piece]] = numbers.reshape(-1, width)
-        source = source.ravel()
-        given = _core.take(expand("setitem", value.detach(), part), source, list(shape))
-        _core.assign([(array, _core.where(chosen, given, x))])
-    if not recorded:
-        return None
+class _View(NamedTuple):
+    """Of a tensor's memory, in elements."""
 
-    def run(dy: Any) -> Any:
-        zero = _core.zeros([], dy.dtype, dy.device)
-        dx = _core.where(chosen, zero, dy) if needs[0] else None
-        if not needs[1]:
-            return dx, None
-        dv = _core.where(chosen, dy, zero)
-        if math.prod(old) == 1:
-            return dx, unbroadcast(dv, ()).reshape(list(old))
-        return dx, unbroadcast(_core.put_add(dv, source, list(part)), old)
-
-    return (x, value), run
+    shape: list[int]
+    strides: list[int]
+    offset: int
 
 
-def _nothing_set(x: Any, value: Any) -> Any:
-    """An empty pick is recorded too: whether x requires grad must not depend on what a mask holds."""
-    old = value._array.shape
-    return ((x, value), lambda dy: (dy, _core.zeros(old, dy.dtype, dy.device))) if records(x, value) else None
+class _Pick(NamedTuple):
+    """Of memory, seen as (rows, bound, width), the blocks that `ids` name."""
+
+    ids: np.ndarray
+    sizes: tuple[int, int, int]
+    # whether it is known that no id comes twice
+    once: bool
+
+    def blocks(self) -> list[int]:
+        """The shape of all the blocks."""
+        return [self.sizes[0], len(self.ids), self.sizes[2]]
 
 
-def _view(op: str, shape: Any, index: Any) -> tuple[list[int], list[int], int]:
-    """Shape, strides and offset of what a basic index picks."""
+class _Picked(NamedTuple):
+    """What an index picks of a tensor of shape `whole`: a view or, where there is a pick, its blocks of that view, of
+    the tensor as it lies in memory where there is none."""
+
+    whole: list[int]
+    shape: list[int]
+    view: _View | None
+    pick: _Pick | None = None
+
+    def read(self, array: Any) -> Any:
+        """A copy of what is picked."""
+        seen = _core.copy_strided(array, *self.view) if self.view else array
+        if not self.pick:
+            return seen
+        return _core.take(seen.reshape(self.pick.sizes), self.pick.ids).reshape(self.shape)
+
+    def add(self, values: Any) -> Any:
+        """The adjoint: zeros with `values` added where they were picked."""
+        if self.pick:
+            values = _core.put_add(values.reshape(self.pick.blocks()), self.pick.ids, self.pick.sizes[1])
+            values = values.reshape(self.view.shape if self.view else self.whole)
+        if not self.view:
+            return values
+        return _core.place_strided(values, self.whole, self.view.strides, self.view.offset)
+
+    def last(self) -> _Picked:
+        """The same for `write`: of ids that come again only the last, the others are -1."""
+        if not self.pick or self.pick.once:
+            return self
+        return self._replace(pick=self.pick._replace(ids=_last(self.pick.ids, self.pick.sizes[1]), once=True))
+
+    def write(self, array: Any, value: Any) -> None:
+        """`value`, which broadcasts, over what is picked: all of it or, where the call ends early, none."""
+        if self.pick:
+            if math.prod(value.shape) != 1:
+                value = repeated(value, self.shape) if list(value.shape) != self.shape else value
+                value = value.reshape(self.pick.blocks())
+            seen = _core.copy_strided(array, *self.view) if self.view else array
+            _core.assign_at(seen.reshape(self.pick.sizes), self.pick.ids, value)
+            value = seen
+        if self.view:
+            _core.assign_strided(array, value, *self.view)
+
+
+def _read(op: str, shape: Any, index: Any) -> _Picked:
+    index = index if isinstance(index, tuple) else (index,)
+    index = tuple([i._array.numpy(False) if isinstance(i, Tensor) else i for i in index])
+    for i in index:
+        if isinstance(i, np.ndarray) and type(i) is not np.ndarray and np.ma.is_masked(i):
+            hint = "say what stands for them: index.filled(False)"
+            raise DTypeError(message(op, "index", "arrays without masked entries", "a masked array", hint))
+    try:
+        if all(_is_view(i) or isinstance(i, np.integer) or type(i) is int for i in index):
+            view = _view(shape, index)
+            return _Picked(list(shape), view.shape, view)
+        return _split(shape, index)
+    except (IndexError, OverflowError, RuntimeError, TypeError, ValueError) as error:
+        raise _refusal(op, shape, index, error) from None
+
+
+def _is_view(i: Any) -> bool:
+    return i is None or i is Ellipsis or isinstance(i, slice)
+
+
+def _view(shape: Any, index: Any) -> _View:
+    """What slices, ints, None and an Ellipsis show."""
     # an array of bytes has strides that count elements; it is never read
     stand_in = np.empty(shape, np.int8)
-    picked = _picked(op, stand_in, index if Ellipsis in index else (*index, Ellipsis))
+    seen = stand_in[index if Ellipsis in index else (*index, Ellipsis)]
     base = stand_in.__array_interface__["data"][0]
-    offset = picked.__array_interface__["data"][0] - base if picked.size else 0
-    return list(picked.shape), list(picked.strides), offset
+    offset = seen.__array_interface__["data"][0] - base if seen.size else 0
+    return _View(list(seen.shape), list(seen.strides), offset)
 
 
-def _leading(index: Any) -> int:
-    """How many axes an index of arrays and integers takes from the front; 0 where anything else is in it."""
-    axes = 0
-    for i in index:
-        if i is None or i is Ellipsis or isinstance(i, (slice, bool, np.bool_)):
-            return 0
-        axes += _taken(i)
-    return axes
+def _split(shape: Any, index: Any) -> _Picked:
+    """View and pick of an index with arrays in it; an int beside them is one. Errors say nothing: see `_refusal`."""
+    parts = [i if _is_view(i) else _array(i) for i in index]
+    at = [k for k, i in enumerate(parts) if isinstance(i, np.ndarray)]
+    # what arrays with anything between them pick comes in front
+    apart = at[-1] - at[0] >= len(at)
+    rest = len(shape) - sum(_axes(i) for i in parts)
+    if rest < 0 or sum(i is Ellipsis for i in parts) > 1:
+        raise IndexError
+    basic: list[Any] = []  # the view's index, which makes an axis of each of its parts
+    axes: list[int] = []  # of the view, those that arrays pick from
+    named: list[tuple[np.ndarray, int]] = []  # of each array the ids, and what they are below
+    axis = 0
+    for i in parts:
+        if not isinstance(i, np.ndarray):
+            basic += [slice(None)] * rest if i is Ellipsis else [i]
+            axis += rest if i is Ellipsis else _axes(i)
+            continue
+        of = shape[axis : axis + _axes(i)]
+        ids, bound = _ids(i, of), math.prod(of)
+        if apart and len(of) == 1 and ids.size:
+            # the view is copied, so it ends where the ids do
+            low, high = int(ids.min()), int(ids.max()) + 1
+            basic.append(slice(low, high))
+            ids, bound = np.asarray(ids - low), high - low
+        else:
+            basic += [slice(None)] * len(of) or [None]
+        axes += range(len(basic) - max(len(of), 1), len(basic))
+        named.append((ids, bound))
+        axis += len(of)
+    view = None
+    first, seen = axes[0], list(shape)
+    if apart or any(i != slice(None) for i in basic):
+        view = _view(shape, tuple(basic))
+        if apart:
+            order = axes + [axis for axis in range(len(view.shape)) if axis not in axes]
+            view = _View([view.shape[a] for a in order], [view.strides[a] for a in order], view.offset)
+            first = 0
+        seen = view.shape
+    ids, front, behind = _joined(named), seen[:first], seen[first + len(axes) :]
+    sizes = math.prod(front), math.prod(bound for _, bound in named), math.prod(behind)
+    once = len(at) == 1 and parts[at[0]].dtype == np.bool_
+    return _Picked(list(shape), [*front, *ids.shape, *behind], view, _Pick(ids.reshape(-1), sizes, once))
 
 
-def _slices(shape: Any, index: Any) -> tuple[Any, Any]:
-    """The slices that an index with arrays begins with, and what follows: it picks the same of all that they give.
-
-    There are none where that is not so: NumPy puts the axes of arrays that stand apart in front.
-    """
-    rest = list(index)
-    if rest[0] is Ellipsis and not any(i is Ellipsis for i in rest[1:]):
-        rest[:1] = [slice(None)] * (len(shape) - sum(_taken(i) for i in rest))
-    n = next(k for k, i in enumerate(rest) if not isinstance(i, slice))
-    arrays = [k for k, i in enumerate(rest) if not (i is None or i is Ellipsis or isinstance(i, slice))]
-    if n > len(shape) or arrays[-1] - arrays[0] >= len(arrays) or not math.prod(shape):
-        return (), index
-    return tuple(rest[:n]), tuple(rest[n:])
+def _array(i: Any) -> np.ndarray:
+    """Of a mask a copy: it is read twice."""
+    given = np.asarray(i)
+    if given.dtype == np.bool_:
+        return np.array(given)
+    if given.dtype.kind not in "iu" and (given.size or not isinstance(i, (list, tuple))):
+        raise IndexError
+    return given
 
 
-def _taken(i: Any) -> int:
+def _axes(i: Any) -> int:
     """How many axes a part of an index takes."""
-    if i is None or i is Ellipsis:
-        return 0
-    try:
-        given = np.asarray(i)
-    except ValueError:  # a ragged list, which NumPy will refuse
-        return 1
-    return given.ndim if given.dtype == np.bool_ else 1
+    if isinstance(i, np.ndarray):
+        return i.ndim if i.dtype == np.bool_ else 1
+    return int(isinstance(i, slice))
 
 
-def _places(op: str, shape: Any, index: Any, front: Any = ()) -> np.ndarray:
-    """The positions in memory that an index picks; axes of sizes `front` come before its own.
-
-    Where it is one mask or only ids, no position of every element is made, and Ctrl-C ends it.
-    """
-    try:
-        parts = [np.asarray(i) for i in index]
-    except ValueError:  # a ragged list, which NumPy will refuse
-        parts = []
-    if len(parts) == 1 and parts[0].dtype == np.bool_ and parts[0].shape == shape:
-        return _chosen(parts[0])
-    if parts and len(parts) == len(shape) and all(i.dtype.kind in "iu" for i in parts):
-        places: Any = 0
-        try:
-            for ids, n in zip(parts, shape, strict=True):
-                counted = _counted(ids, n)
-                places = counted if len(parts) == 1 else places * n + counted
-            return places
-        except (IndexError, ValueError):
-            pass  # NumPy says why below
-    return _picked(op, _positions(shape), index, front)
-
-
-def _chosen(mask: np.ndarray) -> np.ndarray:
-    """Where a mask is True."""
-    flat, at = mask.reshape(-1), 0
+def _ids(given: np.ndarray, of: Any) -> np.ndarray:
+    """The ids, counted from 0, of the elements that an array picks from axes of sizes `of`."""
+    if given.dtype != np.bool_:
+        return _counted(given, of[0])
+    if given.shape != of:
+        raise IndexError
+    flat, at = given.reshape(-1), 0
     made = np.empty(np.count_nonzero(flat), np.int64)
     for piece in _pieces(len(flat)):
         found = np.flatnonzero(flat[piece])
         made[at : at + len(found)] = found + piece.start
         at += len(found)
-    return made[:at]
+    return made
 
 
 def _counted(ids: np.ndarray, n: int) -> np.ndarray:
@@ -262,15 +250,36 @@ def _counted(ids: np.ndarray, n: int) -> np.ndarray:
     return made
 
 
-def _pieces(rows: int, width: int = 1) -> Any:
-    """Slices of some 2^20 elements: between them Python handles signals, which NumPy does not."""
-    step = max(2**20 // max(width, 1), 1)
-    return (slice(start, start + step) for start in range(0, rows, step))
+def _joined(named: Any) -> np.ndarray:
+    """The ids of several axes side by side, which broadcast with each other, as ids of all their elements."""
+    if len(named) == 1:
+        return named[0][0]
+    shape = np.broadcast_shapes(*[ids.shape for ids, _ in named])
+    made = np.zeros(shape, np.int64)
+    into = made.reshape(-1)
+    for ids, bound in named:
+        flat = ids.reshape(-1) if ids.shape == shape else np.broadcast_to(ids, shape).flat
+        for piece in _pieces(len(into)):
+            part = into[piece]
+            part *= bound
+            part += ids.reshape(-1) if ids.size == 1 else flat[piece]
+    return made
 
 
-def _positions(shape: Any) -> np.ndarray:
-    """The position of every element in memory."""
-    return np.arange(math.prod(shape)).reshape(shape)
+def _last(ids: np.ndarray, bound: int) -> np.ndarray:
+    """The ids, but -1 where the same one comes again."""
+    place, made = np.empty(bound, np.int64), np.empty_like(ids)
+    for piece in _pieces(len(ids)):
+        place[ids[piece]] = np.arange(piece.start, min(piece.stop, len(ids)))
+    for piece in _pieces(len(ids)):
+        part, numbers = ids[piece], np.arange(piece.start, min(piece.stop, len(ids)))
+        made[piece] = np.where(place[part] == numbers, part, -1)
+    return made
+
+
+def _pieces(n: int) -> Any:
+    """Slices of 2^20 elements: between them Python handles signals, which NumPy does not."""
+    return (slice(start, start + 2**20) for start in range(0, n, 2**20))
 
 
 def _fitting(x: Any, value: Any, part: Any) -> Tensor:
@@ -285,31 +294,6 @@ def _fitting(x: Any, value: Any, part: Any) -> Tensor:
     check_kept("setitem", "value", value, x)
     value = value.to(x.device, x.dtype)
     return value if shape == value.shape else viewed(value, shape)
-
-
-def _plain(index: Any) -> Any:
-    """The index as a tuple in which Tensors of ids are ndarrays, and masks ours: NumPy reads one twice."""
-    index = index if isinstance(index, tuple) else (index,)
-    plain = [i._array.numpy(False) if isinstance(i, Tensor) else i for i in index]
-    return tuple([np.array(i) if isinstance(i, np.ndarray) and i.dtype == np.bool_ else i for i in plain])
-
-
-def _own(index: Any) -> Any:
-    """The index with copies of its ids: NumPy would crash where another thread writes to them meanwhile."""
-    return tuple([np.array(i) if isinstance(i, np.ndarray) and i.dtype != np.bool_ else i for i in index])
-
-
-def _is_basic(index: Any) -> bool:
-    return all(i is None or i is Ellipsis or isinstance(i, (slice, np.integer)) or type(i) is int for i in index)
-
-
-def _picked(op: str, stand_in: np.ndarray, index: Any, front: Any = ()) -> Any:
-    """What NumPy picks of the stand-in; axes of sizes `front`, all of which are picked, come before its own."""
-    index = _own(index)
-    try:
-        return stand_in[index]
-    except (IndexError, OverflowError, TypeError, ValueError) as error:
-        raise _refusal(op, front + stand_in.shape, (*[slice(None)] * len(front), *index), error) from None
 
 
 def _refusal(op: str, shape: Any, index: Any, error: Exception) -> Exception:
@@ -334,8 +318,8 @@ def _refusal(op: str, shape: Any, index: Any, error: Exception) -> Exception:
             continue
         try:
             given = np.asarray(i)
-        except ValueError:
-            return refused(kinds, "a ragged list")
+        except Exception:  # of whatever library
+            return refused(kinds, "a ragged list" if isinstance(i, (list, tuple)) else type(i).__name__)
         if given.dtype.kind not in "biu" and (given.size or not isinstance(i, (list, tuple))) and type(i) is not int:
             return refused(kinds, f"an array of {given.dtype}" if given.ndim else shown(i))
         parts.append((given, given.ndim if given.dtype.kind == "b" else 1))

@@ -4,30 +4,14 @@
 //! * dW[v] = Σ dy[i] over the positions i with ids[i] = v, ascending, from zero; the padding row's is zero
 //!
 //! PyTorch's `embedding`, but ids of every integer type are taken and the first one out of range is named (S-15).
+//! Engines run it as `take` and `put_add` of [`pick`](super::pick).
 
-mod cpu;
-#[cfg(feature = "gpu")]
-mod gpu;
 #[cfg(feature = "python")]
 pub mod python;
-pub mod reference;
 
-use crate::backend::Backend;
+use super::pick::PickSpec;
 use crate::error::{Error, Result};
 use crate::tensor::{DType, Ids, Shape, bytes, elements};
-
-/// One call: the sizes, and ids that are in range.
-#[derive(Clone, Debug)]
-pub struct EmbeddingSpec {
-    /// element type of W and y
-    pub dtype: DType,
-    /// rows of W
-    pub vocabulary: usize,
-    /// features of a row
-    pub features: usize,
-    /// which rows; in backward the padding row counts as skipped
-    pub ids: Ids,
-}
 
 /// The sizes of a call, checked before its ids are read.
 #[derive(Clone, Debug)]
@@ -79,22 +63,12 @@ impl EmbeddingSizes {
     }
 
     /// Checks the ids, which the caller knows by `name`.
-    pub fn with(self, name: &str, ids: &[i64], poll: &dyn Fn() -> Result<()>) -> Result<EmbeddingSpec> {
+    pub fn with(self, name: &str, ids: &[i64], poll: &dyn Fn() -> Result<()>) -> Result<PickSpec> {
         let EmbeddingSizes { op, dtype, vocabulary, features, ids: shape, skip } = self;
-        let ids = Ids::new(op, name, ids, &shape, vocabulary, skip, poll)?;
-        Ok(EmbeddingSpec { dtype, vocabulary, features, ids })
+        // in backward the padding row counts as skipped
+        PickSpec::new(dtype, 1, Ids::new(op, name, ids, &shape, vocabulary, skip, poll)?, features)
     }
 }
 
-/// An engine that looks rows up.
-pub trait Embedding: Backend {
-    /// y (ids, features)
-    fn embedding(&self, spec: &EmbeddingSpec, weight: &Self::Buffer) -> Result<Self::Buffer>;
-    /// dW (vocabulary, features) from dy (ids, features)
-    fn embedding_backward(&self, spec: &EmbeddingSpec, dy: &Self::Buffer) -> Result<Self::Buffer>;
-}
-
-#[cfg(all(test, feature = "gpu"))]
-mod gpu_tests;
 #[cfg(test)]
 mod tests;

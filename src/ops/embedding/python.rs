@@ -1,9 +1,10 @@
 //! The border of embedding.
 
-use super::{Embedding, EmbeddingSizes};
+use super::EmbeddingSizes;
 use crate::backend::Buffer;
 use crate::device::Engine;
 use crate::on_device;
+use crate::ops::pick::Pick;
 use crate::python::{Array, Call};
 use crate::tensor::Shape;
 use pyo3::prelude::*;
@@ -22,7 +23,7 @@ fn embedding(weight: &Bound<'_, PyAny>, ids: &Bound<'_, PyAny>, name: &str) -> P
     let y = call.run(ns, false, |poll| {
         let spec = sizes.with(name, ids.slice()?, poll)?;
         drop(ids);
-        on_device!(device, poll, |engine| Ok(engine.put(engine.embedding(&spec, &engine.get(&weight)?)?)))
+        on_device!(device, poll, |engine| Ok(engine.put(engine.take(&spec, &engine.get(&weight)?)?)))
     })?;
     Ok(call.array(y, shape))
 }
@@ -46,7 +47,7 @@ fn embedding_backward(
     let dw = call.run(elements / 4 + 5 * ids.len() as u64, false, |poll| {
         let spec = sizes.with("ids", ids.slice()?, poll)?;
         drop(ids);
-        on_device!(device, poll, |engine| Ok(engine.put(engine.embedding_backward(&spec, &engine.get(&dy)?)?)))
+        on_device!(device, poll, |engine| Ok(engine.put(engine.put_add(&spec, &engine.get(&dy)?)?)))
     })?;
     Ok(call.array(dw, shape))
 }

@@ -2,8 +2,7 @@
 
 use super::tests::{BROADCASTS, JOINS, VIEWS, counting};
 use super::*;
-use crate::gpu::Options;
-use crate::gpu::testing::{down, gpu, gpu_uncut, gpu_with, noise, up};
+use crate::gpu::testing::{down, gpu, gpu_uncut, noise, up};
 
 #[test]
 fn strided_copies_and_their_adjoint() {
@@ -64,50 +63,6 @@ fn joining() {
 }
 
 #[test]
-fn ids() {
-    let Some(gpu) = gpu() else { return };
-    let n = 5000;
-    let (x, values) = (noise(1, 977), noise(2, n));
-    let raw: Vec<i64> = (0..n as i64).map(|i| i * i % 977).collect();
-    let spec = IdsSpec::new("take", DType::F32, 1, 977, &raw, &|| Ok(())).unwrap();
-    assert_eq!(down(&gpu, &gpu.take(&spec, &up(&gpu, &x)).unwrap()), reference::take(&spec, &x));
-    let dx = down(&gpu, &gpu.put_add(&spec, &up(&gpu, &values)).unwrap());
-    assert_eq!(dx, reference::put_add(&spec, &values));
-    let spec = IdsSpec::new("take", DType::F32, 900, 7, &[6, 0, 0, 3], &|| Ok(())).unwrap();
-    let (x, values) = (noise(1, 6300), noise(2, 3600));
-    assert_eq!(down(&gpu, &gpu.take(&spec, &up(&gpu, &x)).unwrap()), reference::take(&spec, &x));
-    let dx = down(&gpu, &gpu.put_add(&spec, &up(&gpu, &values)).unwrap());
-    assert_eq!(dx, reference::put_add(&spec, &values));
-    let none = IdsSpec::new("take", DType::F32, 1, 5, &[], &|| Ok(())).unwrap();
-    assert!(down(&gpu, &gpu.take(&none, &up(&gpu, &x[..5])).unwrap()).is_empty());
-    assert_eq!(down(&gpu, &gpu.put_add(&none, &up(&gpu, &[])).unwrap()), [0.0; 5]);
-}
-
-#[test]
-fn an_id_that_comes_more_often_than_a_loop_may_turn() {
-    let Some(gpu) = gpu() else { return };
-    let mut raw = vec![3i64; 80_000];
-    raw[500] = 1;
-    raw[79_999] = 0;
-    let values = noise(3, raw.len());
-    let spec = IdsSpec::new("put_add", DType::F32, 1, 5, &raw, &|| Ok(())).unwrap();
-    let dx = down(&gpu, &gpu.put_add(&spec, &up(&gpu, &values)).unwrap());
-    assert_eq!(dx, reference::put_add(&spec, &values));
-}
-
-#[test]
-fn more_ids_than_a_binding_lists() {
-    // 65,536 words
-    let Some(gpu) = gpu_with(Options { binding: Some(1 << 18), poison: true, ..Options::default() }) else { return };
-    let n = 60_000;
-    let raw: Vec<i64> = (0..n).map(|i| i * 7 % (n - 1)).collect();
-    let values = noise(3, raw.len());
-    let spec = IdsSpec::new("put_add", DType::F32, 1, raw.len(), &raw, &|| Ok(())).unwrap();
-    let dx = down(&gpu, &gpu.put_add(&spec, &up(&gpu, &values)).unwrap());
-    assert_eq!(dx, reference::put_add(&spec, &values));
-}
-
-#[test]
 fn more_than_65535_workgroups() {
     let Some(gpu) = gpu_uncut() else { return };
     let n = 65_536 * 256 + 300;
@@ -118,10 +73,4 @@ fn more_than_65535_workgroups() {
     let again = gpu.place_strided(&spec, &back).unwrap();
     drop(back);
     assert!(down(&gpu, &again).iter().enumerate().all(|(i, &v)| v == (i % 1000) as f32));
-    // every element to the place after next
-    let ids: Vec<i64> = (0..n).map(|i| ((i + 2) % n) as i64).collect();
-    let spec = IdsSpec::new("put_add", DType::F32, 1, n, &ids, &|| Ok(())).unwrap();
-    let y = gpu.put_add(&spec, &x).unwrap();
-    let y = gpu.take(&spec, &y).unwrap();
-    assert!(down(&gpu, &y).iter().enumerate().all(|(i, &v)| v == (i % 1000) as f32));
 }

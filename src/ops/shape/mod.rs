@@ -1,13 +1,10 @@
-//! Moving elements without computing: strided copies (transpose, broadcast, slices), their adjoint, joining, picking
-//! by position and its adjoint.
+//! Moving elements without computing: strided copies (transpose, broadcast, slices), their adjoint, joining.
 //!
 //! * `copy_strided`: y is a view of x in C order; y[i, j, …] = x[offset + i·s₀ + j·s₁ + …]
 //! * `place_strided`: zeros, and x[offset + i·s₀ + …] = v[i, j, …]: the adjoint of the former where no element of x
 //!   is seen twice (a view that sees one twice is refused)
 //! * `assign_strided`: the same over the elements that x has, in place
 //! * `cat`: parts one after the other along an axis
-//! * `take`: y[r, i] = x[r, ids[i]] in every row r; `put_add`: its adjoint, x[r, ids[i]] += v[r, i] from zeros, with i
-//!   ascending, so that every element is one chain of sums in a fixed order
 
 mod cpu;
 #[cfg(feature = "gpu")]
@@ -18,7 +15,7 @@ pub mod reference;
 
 use crate::backend::Backend;
 use crate::error::{Error, Result};
-use crate::tensor::{DType, Ids, Layout, Shape, elements};
+use crate::tensor::{DType, Layout, Shape, elements};
 
 /// A view to copy out of, or to place into, memory of `len` elements; checked.
 #[derive(Clone, Debug)]
@@ -112,44 +109,6 @@ pub fn axis_of(op: &str, name: &str, axis: isize, rank: usize) -> Result<usize> 
     })
 }
 
-/// Positions to read or to add to, in each of some rows of as many elements as the ids are bound by; none is skipped.
-#[derive(Clone, Debug)]
-pub struct IdsSpec {
-    /// element type
-    pub dtype: DType,
-    /// how many rows
-    pub rows: usize,
-    /// the ids, the same in every row
-    pub ids: Ids,
-}
-
-impl IdsSpec {
-    /// Checks every id against rows of `width` elements; the first that is out of range is named (S-15).
-    pub fn new(
-        op: &str,
-        dtype: DType,
-        rows: usize,
-        width: usize,
-        ids: &[i64],
-        poll: &dyn Fn() -> Result<()>,
-    ) -> Result<IdsSpec> {
-        let ids = Ids::new(op, "flat_ids", ids, &[ids.len()], width, None, poll)?;
-        elements(&[rows, width])?;
-        elements(&[rows, ids.len()])?;
-        Ok(IdsSpec { dtype, rows, ids })
-    }
-
-    /// Elements of all rows.
-    pub fn whole(&self) -> usize {
-        self.rows * self.ids.bound()
-    }
-
-    /// Elements that are picked.
-    pub fn picked(&self) -> usize {
-        self.rows * self.ids.len()
-    }
-}
-
 /// An engine that moves elements.
 pub trait Move: Backend {
     /// A new array of what the view of `x` shows.
@@ -161,10 +120,6 @@ pub trait Move: Backend {
     fn assign_strided(&self, spec: &StridedSpec, x: &Self::Buffer, values: &Self::Buffer, from: &Shape) -> Result<()>;
     /// The parts, joined.
     fn cat(&self, spec: &CatSpec, parts: &[Self::Buffer]) -> Result<Self::Buffer>;
-    /// The elements at the ids of every row.
-    fn take(&self, spec: &IdsSpec, x: &Self::Buffer) -> Result<Self::Buffer>;
-    /// Zeros with `values` added at the ids of every row, in the order of the ids.
-    fn put_add(&self, spec: &IdsSpec, values: &Self::Buffer) -> Result<Self::Buffer>;
 }
 
 #[cfg(all(test, feature = "gpu"))]

@@ -1,7 +1,7 @@
 //! Moving elements in plain loops: what the kernels are tested against.
 
-use super::{CatSpec, IdsSpec, StridedSpec};
-use crate::tensor::{Element, Layout, Real, Walk};
+use super::{CatSpec, StridedSpec};
+use crate::tensor::{Element, Layout, Walk};
 
 /// The position in memory of each element of the view, in C order.
 pub fn positions(spec: &StridedSpec) -> Vec<usize> {
@@ -36,20 +36,4 @@ pub fn cat<T: Element>(spec: &CatSpec, parts: &[&[T]]) -> Vec<T> {
         .flat_map(|row| parts.iter().zip(&spec.widths).flat_map(move |(part, w)| &part[row * w..(row + 1) * w]))
         .copied()
         .collect()
-}
-
-/// y[r, i] = x[r, ids[i]]
-pub fn take<T: Element>(spec: &IdsSpec, x: &[T]) -> Vec<T> {
-    let width = spec.ids.bound();
-    (0..spec.rows).flat_map(|r| spec.ids.iter().flatten().map(move |id| x[r * width + id])).collect()
-}
-
-/// x[r, ids[i]] += values[r, i], i ascending
-pub fn put_add<R: Real>(spec: &IdsSpec, values: &[R]) -> Vec<R> {
-    let (width, mut x) = (spec.ids.bound(), vec![R::ZERO; spec.whole()]);
-    for r in 0..spec.rows {
-        let values = &values[r * spec.ids.len()..];
-        spec.ids.iter().flatten().zip(values).for_each(|(id, &v)| x[r * width + id] += v);
-    }
-    x
 }

@@ -27,11 +27,6 @@ fn worked_by_hand() {
     let cat = CatSpec::new(DType::F32, &[&a, &b], -1).unwrap();
     assert_eq!(cat.shape, Shape::from([2, 3]));
     assert_eq!(reference::cat(&cat, &[&[1f32, 2.0, 3.0, 4.0], &[5.0, 6.0]]), [1.0, 2.0, 5.0, 3.0, 4.0, 6.0]);
-    let ids = IdsSpec::new("take", DType::F32, 1, 6, &[5, 0, 5], &|| Ok(())).unwrap();
-    assert_eq!(reference::take(&ids, &x), [5.0, 0.0, 5.0]);
-    // repeated ids accumulate (S-24), in order: (0 + 1e8 + 1) - 1e8 is 0 in f32, another order gives 1
-    let ids = IdsSpec::new("put_add", DType::F32, 1, 3, &[2, 2, 0, 2], &|| Ok(())).unwrap();
-    assert_eq!(reference::put_add(&ids, &[1e8f32, 1.0, 4.0, -1e8]), [4.0, 0.0, 0.0]);
 }
 
 /// Shape, strides, offset and length of memory.
@@ -191,60 +186,4 @@ fn long_rows() {
         let y = cpu.copy_strided(&repeat, &buffer(&a)).unwrap();
         assert!(y.slice::<f32>().unwrap().iter().enumerate().all(|(i, &y)| y == a[i / w * w + 7]));
     }
-}
-
-#[test]
-fn ids() {
-    let n = 50_000;
-    let x: Vec<f32> = (0..977).map(|i| 1.0 / (1.0 + i as f32)).collect();
-    let raw: Vec<i64> = (0..n).map(|i| i * i % 977).collect();
-    let values: Vec<f32> = (0..n).map(|i| (i as f32).sin()).collect();
-    let spec = IdsSpec::new("take", DType::F32, 1, 977, &raw, &|| Ok(())).unwrap();
-    for cpu in engines() {
-        let y = cpu.take(&spec, &buffer(&x)).unwrap();
-        assert_eq!(y.slice::<f32>().unwrap(), reference::take(&spec, &x));
-        let dx = cpu.put_add(&spec, &buffer(&values)).unwrap();
-        assert_eq!(dx.slice::<f32>().unwrap(), reference::put_add(&spec, &values));
-    }
-    // the same ids in many rows, more than a piece of work has
-    let spec = IdsSpec::new("take", DType::F32, 9000, 7, &[6, 0, 0, 3], &|| Ok(())).unwrap();
-    let (x, values) = (noise(1, 63_000), noise(2, 36_000));
-    let dx: Vec<f32> = values.chunks(4).flat_map(|v| [v[1] + v[2], 0.0, 0.0, v[3], 0.0, 0.0, v[0]]).collect();
-    let y: Vec<f32> = x.chunks(7).flat_map(|x| [x[6], x[0], x[0], x[3]]).collect();
-    assert_eq!((reference::take(&spec, &x), reference::put_add(&spec, &values)), (y.clone(), dx.clone()));
-    for cpu in engines() {
-        assert_eq!(cpu.take(&spec, &buffer(&x)).unwrap().slice::<f32>().unwrap(), y);
-        assert_eq!(cpu.put_add(&spec, &buffer(&values)).unwrap().slice::<f32>().unwrap(), dx);
-    }
-    let spec = IdsSpec { dtype: DType::F64, ..spec };
-    let wide: Vec<f64> = values.iter().map(|&v| f64::from(v)).collect();
-    let dx = Cpu::quiet().put_add(&spec, &buffer(&wide)).unwrap();
-    assert_eq!(dx.slice::<f64>().unwrap(), reference::put_add(&spec, &wide));
-    assert_eq!(dx.dtype(), DType::F64);
-}
-
-#[test]
-fn more_ids_than_are_added_in_one_go() {
-    let raw: Vec<i64> = (0..(1 << 20) + 5).map(|i| i * i % 977).collect();
-    let values = noise(3, 2 * raw.len());
-    let wide: Vec<f64> = values.iter().map(|&v| f64::from(v)).collect();
-    let spec = IdsSpec::new("put_add", DType::F32, 2, 977, &raw, &|| Ok(())).unwrap();
-    for cpu in engines() {
-        let dx = cpu.put_add(&spec, &buffer(&values)).unwrap();
-        assert_eq!(dx.slice::<f32>().unwrap(), reference::put_add(&spec, &values));
-    }
-    let spec = IdsSpec { dtype: DType::F64, ..spec };
-    let dx = Cpu::quiet().put_add(&spec, &buffer(&wide)).unwrap();
-    assert_eq!(dx.slice::<f64>().unwrap(), reference::put_add(&spec, &wide));
-}
-
-#[test]
-fn the_first_wrong_id_is_named() {
-    let e = IdsSpec::new("take", DType::F32, 1, 4, &[0, 3, 9, -1], &|| Ok(())).unwrap_err();
-    assert_eq!(e.kind, Kind::Index);
-    assert_eq!(e.to_string(), "take: flat_ids: expected 0 <= id < 4, got 9 at (2,).");
-    // negative ids never wrap (S-15)
-    assert!(IdsSpec::new("take", DType::F32, 1, 4, &[-1], &|| Ok(())).is_err());
-    assert!(IdsSpec::new("take", DType::F32, 1, 0, &[0], &|| Ok(())).is_err());
-    assert!(IdsSpec::new("take", DType::F32, 1, 0, &[], &|| Ok(())).unwrap().ids.is_empty());
 }

@@ -1,0 +1,174 @@
+//! Picking by ids on the GPU: f32, and ids (32 bits there). Sums have no atomic additions: the host, which knows the
+//! ids, sorts their places by id; each run of at most 256 places is summed by one thread an element, then the runs of
+//! each id in order. A tensor must fit in a binding.
+
+use super::{Pick, PickSpec};
+use crate::backend::{Backend, Buffer};
+use crate::error::{Error, Result};
+use crate::gpu::{Gpu, GpuBuffer, Grid, Kernel, position};
+use crate::tensor::{DType, Ids};
+
+/// `Sizes` of pick.wgsl
+#[repr(C)]
+#[derive(Clone, Copy, bytemuck::NoUninit)]
+struct Sizes {
+    count: u32,
+    front: u32,
+    ids: u32,
+    bound: u32,
+    width: u32,
+    one: u32,
+    cut: [u32; 2],
+}
+
+impl Sizes {
+    /// Of a kernel with a thread for each of `count` elements.
+    fn of(op: &str, spec: &PickSpec, count: usize) -> Result<Sizes> {
+        position(op, spec.whole().max(spec.picked()))?;
+        let (ids, bound) = (position(op, spec.ids.len())?, position(op, spec.ids.bound())?);
+        let (front, width) = (position(op, spec.front)?, position(op, spec.width)?);
+        Ok(Sizes { count: position(op, count)?, front, ids, bound, width, one: 0, cut: [0; 2] })
+    }
+}
+
+const SHADER: &str = "pick/pick";
+/// Places of one segment.
+const SEGMENT: usize = 256;
+
+impl Pick for Gpu<'_> {
+    fn take(&self, spec: &PickSpec, x: &GpuBuffer) -> Result<GpuBuffer> {
+        let y = self.allocate(spec.dtype, spec.picked())?;
+        if !y.is_empty() {
+            let sizes = Sizes::of("take", spec, spec.picked())?;
+            let ids = self.upload(DType::I64, bytemuck::cast_slice(spec.ids.as_slice()))?;
+            let grid = Grid::elements(spec.picked());
+            self.dispatch(&Kernel::new(SHADER, "take"), &[x, &ids, &y], &sizes, grid)?;
+        }
+        Ok(y)
+    }
+
+    fn put_add(&self, spec: &PickSpec, values: &GpuBuffer) -> Result<GpuBuffer> {
+        let x = self.zeros(spec.dtype, spec.whole())?;
+        if values.is_empty() {
+            return Ok(x);
+        }
+        let plan = Plan::new(&spec.ids, &|| self.poll())?;
+        // elements that an id stands for, in all rows
+        let each = spec.front * spec.width;
+        let words = |words: &[u32]| self.upload(DType::F32, bytemuck::cast_slice(words));
+        let (order, segments, rows) = (words(&plan.order)?, words(&plan.segments)?, words(&plan.rows)?);
+        let (count, ids) = (plan.segments.len() - 1, plan.rows.len() / 2 - 1);
+        let sums = self.allocate(spec.dtype, count * each)?;
+        let work = |n: usize| 20 * (n as u64).saturating_mul(each as u64);
+        let sizes = Sizes::of("put_add", spec, count * each)?;
+        let grid = Grid::elements(count * each).trips(SEGMENT as u64 + 1).work(work(plan.order.len()));
+        self.dispatch(&Kernel::new(SHADER, "sum_segments"), &[&order, &segments, values, &sums], &sizes, grid)?;
+        // as many ids as a binding lists, two words each and two at the end; a window begins at a multiple of 64 words
+        let piece = (self.context().largest_window() / 128 * 64).saturating_sub(64).max(64);
+        for first in (0..ids).step_by(piece) {
+            let ids = piece.min(ids - first);
+            let (rows, _) = rows.window(2 * first, 2 * ids + 2)?;
+            let grid = Grid::elements(ids * each).trips(plan.longest as u64 + 1).work(work(count));
+            let sizes = Sizes { count: position("put_add", ids * each)?, ..sizes };
+            self.dispatch(&Kernel::new(SHADER, "sum_rows"), &[&rows, &sums, &x], &sizes, grid)?;
+        }
+        Ok(x)
+    }
+
+    fn assign_at(&self, spec: &PickSpec, x: &GpuBuffer, values: &GpuBuffer) -> Result<()> {
+        if spec.picked() > 0 {
+            let one = u32::from(values.len() == 1);
+            let sizes = Sizes { one, ..Sizes::of("assign_at", spec, spec.picked())? };
+            let ids = self.upload(DType::I64, bytemuck::cast_slice(spec.ids.as_slice()))?;
+            // a binding is read or written
+            let copy = if values.is_same(x) { Some(self.slice(values, 0, values.len())?) } else { None };
+            let values = copy.as_ref().unwrap_or(values);
+            let kernel = Kernel::new(SHADER, "assign_at");
+            self.quietly()?.dispatch(&kernel, &[values, &ids, x], &sizes, Grid::elements(spec.picked()))?;
+        }
+        x.stamp().bump();
+        Ok(())
+    }
+}
+
+/// Who sums what: see pick.wgsl.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Plan {
+    /// the places of the ids that are not skipped, by id
+    pub(super) order: Vec<u32>,
+    /// where in `order` each segment begins, and where the last ends
+    pub(super) segments: Vec<u32>,
+    /// of each id that occurs: itself and its first segment; last how many segments there are
+    pub(super) rows: Vec<u32>,
+    /// segments of the id that has most
+    pub(super) longest: usize,
+}
+
+impl Plan {
+    pub(super) fn new(ids: &Ids, poll: &dyn Fn() -> Result<()>) -> Result<Plan> {
+        let (order, values) = (by_id(ids, poll)?, ids.as_slice());
+        let (mut segments, mut rows, mut longest) = (Vec::new(), Vec::new(), 0);
+        let (mut before, mut first, mut begin) = (None, 0, 0);
+        for (k, &place) in order.iter().enumerate() {
+            let id = values[place as usize];
+            if before != Some(id) {
+                (before, first) = (Some(id), segments.len());
+                reserve(&mut rows, 4)?;
+                rows.extend([id as u32, first as u32]);
+            } else if k - begin < SEGMENT {
+                continue;
+            }
+            begin = k;
+            reserve(&mut segments, 2)?;
+            segments.push(k as u32);
+            longest = longest.max(segments.len() - first);
+            if segments.len() % (1 << 16) == 0 {
+                poll()?;
+            }
+        }
+        rows.extend([0, segments.len() as u32]);
+        segments.push(order.len() as u32);
+        Ok(Plan { order, segments, rows, longest })
+    }
+}
+
+/// The places of the ids that are not skipped, by id, those of one id ascending: a radix sort.
+fn by_id(ids: &Ids, poll: &dyn Fn() -> Result<()>) -> Result<Vec<u32>> {
+    const BITS: u32 = 11;
+    const SPELL: usize = 1 << 18;
+    let values = ids.as_slice();
+    position("put_add", values.len().max(ids.bound()))?;
+    let mut order = Vec::new();
+    reserve(&mut order, ids.kept())?;
+    order.extend((0..values.len() as u32).filter(|&place| values[place as usize] >= 0));
+    let mut next = Vec::new();
+    reserve(&mut next, order.len())?;
+    next.resize(order.len(), 0);
+    for shift in (0..usize::BITS - ids.bound().saturating_sub(1).leading_zeros()).step_by(BITS as usize) {
+        let digit = |place: u32| values[place as usize] as usize >> shift & ((1 << BITS) - 1);
+        // where the places of each digit go
+        let mut at = [0usize; 1 << BITS];
+        for places in order.chunks(SPELL) {
+            poll()?;
+            places.iter().for_each(|&place| at[digit(place)] += 1);
+        }
+        let mut sum = 0;
+        for count in &mut at {
+            sum += std::mem::replace(count, sum);
+        }
+        for places in order.chunks(SPELL) {
+            poll()?;
+            for &place in places {
+                let at = &mut at[digit(place)];
+                next[*at] = place;
+                *at += 1;
+            }
+        }
+        std::mem::swap(&mut order, &mut next);
+    }
+    Ok(order)
+}
+
+fn reserve(list: &mut Vec<u32>, more: usize) -> Result<()> {
+    list.try_reserve(more).map_err(|_| Error::memory("a plan of sums by id"))
+}
