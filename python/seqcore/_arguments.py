@@ -9,19 +9,17 @@ from typing import Any
 
 import numpy as np
 
-from .errors import ShapeError, message
+from .errors import message
 
 __all__ = [
     "choice",
     "flag",
     "function",
     "integer",
-    "listed",
     "not_built",
     "path",
     "probability",
     "real",
-    "resolved",
     "several",
     "shown",
     "text",
@@ -125,19 +123,6 @@ def path(op: str, name: str, value: Any) -> str | bytes:
     if ("\0" if isinstance(found, str) else b"\0") in found:
         raise ValueError(message(op, name, "a path without NUL", shown(found)))
     return found
-
-
-def resolved(value: Any) -> Any:
-    """A tensor of PyTorch without a sign that it keeps apart from its memory; anything else as it is."""
-    return value.resolve_neg() if hasattr(value, "resolve_neg") and not isinstance(value, type) else value
-
-
-def listed(op: str, name: str, value: Any) -> np.ndarray:
-    """NumPy's array of nested lists, which must be of equal lengths."""
-    try:
-        return np.asarray(resolved(value))
-    except ValueError:
-        raise ShapeError(message(op, name, "an array, or nested lists of equal lengths", shown(value))) from None
 
 
 def not_built(op: str, name: str, value: Any, default: Any) -> None:

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from .._arguments import flag, function, real, several, shown
-from ..errors import SeqcoreError, message
-from ..tensor import Tensor, enable_grad, overwrite, snapshot, values_for, zeros_like
+from ..errors import DeviceError, SeqcoreError, ShapeError, message
+from ..tensor import Tensor, as_ndarray, enable_grad, overwrite, snapshot, values_for, zeros_like
 
 __all__ = ["Optimizer", "number"]
 
@@ -204,8 +204,8 @@ class Optimizer:
         if name in self._counts:
             wanted = "an integer from 0 to below 2^53"
             try:
-                array = np.asarray(value._array.numpy(False) if isinstance(value, Tensor) else value)
-            except ValueError:  # lists of lists of several lengths
+                array = as_ndarray(op, name, value)
+            except ShapeError:  # lists of lists of several lengths
                 raise TypeError(message(op, name, wanted, type(value).__name__)) from None
             if array.dtype.kind not in "fiu":
                 raise TypeError(message(op, name, wanted, shown(value)))
@@ -221,7 +221,7 @@ class Optimizer:
         tensor = zeros_like(p)
         try:
             overwrite([(tensor, values_for(p, value))])
-        except (ValueError, TypeError) as error:
+        except (ValueError, TypeError, DeviceError) as error:
             text = str(error).rstrip(".")
             text = text if text.startswith("expected ") else f"expected an array of {p.shape}, got none ({text})"
             kind = type(error) if isinstance(error, SeqcoreError) else ValueError

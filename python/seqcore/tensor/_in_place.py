@@ -60,7 +60,7 @@ def apply(op: str, function: Any, x: Any, other: Any) -> Any:
 
 def _as_before(x: Any) -> Any:
     """A copy with x's history: what the other operand's gradient reads when x has been overwritten."""
-    made = wrap(_core.binary_scalar("mul", x._array, 1.0, False))
+    made = wrap(x._array.to(x._array.device))
     made._edge, made._requires_grad = x._edge, x._requires_grad
     return made
 
