@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import operator
 import os
 from collections.abc import Mapping
@@ -17,6 +18,7 @@ __all__ = [
     "function",
     "integer",
     "not_built",
+    "number",
     "path",
     "probability",
     "real",
@@ -71,6 +73,15 @@ def real(op: str, name: str, value: Any) -> float:
         raise TypeError(message(op, name, "a number", shown(value))) from None
     except OverflowError:
         raise ValueError(message(op, name, "a number that a float can hold", shown(value))) from None
+
+
+def number(op: str, name: str, value: Any, low: float = 0.0, high: Any = math.inf) -> float:
+    """As `real`, a finite float in [low, high), or ValueError."""
+    value = real(op, name, value)
+    if not (low <= value < high and math.isfinite(value)):
+        wanted = "a finite number" + (f" from {low:g}" if math.isfinite(low) else "")
+        raise ValueError(message(op, name, wanted + (f" to below {high:g}" if math.isfinite(high) else ""), value))
+    return value
 
 
 def probability(op: str, name: str, value: Any) -> float:
