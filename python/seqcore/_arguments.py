@@ -122,7 +122,10 @@ def several(op: str, name: str, value: Any, of: str) -> list[Any]:
         or getattr(value, "ndim", None) == 0
     ):
         raise TypeError(message(op, name, f"an iterable of {of}", shown(value)))
-    return list(value)
+    try:
+        return list(value)
+    except MemoryError:
+        raise MemoryError(message(op, name, f"{of} that fit into memory", shown(value))) from None
 
 
 def path(op: str, name: str, value: Any) -> str | bytes:

@@ -146,6 +146,12 @@ def test_arithmetic_on_integers_names_the_operation_called(symbol, other, device
     assert t.numpy().tolist() == [3, 4]
 
 
+def test_integers_made_of_a_list_of_floats_are_not_rounded_to_float32():
+    for value in (16777217.5, -16777219.0, 2.0**53 + 2):
+        want = torch.tensor([value, 1.5], dtype=torch.int64).tolist()
+        assert Tensor([value, 1.5], dtype="int64").numpy().tolist() == want == [int(value), 1]
+
+
 def test_numbers_beyond_float32_are_infinite(recwarn):
     """As in PyTorch, however they are given, and nobody warns of it."""
     t, inf = Tensor([1.0, 2.0]), math.inf

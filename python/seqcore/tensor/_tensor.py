@@ -47,6 +47,7 @@ class Tensor:
     """An n-dimensional array on a device, whose gradient can be asked for.
 
     Operators broadcast as NumPy's do and take Tensors, arrays, lists and numbers; comparisons give bool ndarrays.
+    Lists become arrays, so that none may hold a Tensor that requires grad: `stack` and `cat` keep its gradient.
     Results are new memory, but for `reshape` and `detach`, which share it.
 
     Args:
@@ -82,7 +83,7 @@ class Tensor:
         if isinstance(data, Tensor):
             array = data._array.to(data._array.device)
         else:
-            wanted = "float64" if dtype is not None and runtime.dtype_name(dtype, place) == "float64" else "float32"
+            wanted = "float32" if dtype is None or runtime.dtype_name(dtype, place) == "float32" else "float64"
             array = _core.array(data, "cpu", "Tensor", "data", None, wanted)
         name = runtime.dtype_name(array.dtype if dtype is None else dtype, place)
         self._array = array if (name, place) == (array.dtype, array.device) else array.to(place, name)
