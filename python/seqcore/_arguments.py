@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import operator
 import os
 from collections.abc import Mapping
@@ -9,19 +10,18 @@ from typing import Any
 
 import numpy as np
 
-from .errors import ShapeError, message
+from .errors import message
 
 __all__ = [
     "choice",
     "flag",
     "function",
     "integer",
-    "listed",
     "not_built",
+    "number",
     "path",
     "probability",
     "real",
-    "resolved",
     "several",
     "shown",
     "text",
@@ -75,6 +75,15 @@ def real(op: str, name: str, value: Any) -> float:
         raise ValueError(message(op, name, "a number that a float can hold", shown(value))) from None
 
 
+def number(op: str, name: str, value: Any, low: float = 0.0, high: Any = math.inf) -> float:
+    """As `real`, a finite float in [low, high), or ValueError."""
+    value = real(op, name, value)
+    if not (low <= value < high and math.isfinite(value)):
+        wanted = "a finite number" + (f" from {low:g}" if math.isfinite(low) else "")
+        raise ValueError(message(op, name, wanted + (f" to below {high:g}" if math.isfinite(high) else ""), value))
+    return value
+
+
 def probability(op: str, name: str, value: Any) -> float:
     """A number from 0 to 1, as a float."""
     number = real(op, name, value)
@@ -113,7 +122,10 @@ def several(op: str, name: str, value: Any, of: str) -> list[Any]:
         or getattr(value, "ndim", None) == 0
     ):
         raise TypeError(message(op, name, f"an iterable of {of}", shown(value)))
-    return list(value)
+    try:
+        return list(value)
+    except MemoryError:
+        raise MemoryError(message(op, name, f"{of} that fit into memory", shown(value))) from None
 
 
 def path(op: str, name: str, value: Any) -> str | bytes:
@@ -125,19 +137,6 @@ def path(op: str, name: str, value: Any) -> str | bytes:
     if ("\0" if isinstance(found, str) else b"\0") in found:
         raise ValueError(message(op, name, "a path without NUL", shown(found)))
     return found
-
-
-def resolved(value: Any) -> Any:
-    """A tensor of PyTorch without a sign that it keeps apart from its memory; anything else as it is."""
-    return value.resolve_neg() if hasattr(value, "resolve_neg") and not isinstance(value, type) else value
-
-
-def listed(op: str, name: str, value: Any) -> np.ndarray:
-    """NumPy's array of nested lists, which must be of equal lengths."""
-    try:
-        return np.asarray(resolved(value))
-    except ValueError:
-        raise ShapeError(message(op, name, "an array, or nested lists of equal lengths", shown(value))) from None
 
 
 def not_built(op: str, name: str, value: Any, default: Any) -> None:

@@ -38,6 +38,7 @@ __all__ = [
     "fill",
     "gpu_counters",
     "gradient",
+    "in_list",
     "interpreter_ends",
     "linear",
     "linear_backward",
@@ -45,6 +46,7 @@ __all__ = [
     "lstm_backward",
     "lstm_layers",
     "matmul",
+    "ndarray",
     "num_threads",
     "place_strided",
     "put_add",
@@ -173,9 +175,9 @@ def adam_step(params: Sequence[Any], grads: Sequence[Any], m: Sequence[Any], v: 
     counts this step.
     """
 
-def array(value: Any, device: str = "cpu", op: str = "Tensor", name: str = "data", beside: Sequence[int] | None = None) -> Array:
+def array(value: Any, device: str = "cpu", op: str = "Tensor", name: str = "data", beside: Sequence[int] | None = None, listed: str = "float32") -> Array:
     """An `Array` of its own memory from anything that is an array; errors call it `name` of `op`. One that does not
-    broadcast with the shape `beside` is refused before it is copied.
+    broadcast with the shape `beside` is refused before it is copied. `listed` is the dtype of floats in a list.
     """
 
 def assign(pairs: Sequence[tuple[Array, Array]]) -> None:
@@ -243,6 +245,9 @@ def gpu_counters() -> dict[str, Any]:
 def gradient(value: Any, dtype: str, shape: Sequence[int], op: str, name: str) -> Array:
     """The gradient of a result of this dtype and shape: an `Array` as it is, anything else in memory of its own."""
 
+def in_list() -> bool:
+    """Whether this thread makes an array of a list, which a Tensor that requires grad must refuse."""
+
 def interpreter_ends() -> None:
     """Called as the interpreter ends (by `atexit`): calls of other threads may still be running."""
 
@@ -272,6 +277,9 @@ def matmul(a: Any, b: Any, transpose_a: bool = False, transpose_b: bool = False)
     """c = a b for (m, k) and (k, n), or for batches of such with equal leading axes; a transposed operand is given with
     its last two axes swapped.
     """
+
+def ndarray(op: str, name: str, value: Any) -> Any:
+    """Anything that is an array as a plain ndarray of whatever dtype; errors call it `name` of `op`."""
 
 def num_threads() -> int:
     """How many threads a call may use."""

@@ -107,6 +107,13 @@ class Checkpoint(dict):
         return state
 
 
+def a_checkpoint(op: str, value: Any) -> Checkpoint:
+    """The value, if it is what `load_file` gives."""
+    if not isinstance(value, Checkpoint):
+        raise TypeError(message(op, "checkpoint", "what load_file gives", _arguments.shown(value)))
+    return value
+
+
 def save(path: Any, module: Any, optimizer: Any = None, config: Any = None, *, state: Any = None) -> None:
     """Writes a checkpoint; until it is whole, what was at `path` stays.
 
@@ -231,7 +238,7 @@ def _checksum(entries: Any, metadata: Any, crc: Any) -> str:
 
 def _write(path: Any, chunks: Any) -> None:
     """Writes `path` so that at any moment the old file or the new one is there, whole, also after a power failure."""
-    path = os.path.realpath(path)
+    path = os.path.realpath(os.fsdecode(path))
     folder, name = os.path.split(path)
     try:
         old = os.stat(path)

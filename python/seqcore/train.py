@@ -18,9 +18,11 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 
 from . import nn, optim
-from .checkpoint import save
+from ._arguments import integer, number, shown
+from ._arguments import path as check_path
+from .checkpoint import a_checkpoint, save
 from .data import Streams, TextError, split
-from .errors import CheckpointError
+from .errors import CheckpointError, message
 from .runtime import get_random_state, set_random_state
 from .tensor import Tensor, no_grad, stack
 
@@ -32,6 +34,7 @@ __all__ = ["Interrupted", "Record", "Trainer", "Watcher"]
 
 # on a GPU a loss is waited for only so often: a read-back empties the queue of work
 _STEPS_A_READ = 20
+_LARGEST = float(np.finfo(np.float32).max)
 
 
 class Interrupted(KeyboardInterrupt):
@@ -63,15 +66,15 @@ class Interrupts:
         self.signum, self._raised, self._depth = None, False, 0
         if threading.current_thread() is threading.main_thread():
             for name in ("SIGINT", "SIGTERM", "SIGHUP"):
-                number = getattr(signal, name, None)
+                signum = getattr(signal, name, None)
                 # ignored on purpose (nohup), or not Python's to change
-                if number is not None and signal.getsignal(number) not in (signal.SIG_IGN, None):
-                    self._before[number] = signal.signal(number, self._arrived)
+                if signum is not None and signal.getsignal(signum) not in (signal.SIG_IGN, None):
+                    self._before[signum] = signal.signal(signum, self._arrived)
         return self
 
     def __exit__(self, *_: object) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, signal.SIG_IGN if self.last and self.signum is not None else handler)
+        for signum, handler in self._before.items():
+            signal.signal(signum, signal.SIG_IGN if self.last and self.signum is not None else handler)
         self._before.clear()
 
     def held(self) -> "_Held":
@@ -156,9 +159,14 @@ class Trainer:
         clip: float = 1.0,
         validation: float = 0.1,
     ):
+        op = "Trainer"
+        _check_model(op, model)
+        # as Python's own numbers, which go into checkpoints
+        batch, bptt = integer(op, "batch", batch, 1), integer(op, "bptt", bptt, 1)
+        lr, clip = number(op, "lr", lr, high=_LARGEST), number(op, "clip", clip, high=_LARGEST)
         self.model = model
-        self.options = {"batch": batch, "bptt": bptt, "lr": lr, "clip": clip, "validation": validation}
         learned, held_out = split(ids, validation)
+        self.options = {"batch": batch, "bptt": bptt, "lr": lr, "clip": clip, "validation": float(validation)}
         self.streams = Streams(learned, batch, bptt)
         # every stream of the held-out part should be long enough to warm up its state
         rows = max(1, min(batch, len(held_out) // (2 * bptt)))
@@ -300,7 +308,17 @@ class Trainer:
             Interrupted: a signal came; the checkpoint is written. FloatingPointError: as `read`.
             OSError: the last checkpoint could not be written (an earlier one that could not is the watcher's to tell).
         """
-        watcher = watcher or Watcher()
+        for name, count in (("epochs", epochs), ("steps", steps), ("save_steps", save_steps)):
+            if count is not None:
+                integer("run", name, count, 0)
+        for name, time_span in (("seconds", seconds), ("save_seconds", save_seconds)):
+            if time_span is not None:
+                number("run", name, time_span)
+        if path is not None:
+            check_path("run", "path", path)
+        watcher = Watcher() if watcher is None else watcher
+        if not isinstance(watcher, Watcher):
+            raise TypeError(message("run", "watcher", "a Watcher or None", shown(watcher)))
         limits = (epochs, steps, None if seconds is None else time.monotonic() + seconds)
         with self.interrupts:
             try:
@@ -319,6 +337,9 @@ class Trainer:
 
     def finished(self, epochs: int | None = None, steps: int | None = None) -> bool:
         """Whether as many epochs or steps have been made."""
+        for name, limit in (("epochs", epochs), ("steps", steps)):
+            if limit is not None:
+                integer("finished", name, limit, 0)
         return (epochs is not None and self.epoch >= epochs) or (steps is not None and self.steps >= steps)
 
     def _loop(
@@ -413,6 +434,9 @@ class Trainer:
             CheckpointError: the file holds no training, or of another text, or contradicts itself.
         """
         training = training_in(checkpoint, path)
+        # a mistake in these is none of the file
+        _check_model("resume", model)
+        split(ids)
         try:
             trainer = cls(model, ids, **training["options"])
             trainer.optimizer.load_state_dict(checkpoint.optimizer)
@@ -422,19 +446,21 @@ class Trainer:
             raise _no_training(path, f"one that is refused ({error})") from None
         if trainer.text != training["text"]:
             raise CheckpointError(
-                f"{os.fspath(path)}: text: expected the one that the run began with "
+                f"{os.fsdecode(path)}: text: expected the one that the run began with "
                 f"({training['text']['characters']} characters), got another ({len(ids)}). "
                 "Hint: name the same files in the same order, with the same --encoding."
             )
+        trainer._check_position(training, path)
         position = training["position"]
-        if position["window"] >= len(trainer.streams):
-            raise _no_training(path, f"window {position['window']} of {len(trainer.streams)}")
         shape = (model.lstm.num_layers, trainer.streams.batch, model.lstm.hidden_size)
         carried = checkpoint.state
         if set(carried) != ({"h", "c"} if position["window"] else set()):
             raise _no_training(path, "a carried state where none can be, or none where one must")
         if any(part.shape != shape or part.dtype != np.float32 for part in carried.values()):
             raise _no_training(path, f"a carried state that is not {shape} of float32")
+        options = [v for group in trainer.optimizer.param_groups for v in group.values() if isinstance(v, int | float)]
+        if any(value >= _LARGEST for value in options):
+            raise _no_training(path, "an optimizer's option beyond float32")
         if carried:
             h, c = (Tensor(carried[name], device=model.linear.weight.device) for name in ("h", "c"))
             trainer._state = (h, c)
@@ -447,6 +473,24 @@ class Trainer:
             trainer._due = True
         set_random_state(checkpoint.random_state)
         return trainer
+
+    def _check_position(self, training: dict, path: str | os.PathLike) -> None:
+        """CheckpointError where the place of a run and its sums contradict each other."""
+        steps, epoch, window = (training["position"][name] for name in ("steps", "epoch", "window"))
+        windows, streams = len(self.streams), self.streams
+        if window >= windows or steps != epoch * windows + window:
+            raise _no_training(path, f"step {steps}, epoch {epoch}, window {window} of {windows}")
+        # read after every step, of the epoch under way or of the one that has just ended
+        begun = epoch + 1 if window or not epoch else epoch
+        met = streams.batch * (window * streams.bptt if window or not epoch else streams.length - 1)
+        of, total, characters = training["epoch_sums"]
+        if (of, characters) != (begun, met) or not 0 <= total < math.inf:
+            raise _no_training(path, f"sums {training['epoch_sums']} of epoch {begun} with {met} characters")
+        awaiting, loss = training["awaiting_validation"], training["validation_loss"]
+        if awaiting is not None and awaiting["step"] != steps:
+            raise _no_training(path, f"an epoch that waits for its validation at step {steps}")
+        if (loss is not None and not 0 <= loss < math.inf) or not 0 <= (training.get("validated") or 0) <= steps:
+            raise _no_training(path, f"a validation loss {loss} at step {training.get('validated')} of {steps}")
 
 
 class Watcher:
@@ -466,25 +510,32 @@ class Watcher:
         """A signal came; saving begins."""
 
 
+def _check_model(op: str, model: Any) -> None:
+    if not isinstance(model, nn.Module) or not all(hasattr(model, n) for n in ("vocabulary", "loss", "config")):
+        raise TypeError(message(op, "model", "a model as models.LanguageModel", shown(model)))
+
+
 def training_in(checkpoint: "Checkpoint", path: str | os.PathLike) -> dict:
     """The part of a checkpoint's configuration that a `Trainer` wrote, checked.
 
     Raises:
         CheckpointError: there is none, or it is not what a `Trainer` writes.
     """
-    config = checkpoint.config
+    op = "training_in"
+    check_path(op, "path", path)
+    config = a_checkpoint(op, checkpoint).config
     training = config.get("training") if isinstance(config, dict) else None
     if training is None or checkpoint.optimizer is None:
         raise CheckpointError(
-            f"{os.fspath(path)}: the file holds no training to go on with. Hint: --init starts anew from its weights."
+            f"{os.fsdecode(path)}: the file holds no training to go on with. Hint: --init starts anew from its weights."
         )
-    integer, number = (int,), (int, float)
+    whole, real = (int,), (int, float)
     form: dict[str, dict[str, tuple[type, ...]]] = {
-        "options": {"batch": integer, "bptt": integer, "lr": number, "clip": number, "validation": number},
-        "text": {"characters": integer, "sha256": (str,)},
-        "position": {"steps": integer, "epoch": integer, "window": integer},
+        "options": {"batch": whole, "bptt": whole, "lr": real, "clip": real, "validation": real},
+        "text": {"characters": whole, "sha256": (str,)},
+        "position": {"steps": whole, "epoch": whole, "window": whole},
     }
-    record = {"step": integer, "epoch": integer, "characters": integer, "loss": number, "gradient_norm": number}
+    record = {"step": whole, "epoch": whole, "characters": whole, "loss": real, "gradient_norm": real}
     if not isinstance(training, dict):
         raise _no_training(path, "no table")
     awaiting, sums = training.get("awaiting_validation"), training.get("epoch_sums")
@@ -496,12 +547,12 @@ def training_in(checkpoint: "Checkpoint", path: str | os.PathLike) -> dict:
             raise _no_training(path, f"no {name}")
         for field, types in fields.items():
             value = values[field]
-            if type(value) not in types or (number == types and not math.isfinite(value)):
+            if type(value) not in types or (real == types and not math.isfinite(value)):
                 raise _no_training(path, f"{name} {field} {ascii(value)[:40]}")
     if type(training.get("run")) is not str or not {"awaiting_validation", "validation_loss"} <= training.keys():
         raise _no_training(path, "no run, or no validation")
-    for name in ("options", "position"):
-        if any(value < 0 for value in training[name].values()):
+    for name in form.keys() - {"text"}:
+        if any(value is not None and value < 0 for value in training[name].values()):
             raise _no_training(path, f"{name} below 0")
     if not isinstance(sums, list) or [type(v) for v in sums] not in ([int, float, int], [int, int, int]):
         raise _no_training(path, "no sums of the epoch")
@@ -514,7 +565,7 @@ def training_in(checkpoint: "Checkpoint", path: str | os.PathLike) -> dict:
 
 
 def _no_training(path: str | os.PathLike, got: str) -> CheckpointError:
-    return CheckpointError(f"{os.fspath(path)}: training: expected the state of a run, got {got}.")
+    return CheckpointError(f"{os.fsdecode(path)}: training: expected the state of a run, got {got}.")
 
 
 def _fingerprint(ids: np.ndarray, characters: str) -> str:

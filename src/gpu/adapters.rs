@@ -151,16 +151,23 @@ fn choose(all: &[wgpu::AdapterInfo], software: bool) -> Vec<usize> {
 }
 
 fn absent(index: usize, usable: usize, all: usize, software: bool) -> Error {
-    let error = |text: String| Error::plain(Kind::Device, text);
+    let there = match usable {
+        0 => "cpu".into(),
+        1 => "cpu, gpu:0".into(),
+        n => format!("cpu, gpu:0 to gpu:{}", n - 1),
+    };
+    let error = |why: &str| {
+        let expected = format_args!("a device that is there ({there})");
+        Error::argument(Kind::Device, "device", "device", expected, format_args!("gpu:{index}{why}"))
+    };
     match (usable, all, software) {
         (0, 0, _) | (0, _, true) => {
-            error(format!("gpu:{index}: no {} found", if software { "software GPU driver was" } else { "GPU was" }))
+            error(if software { " where no software GPU driver was found" } else { " where no GPU was found" })
                 .hint("install a driver: on Debian and Ubuntu the packages mesa-vulkan-drivers and libvulkan1")
         }
-        (0, _, false) => error(format!("gpu:{index}: there is only a software GPU driver"))
+        (0, _, false) => error(" where only a software GPU driver was found")
             .hint("use the CPU, or set SEQCORE_GPU=software to test with it"),
-        (1, _, _) => error(format!("gpu:{index}: there is one GPU, gpu:0")),
-        _ => error(format!("gpu:{index}: there are {usable} GPUs, the first is gpu:0")),
+        _ => error(""),
     }
 }
 
@@ -196,8 +203,8 @@ mod tests {
         for (text, error) in [
             ("mesa-vulkan-drivers", absent(0, 0, 0, false)),
             ("SEQCORE_GPU=software", absent(0, 0, 1, false)),
-            ("there is one GPU", absent(7, 1, 1, true)),
-            ("there are 2 GPUs", absent(2, 2, 3, false)),
+            ("device: device: expected a device that is there (cpu, gpu:0), got gpu:7", absent(7, 1, 1, true)),
+            ("(cpu, gpu:0 to gpu:1), got gpu:2", absent(2, 2, 3, false)),
         ] {
             assert_eq!(error.kind, Kind::Device);
             assert!(error.to_string().contains(text), "{error}");

@@ -1,9 +1,9 @@
 //! An argument before anything of it is copied: its shape and dtype, which the spec checks, and where its numbers
 //! will come from. Only [`Call::here`](super::Call::here) and its like, called after the spec, make it memory.
 
-use crate::cpu::CpuBuffer;
+use crate::cpu::{CpuBuffer, Fresh};
 use crate::device::{Device, Storage};
-use crate::error::{Error, Kind};
+use crate::error::{Error, Kind, Result};
 use crate::python::array::Array;
 use crate::python::normalize::{borrow, numpy_attr};
 use crate::tensor::{DType, Shape, elements};
@@ -118,16 +118,19 @@ impl Other<'_> {
                 return Err(Error::argument(beyond, op, &name, "integers below 2^63", largest.str()?).into());
             }
         }
-        let made = copied_in_pieces(&array, dtype).map_err(|e| {
-            if e.is_instance_of::<PyMemoryError>(py) {
-                let got = format_args!("one of {shape}");
-                Error::argument(Kind::Memory, op, &name, "an array that fits into memory", got).into()
-            } else {
-                e
-            }
-        })?;
-        match borrow(&made.cast_into_exact::<PyUntypedArray>().map_err(PyErr::from)?)? {
-            Some((memory, made)) if made == *shape => Ok(memory),
+        // a list's floats: NumPy would warn of those beyond float32, which are infinite there as anywhere else
+        let narrowed = dtype == DType::F32 && array.dtype().kind() == b'f' && array.dtype().itemsize() == 8;
+        let wide = if narrowed { borrow(&array)? } else { None };
+        let found = if wide.is_some() {
+            wide
+        } else {
+            let made = copied_in_pieces(&array, if narrowed { DType::F64 } else { dtype }).map_err(|e| {
+                if e.is_instance_of::<PyMemoryError>(py) { too_large(op, &name, shape).into() } else { e }
+            })?;
+            borrow(&made.cast_into_exact::<PyUntypedArray>().map_err(PyErr::from)?)?
+        };
+        match found {
+            Some((memory, made)) if made == *shape => Ok(if narrowed { narrow(&memory)? } else { memory }),
             // to convert another argument may run the caller's code, which may change this one
             _ => {
                 let what = format!("{op}: {name}: the array was changed while the call read its arguments");
@@ -135,6 +138,18 @@ impl Other<'_> {
             }
         }
     }
+}
+
+/// float64 as float32, on this thread, which has the interpreter lock.
+fn narrow(wide: &CpuBuffer) -> Result<CpuBuffer> {
+    let wide = wide.slice::<f64>()?;
+    let mut made = Fresh::<f32>::new(wide.len())?;
+    made.iter_mut().zip(wide).for_each(|(to, &from)| *to = from as f32);
+    Ok(made.done())
+}
+
+fn too_large(op: &str, name: &str, shape: &Shape) -> Error {
+    Error::argument(Kind::Memory, op, name, "an array that fits into memory", format_args!("one of {shape}"))
 }
 
 /// A plain copy in C order.
@@ -180,17 +195,20 @@ pub struct Bools<'py> {
     /// sizes of the axes
     pub shape: Shape,
     array: Bound<'py, PyUntypedArray>,
+    /// of the argument, for errors
+    name: String,
 }
 
 impl<'py> Bools<'py> {
     /// An array of bool.
-    pub fn new(array: Bound<'py, PyUntypedArray>) -> Bools<'py> {
-        Bools { shape: Shape::from(array.shape()), array }
+    pub fn new(name: &str, array: Bound<'py, PyUntypedArray>) -> Bools<'py> {
+        Bools { shape: Shape::from(array.shape()), array, name: name.into() }
     }
 
     /// The values in C order.
-    pub fn read(&self) -> PyResult<Vec<bool>> {
-        let (py, mut bools) = (self.array.py(), Vec::with_capacity(self.array.len()));
+    pub fn read(&self, op: &str) -> PyResult<Vec<bool>> {
+        let (py, mut bools) = (self.array.py(), Vec::new());
+        bools.try_reserve_exact(self.array.len()).map_err(|_| too_large(op, &self.name, &self.shape))?;
         // `tobytes` is C order whatever the strides, and a copy
         let mut read = |piece: Bound<'_, PyAny>| -> PyResult<()> {
             let bytes = piece.call_method0(intern!(py, "tobytes"))?;

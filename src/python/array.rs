@@ -200,12 +200,19 @@ fn view<'py>(array: &Bound<'py, Array>, writeable: bool) -> PyResult<Bound<'py, 
 }
 
 /// An `Array` of its own memory from anything that is an array; errors call it `name` of `op`. One that does not
-/// broadcast with the shape `beside` is refused before it is copied.
+/// broadcast with the shape `beside` is refused before it is copied. `listed` is the dtype of floats in a list.
 #[pyfunction]
-#[pyo3(signature = (value, device="cpu", op="Tensor", name="data", beside=None))]
-fn array(value: &Bound<'_, PyAny>, device: &str, op: &str, name: &str, beside: Option<Vec<usize>>) -> PyResult<Array> {
+#[pyo3(signature = (value, device="cpu", op="Tensor", name="data", beside=None, listed="float32"))]
+fn array(
+    value: &Bound<'_, PyAny>,
+    device: &str,
+    op: &str,
+    name: &str,
+    beside: Option<Vec<usize>>,
+    listed: &str,
+) -> PyResult<Array> {
     let device = runtime::parse_device(device)?;
-    let arg = normalize::any(op, name, value)?;
+    let arg = normalize::any(op, name, value, runtime::parse_dtype(listed)?)?;
     if let Some(beside) = beside {
         broadcast(op, name, &beside, &arg.shape)?;
     }
@@ -215,7 +222,7 @@ fn array(value: &Bound<'_, PyAny>, device: &str, op: &str, name: &str, beside: O
 /// The gradient of a result of this dtype and shape: an `Array` as it is, anything else in memory of its own.
 #[pyfunction]
 fn gradient(value: &Bound<'_, PyAny>, dtype: &str, shape: Vec<usize>, op: &str, name: &str) -> PyResult<Array> {
-    let arg = normalize::any(op, name, value)?;
+    let arg = normalize::any(op, name, value, DType::F32)?;
     if arg.dtype().name() != dtype {
         let how = normalize::conversion(name, value, dtype)?;
         let error = Error::dtype(op, name, format_args!("{dtype}, as the result"), arg.dtype());
@@ -228,6 +235,12 @@ fn gradient(value: &Bound<'_, PyAny>, dtype: &str, shape: Vec<usize>, op: &str, 
         Some(_) => Ok(Array::new(arg.memory(op)?.0, Shape(shape))),
         None => own(value.py(), Device::Cpu, op, arg),
     }
+}
+
+/// Anything that is an array as a plain ndarray of whatever dtype; errors call it `name` of `op`.
+#[pyfunction]
+fn ndarray<'py>(op: &str, name: &str, value: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+    normalize::ndarray(op, name, value)
 }
 
 fn own(py: Python<'_>, device: Device, op: &str, arg: Arg<'_>) -> PyResult<Array> {
@@ -322,6 +335,8 @@ pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<Array>()?;
     module.add_class::<Saved>()?;
     module.add_function(wrap_pyfunction!(array, module)?)?;
+    module.add_function(wrap_pyfunction!(ndarray, module)?)?;
+    module.add_function(wrap_pyfunction!(normalize::in_list, module)?)?;
     module.add_function(wrap_pyfunction!(gradient, module)?)?;
     module.add_function(wrap_pyfunction!(zeros, module)?)?;
     module.add_function(wrap_pyfunction!(assign, module)?)

@@ -96,7 +96,7 @@ impl<'py> Call<'py> {
     /// Numbers of any type of ours, floats or ids, for what only moves them. A first float or ids argument decides
     /// the type of the others.
     pub fn any(&mut self, name: &str, value: &Bound<'py, PyAny>) -> PyResult<Arg<'py>> {
-        let arg = normalize::any(self.op, name, value)?;
+        let arg = normalize::any(self.op, name, value, DType::F32)?;
         self.checked(name, value, arg)
     }
 

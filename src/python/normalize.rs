@@ -11,15 +11,27 @@ use crate::tensor::{DType, Shape, elements};
 use numpy::npyffi::flags::{NPY_ARRAY_ALIGNED, NPY_ARRAY_C_CONTIGUOUS};
 use numpy::npyffi::{NPY_TYPES, PyArrayObject, PyDataType_ELSIZE};
 use numpy::{PyArrayDescrMethods, PyUntypedArray, PyUntypedArrayMethods};
-use pyo3::exceptions::{PyBufferError, PyRuntimeError, PyTypeError, PyValueError};
+use pyo3::exceptions::{PyBufferError, PyMemoryError, PyRuntimeError, PyTypeError, PyValueError};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::PyType;
+use std::cell::Cell;
 use std::ptr::NonNull;
 
 /// NumPy's own limit is 64, the numpy crate's is 32; no operation takes more than a handful.
 const MAX_RANK: usize = 32;
+
+thread_local! {
+    /// Set while NumPy makes an array of a list: Tensors in it are asked for their values, and nobody for a gradient.
+    static IN_LIST: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Whether this thread makes an array of a list, which a Tensor that requires grad must refuse.
+#[pyfunction]
+pub fn in_list() -> bool {
+    IN_LIST.get()
+}
 
 /// What NumPy calls by this name.
 pub fn numpy_attr<'py>(py: Python<'py>, name: &str) -> PyResult<Bound<'py, PyAny>> {
@@ -41,7 +53,7 @@ pub fn float<'py>(op: &str, name: &str, value: &Bound<'py, PyAny>) -> PyResult<A
         return Ok(arg);
     }
     let (array, is_list) = plain(op, name, value)?;
-    float_of(op, name, value, (array, is_list), FLOATS)
+    float_of(op, name, value, array, is_list.then_some(DType::F32), FLOATS)
 }
 
 /// The common case.
@@ -56,12 +68,13 @@ fn plain_floats<'py>(value: &Bound<'py, PyAny>) -> PyResult<Option<Arg<'py>>> {
     Ok(None)
 }
 
-/// What `plain` gave, as floats; `expected` is for the message.
+/// What `plain` gave, as floats, those of a list as `listed`; `expected` is for the message.
 fn float_of<'py>(
     op: &str,
     name: &str,
     value: &Bound<'py, PyAny>,
-    (array, is_list): (Bound<'py, PyUntypedArray>, bool),
+    array: Bound<'py, PyUntypedArray>,
+    listed: Option<DType>,
     expected: &str,
 ) -> PyResult<Arg<'py>> {
     let kind = array.dtype().kind();
@@ -75,7 +88,7 @@ fn float_of<'py>(
         }
         .into());
     }
-    Arg::floats(name, array, if size == 4 || is_list { DType::F32 } else { DType::F64 })
+    Arg::floats(name, array, if size == 4 { DType::F32 } else { listed.unwrap_or(DType::F64) })
 }
 
 /// What converts a value of real numbers, in the words of what it is: of ours, a NumPy array, another library's.
@@ -119,8 +132,8 @@ pub fn ids<'py>(op: &str, name: &str, value: &Bound<'py, PyAny>) -> PyResult<Arg
     Arg::integers(name, array, Kind::Index)
 }
 
-/// Floats or ids.
-pub fn any<'py>(op: &str, name: &str, value: &Bound<'py, PyAny>) -> PyResult<Arg<'py>> {
+/// Floats or ids; the floats of a list as `listed`.
+pub fn any<'py>(op: &str, name: &str, value: &Bound<'py, PyAny>, listed: DType) -> PyResult<Arg<'py>> {
     if let Some(array) = given_array(value)? {
         return Ok(Arg::ours(&array));
     }
@@ -130,7 +143,7 @@ pub fn any<'py>(op: &str, name: &str, value: &Bound<'py, PyAny>) -> PyResult<Arg
     let (array, is_list) = plain(op, name, value)?;
     match array.dtype().kind() {
         b'i' | b'u' => Arg::integers(name, array, Kind::DType),
-        _ => float_of(op, name, value, (array, is_list), NUMBERS),
+        _ => float_of(op, name, value, array, is_list.then_some(listed), NUMBERS),
     }
 }
 
@@ -142,7 +155,7 @@ pub fn bools<'py>(op: &str, name: &str, value: &Bound<'py, PyAny>) -> PyResult<B
             .hint("compare with something, for example x > 0, to get truth values")
             .into());
     }
-    Ok(Bools::new(array))
+    Ok(Bools::new(name, array))
 }
 
 const FLOATS: &str = "float32 or float64";
@@ -175,6 +188,15 @@ pub fn dtype_name(array: &Bound<'_, PyUntypedArray>) -> PyResult<String> {
     Ok(array.dtype().str()?.to_string())
 }
 
+/// Any object as a plain ndarray, whatever its dtype and order.
+pub fn ndarray<'py>(op: &str, name: &str, value: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+    let (array, _) = plain(op, name, value)?;
+    if array.is_exact_instance_of::<PyUntypedArray>() {
+        return Ok(array.into_any());
+    }
+    array.call_method1(intern!(value.py(), "view"), (numpy_attr(value.py(), "ndarray")?,))
+}
+
 /// Any object as an ndarray (not yet of our dtype or order), and whether it was a list or number of Python's.
 fn plain<'py>(op: &str, name: &str, value: &Bound<'py, PyAny>) -> PyResult<(Bound<'py, PyUntypedArray>, bool)> {
     let py = value.py();
@@ -195,7 +217,11 @@ fn plain<'py>(op: &str, name: &str, value: &Bound<'py, PyAny>) -> PyResult<(Boun
             numpy_attr(py, "from_dlpack")?.call1((value,))
         } else {
             is_list = !value.hasattr(intern!(py, "__array__"))?;
-            numpy_attr(py, "asarray")?.call1((value,))
+            let asarray = numpy_attr(py, "asarray")?;
+            let outside = IN_LIST.replace(is_list);
+            let made = asarray.call1((value,));
+            IN_LIST.set(outside);
+            made
         };
         let made = made.map_err(|e| unreadable(op, name, value, e, is_foreign, is_list))?;
         made.cast_into::<PyUntypedArray>().map_err(PyErr::from)?
@@ -229,6 +255,12 @@ fn unreadable(op: &str, name: &str, value: &Bound<'_, PyAny>, e: PyErr, is_forei
     let error = if is_list && is(py.get_type::<PyValueError>()) {
         let expected = "an array, or nested lists of equal lengths";
         Error::shape(op, name, expected, format_args!("a {kind} ({said})"))
+    } else if is_list && said.contains("requires grad") {
+        let got = format_args!("a {kind} with a Tensor that requires grad");
+        Error::dtype(op, name, NUMBERS, got)
+            .hint("a list keeps no gradient: join Tensors with stack or cat, or give t.detach() where none is wanted")
+    } else if is(py.get_type::<PyMemoryError>()) {
+        Error::argument(Kind::Memory, op, name, "an array that fits into memory", format_args!("a {kind} ({said})"))
     } else if is_list && (refused || is(py.get_type::<PyTypeError>())) {
         Error::dtype(op, name, NUMBERS, format_args!("a {kind} ({said})"))
     } else if is_foreign && said.to_ascii_lowercase().contains("dtype") {

@@ -1,5 +1,6 @@
 """Arguments of every kind given what they cannot be: the class, the form and the names of what is raised."""
 
+import os
 import re
 import warnings
 
@@ -8,8 +9,10 @@ import pytest
 
 import seqcore
 from seqcore import Tensor, data, nn, ops, optim
+from seqcore.checkpoint import Checkpoint
 from seqcore.models import LanguageModel
 from seqcore.nn import functional as F
+from seqcore.train import Trainer, training_in
 from torch_compare import raised
 
 FORM = re.compile(r"(?!.*Hint:.*Hint:)([\w.]+): ([\w.]+): expected .+, got .+?[.?!]( Hint: .+[.?!])?")
@@ -54,6 +57,10 @@ def objects():
 
 def small_model(**options):
     return LanguageModel("ab", **{"embedding": 2, "hidden": 2, "layers": 1, **options})
+
+
+def trainer(**options):
+    return Trainer(small_model(), np.array([0, 1] * 20), **{"batch": 2, "bptt": 3, **options})
 
 
 def unless(value, *right):
@@ -125,6 +132,12 @@ INTEGERS = [
     ("manual_seed", "seed", seqcore.manual_seed),
     ("set_num_threads", "n", seqcore.set_num_threads),
     ("LanguageModel", "layers", lambda v: small_model(layers=v)),
+    ("Trainer", "batch", lambda v: trainer(batch=v)),
+    ("Trainer", "bptt", lambda v: trainer(bptt=v)),
+    ("run", "epochs", lambda v: trainer().run(epochs=unless(v, None), steps=0)),
+    ("run", "steps", lambda v: trainer().run(steps=unless(v, None), epochs=0)),
+    ("run", "save_steps", lambda v: trainer().run(save_steps=unless(v, None), steps=0)),
+    ("finished", "steps", lambda v: trainer().finished(steps=unless(v, None))),
     ("generate", "length", lambda v: small_model().generate("a", v)),
     ("generate", "seed", lambda v: small_model().generate("a", 1, seed=unless(v, None))),
     ("Streams", "bptt", lambda v: data.Streams(np.arange(11), 2, v)),
@@ -143,6 +156,11 @@ NUMBERS = [
     ("clip_grad_norm_", "max_norm", lambda v: nn.utils.clip_grad_norm_([parameter()], v)),
     ("SGD", "lr", lambda v: optim.SGD([parameter()], lr=v)),
     ("Adam", "betas", lambda v: optim.Adam([parameter()], betas=(v, 0.9))),
+    ("Trainer", "lr", lambda v: trainer(lr=v)),
+    ("Trainer", "clip", lambda v: trainer(clip=v)),
+    ("split", "validation", lambda v: trainer(validation=v)),
+    ("run", "seconds", lambda v: trainer().run(seconds=unless(v, None), steps=0)),
+    ("run", "save_seconds", lambda v: trainer().run(save_seconds=unless(v, None), steps=0)),
     ("generate", "temperature", lambda v: small_model().generate("a", 1, v)),
     ("split", "validation", lambda v: data.split(np.arange(10), v)),
 ]
@@ -209,8 +227,8 @@ def test_integers(op, argument, call):
         assert type(refused(op, argument, call, value)) is TypeError, value
     for value in (10**400, -(10**400)):
         found = raised(call, value)
-        if value > 0 and argument in ("bptt", "length", "seed"):
-            continue  # one window; an iterator that nobody has to read to its end; as any seed
+        if value > 0 and argument in ("bptt", "length", "seed", "steps", "epochs", "save_steps"):
+            continue  # one window, no limit; an iterator that nobody has to read to its end; as any seed
         assert isinstance(found, (ValueError, IndexError, MemoryError)) and len(str(found)) < 900, found
     seqcore.set_num_threads(2)
 
@@ -303,10 +321,14 @@ def test_a_class_is_no_array(kind):
 
 @pytest.mark.parametrize(
     "call",
-    [seqcore.load_file, LanguageModel.load, lambda v: seqcore.save(v, layer()), lambda v: data.read_ids([v])],
-)
+    [seqcore.load_file, LanguageModel.load, lambda v: seqcore.save(v, layer()), lambda v: data.read_ids([v]),
+     data.pieces, data.display_name, lambda v: trainer().run(steps=0, path=0.5 if v is None else v),
+     lambda v: LanguageModel.from_checkpoint(Checkpoint({}, {}, ""), v),
+     lambda v: training_in(Checkpoint({}, {}, ""), v),
+     lambda v: Trainer.resume(small_model(), IDS, Checkpoint({}, {}, ""), v)],
+)  # fmt: skip
 def test_paths(call):
-    op = r"(load_file: path|save: path|read_ids: paths): expected a path"
+    op = r"(\w+: paths?): expected a path"
     for value in ((), [], 1.5, 0, None, object(), np.float32):
         with pytest.raises(TypeError, match=rf"^{op}, got "):
             call(value)
@@ -392,3 +414,49 @@ def test_a_tensor_of_a_tensor_stays_where_it_is(device):
         assert made.device == t.device and made.numpy().tolist() == [1.0, 2.0]
     assert Tensor(t, device="cpu").device == "cpu"
     assert nn.Embedding.from_pretrained(Tensor([[1.0]], device=device)).weight.device == t.device
+
+
+def test_what_is_no_model_no_checkpoint_and_no_watcher():
+    checkpoint, tell = Checkpoint({}, {}, ""), trainer()
+    for op, argument, call in (
+        ("from_checkpoint", "checkpoint", lambda v: LanguageModel.from_checkpoint(v, "path")),
+        ("training_in", "checkpoint", lambda v: training_in(v, "path")),
+        ("training_in", "checkpoint", lambda v: Trainer.resume(small_model(), IDS, v, "path")),
+        ("Trainer", "model", lambda v: Trainer(v, IDS)),
+        ("run", "watcher", lambda v: tell.run(steps=0, watcher=unless(v, None))),
+    ):
+        for value in (*objects(), None, 0, 0.5, "", layer(), {}):
+            assert type(refused(op, argument, call, value)) is TypeError, value
+    assert isinstance(raised(Trainer.resume, layer(), IDS, checkpoint, "path"), seqcore.CheckpointError)
+
+
+def test_what_has_no_loss():
+    model, logits = small_model(), array(3, 2, 2)
+    following = np.array([[0, 1], [1, 0], [0, 0]])
+    want = model.loss(Tensor(logits), following).item()
+    for given in (logits, logits.tolist(), Tensor(logits)):
+        for ids in (following, following.tolist(), Tensor(following)):
+            assert model.loss(given, ids).item() == want
+    for value in (object(), "a", None, 1j, [[1], [1, 2]], np.float32, {}):
+        assert isinstance(refused("loss", "logits", lambda v: model.loss(v, following), value), TypeError | ValueError)
+    for value in (array(), 1.0, Tensor(1.0)):
+        assert type(refused("loss", "logits", lambda v: model.loss(v, following), value)) is seqcore.ShapeError
+    for value in (None, 1, "a", [0], following[:2], following.T, [[1], [1, 2]]):
+        assert isinstance(
+            refused("loss", "following", lambda v: model.loss(logits, v), value), seqcore.ShapeError | TypeError
+        )
+    assert isinstance(raised(model.loss, logits, following + 0.5), seqcore.DTypeError)
+
+
+def test_what_a_vocabulary_does_not_hold():
+    vocabulary = data.Vocabulary("ab")
+    assert "a" in vocabulary and not any(value in vocabulary for value in (None, 1, b"a", ["a"], "c", object()))
+
+
+def test_a_path_of_bytes(tmp_path):
+    path = os.fsencode(tmp_path / "model.safetensors")
+    small_model().save(path)
+    assert LanguageModel.load(path).vocabulary.characters == "ab"
+    seqcore.save(path, layer())
+    with pytest.raises(seqcore.CheckpointError, match=r"model\.safetensors: model: expected"):
+        LanguageModel.load(path)

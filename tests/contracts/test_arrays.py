@@ -1,10 +1,12 @@
 """Which arrays are taken, and with which result (S-1 to S-10): every layout of every array argument."""
 
+import re
+
 import numpy as np
 import pytest
 
 import seqcore
-from seqcore import nn, ops
+from seqcore import data, nn, ops, optim
 from torch_compare import raised, rounded
 
 RNG = np.random.default_rng(5)
@@ -121,3 +123,65 @@ def test_enormous_logical_shapes():
     for call in (lambda: seqcore.Tensor(huge), lambda: nn.Linear(3, 2)(huge), lambda: seqcore.exp(huge)):
         assert isinstance(raised(call), (MemoryError, seqcore.ShapeError))
     assert isinstance(raised(nn.Linear, 2**31, 2**31), MemoryError)
+
+
+FOREIGN = {
+    "compare": (lambda v: seqcore.Tensor([1.0, 2.0]) > v, "compare: other"),
+    "equal": (lambda v: seqcore.Tensor([1.0, 2.0]) == v, "compare: other"),
+    "where": (lambda v: seqcore.where(v, 1.0, 2.0), "where: condition"),
+    "add": (lambda v: seqcore.Tensor([1.0, 2.0]) + v, "add: other"),
+    "target": (
+        lambda v: nn.functional.cross_entropy(np.ones((1, 2, 2), np.float32), v.reshape(1, 2)),
+        "cross_entropy: target",
+    ),
+    "decode": (lambda v: data.Vocabulary("ab").decode(v), "Vocabulary: ids"),
+    "exp_avg": (lambda v: load_adam(exp_avg=v), "load_state_dict: exp_avg"),
+    "step": (lambda v: load_adam(step=v), "load_state_dict: step"),
+    "module": (lambda v: nn.Linear(2, 1).load_state_dict({"weight": v.reshape(1, 2)}, strict=False), "weight"),
+}
+
+
+def load_adam(**changed):
+    optimizer = optim.Adam([nn.Parameter([1.0, 2.0])])
+    state = {"step": 1, "exp_avg": [1.0, 2.0], "exp_avg_sq": [1.0, 2.0], **changed}
+    optimizer.load_state_dict({"state": {0: state}, "param_groups": [{"params": [0]}]})
+
+
+@pytest.mark.parametrize("name", FOREIGN)
+def test_what_pytorch_does_not_give_up_is_refused_in_our_words(name):
+    torch = pytest.importorskip("torch")
+    call, argument = FOREIGN[name]
+    for given, says in (
+        (torch.ones(2, requires_grad=True), r"expected an array that needs no gradient, .*\.detach\(\)"),
+        (
+            torch.ones(2, dtype=torch.bfloat16),
+            r"expected float32.*, got torch.bfloat16\. Hint: \S+\.float\(\) converts it",
+        ),
+        (torch.ones(2, device="meta"), r"expected an array on the CPU, got a Tensor on meta\. Hint: .*\.cpu\(\)"),
+    ):
+        error = raised(call, given)
+        assert re.search(rf"{argument}: {says}", str(error)), error
+        assert isinstance(error, seqcore.SeqcoreError | ValueError) or name == "module", error
+
+
+@pytest.mark.parametrize("name", FOREIGN)
+def test_no_mask_is_lost(name):
+    """S-5: neither in what is computed with nor in what is compared or chosen by."""
+    call, argument = FOREIGN[name]
+    values = np.array([True, False]) if name == "where" else np.array([1, 0])
+    error = raised(call, np.ma.masked_array(values, [False, True]))
+    wanted = rf"{argument}: expected an array without masked entries, got a masked array\. Hint: .*\.filled\(0\)"
+    assert re.search(wanted, str(error)), error
+    assert isinstance(error, RuntimeError if name == "module" else seqcore.DTypeError)
+
+
+def test_masked_arrays_with_nothing_masked_are_arrays():
+    t, values = seqcore.Tensor([1.0, 2.0]), np.ma.masked_array([0.5, 2.5], [False, False])
+    for got in (t > values, t == values):
+        assert type(got) is np.ndarray and got.tolist() == ([True, False] if got.any() else [False, False])
+    assert seqcore.where(values > 1, 1.0, 2.0).numpy().tolist() == [2.0, 1.0]
+
+
+def test_a_class_equals_no_tensor():
+    assert (seqcore.Tensor([1.0]) == float) is False  # noqa: E721
+    assert seqcore.Tensor([1.0]) != np.float32

@@ -39,6 +39,11 @@ SIZES = {
     ),
     "broadcast": lambda: seqcore.Tensor(np.zeros((2**22, 1), np.float32)) * np.zeros((1, 2**22), np.float32),
     "outer": lambda: seqcore.Tensor(np.zeros((2**22, 1), np.float32)) @ np.zeros((1, 2**22), np.float32),
+    "where": lambda: seqcore.where(huge(2**40, dtype=np.bool_), 1.0, 0.0),
+    "list": lambda: seqcore.Tensor([huge(2**40)]),
+    "cat": lambda: seqcore.cat(huge(2**46, 2)),
+    "range": lambda: seqcore.stack(range(2**46)),
+    "compare": lambda: seqcore.Tensor(1.0) > huge(2**44),
     "Linear": lambda: nn.Linear(2**31, 2**31),
     "LSTM": lambda: nn.LSTM(2**31, 2**31),
     "Embedding": lambda: nn.Embedding(2**40, 2**40),
@@ -53,8 +58,9 @@ def test_sizes_that_cannot_be(name):
     """fault 7, fault 8, S-17: refused at once, before anything is allocated."""
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     began = time.monotonic()
-    with pytest.raises((MemoryError, seqcore.ShapeError, OverflowError)):
+    with pytest.raises((MemoryError, seqcore.ShapeError, OverflowError)) as caught:
         SIZES[name]()
+    assert str(caught.value)
     assert time.monotonic() - began < 2
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 64 << 10
 

@@ -69,7 +69,7 @@ def test_the_class_of_every_kind_of_error(kind):
 
 
 @pytest.mark.parametrize(
-    "kind", ["Shape", "DType", "Checkpoint", "Index", "Value", "Type", "Memory", "NotBuilt", "State"]
+    "kind", ["Shape", "DType", "Device", "Checkpoint", "Index", "Value", "Type", "Memory", "NotBuilt", "State"]
 )
 def test_every_kind_speaks_in_one_form(kind):
     """The operation, the argument, what was expected, what came and at most one hint, in one line (S-20)."""

@@ -1,5 +1,6 @@
 """The tape: what is used once, what is stale, what goes into `.grad`, how deep it may be."""
 
+import collections
 import gc
 import operator
 import subprocess
@@ -357,3 +358,45 @@ def test_in_place_products_can_be_gone_back_through(op, other, device):
         assert (a is None) == (b is None)
         if a is not None:
             np.testing.assert_allclose(a.numpy(), b.numpy(), rtol=1e-6, atol=1e-6)
+
+
+LISTS = {
+    "Tensor": (lambda g, dtype: Tensor([g, 2.0], dtype=dtype), "data"),
+    "nested": (lambda g, dtype: Tensor([[1.0, 3.0], (g, 2.0)], dtype=dtype), "data"),
+    "sequence": (lambda g, dtype: Tensor(collections.UserList([g, 2.0]), dtype=dtype), "data"),
+    "cat": (lambda g, dtype: seqcore.cat([[g], Tensor([2.0], dtype=dtype)]), r"tensors\[0\]"),
+    "stack": (lambda g, dtype: seqcore.stack([Tensor([1.0, 2.0], dtype=dtype), [g, 2.0]]), r"tensors\[1\]"),
+    "add": (lambda g, dtype: operator.add(Tensor([1.0, 2.0], dtype=dtype), [g, 1.0]), "other"),
+    "+=": (lambda g, dtype: operator.iadd(Tensor([1.0, 2.0], dtype=dtype), [g, 1.0]), "other"),
+    "matmul": (lambda g, dtype: Tensor([[1.0, 2.0]], dtype=dtype) @ [g, 1.0], "b"),
+    "setitem": (lambda g, dtype: Tensor([1.0, 2.0], dtype=dtype).__setitem__(slice(None), [g, 2.0]), "value"),
+    "copy_": (lambda g, dtype: Tensor([1.0, 2.0], dtype=dtype).copy_([g, 2.0]), "source"),
+    "where": (lambda g, dtype: seqcore.where([True, False], [g, 1.0], Tensor([1.0, 2.0], dtype=dtype)), "a"),
+    "exp": (lambda g, dtype: seqcore.exp([g, 1.0]), "x"),
+    "relu": (lambda g, dtype: nn.functional.relu([[g, 1.0]]), "input"),
+    "linear": (lambda g, dtype: nn.Linear(2, 1)([[g, 1.0]]), "input"),
+    "cross_entropy": (lambda g, dtype: nn.functional.cross_entropy([[g, 1.0]], [0]), "input"),
+    "backward": (lambda g, dtype: Tensor([1.0, 2.0], True, dtype=dtype).backward([g, 1.0]), "gradient"),
+}
+
+
+@pytest.mark.parametrize("name", LISTS)
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_a_list_does_not_lose_a_gradient(name, dtype, device):
+    """NumPy makes an array of it, which has none: refused, as all that a Tensor stands in by itself is recorded."""
+    if dtype == "float64" and device != "cpu":
+        return
+    call, argument = LISTS[name]
+    g = Tensor(3.0, requires_grad=True, device=device, dtype=dtype)
+    for given in (g, g * 2):
+        wanted = rf"^\S+: {argument}: expected float.* got a \w+ with a Tensor that requires grad\. Hint: .*stack"
+        with pytest.raises(seqcore.DTypeError, match=wanted):
+            call(given, dtype)
+        with seqcore.no_grad(), pytest.raises(seqcore.DTypeError, match=wanted):
+            call(given, dtype)
+    # what needs none is a number; and afterwards as before
+    call(g.detach(), dtype)
+    assert np.asarray(g).tolist() == 3.0 and np.asarray([g, 2.0]).tolist() == [3.0, 2.0]
+    joined = seqcore.stack([g, g * 2])
+    joined.sum().backward()
+    assert joined.numpy().tolist() == [3.0, 6.0] and g.grad.item() == 3.0

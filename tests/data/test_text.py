@@ -214,6 +214,14 @@ def test_streams_too_short():
         Streams(np.zeros(1, np.uint8), 1, 10)
 
 
+def test_ids_with_gaps_are_none():
+    gaps, whole = (np.ma.masked_array(np.arange(6), [False] * 5 + [masked]) for masked in (True, False))
+    for op, call in (("split", split), ("Streams", lambda ids: Streams(ids, 2, 2))):
+        with pytest.raises(seqcore.DTypeError, match=rf"^{op}: ids: expected .* without masked entries, got a masked"):
+            call(gaps)
+        call(whole)
+
+
 def test_ids_of_any_kind_are_decoded():
     vocabulary = Vocabulary("abc")
     ids = [2, 0, 1]

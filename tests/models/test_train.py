@@ -334,6 +334,24 @@ ABSENT = object()
         ("position", "window", 0),
         ("position", "steps", 1.5),
         ("text", "sha256", 3),
+        ("options", "lr", 1e308),
+        ("options", "clip", 1e308),
+        ("position", "steps", 7),
+        ("position", "epoch", 1),
+        (None, "epoch_sums", [-1, 4.0, 120]),
+        (None, "epoch_sums", [2, 4.0, 120]),
+        (None, "epoch_sums", [1, -4.0, 120]),
+        (None, "epoch_sums", [1, float("nan"), 120]),
+        (None, "epoch_sums", [1, 4.0, -120]),
+        (None, "epoch_sums", [1, 4.0, 121]),
+        (None, "validation_loss", -1.0),
+        (None, "validated", -1),
+        (None, "validated", 3),
+        (
+            None,
+            "awaiting_validation",
+            {"step": 3, "epoch": 1, "characters": 60, "loss": 3.0, "gradient_norm": 1.0, "validation_loss": None},
+        ),
         (None, "epoch_sums", [1]),
         (None, "epoch_sums", None),
         (None, "validation_loss", "x"),
@@ -358,6 +376,30 @@ def test_a_state_of_training_that_contradicts_itself(tmp_path, part, name, value
     model = fresh().model
     with pytest.raises(seqcore.CheckpointError):
         Trainer.resume(model, model.vocabulary.encode(TEXT), checkpoint, path)
+
+
+@pytest.mark.parametrize("option", ["lr", "eps", "weight_decay"])
+def test_an_optimizer_whose_options_no_run_has(tmp_path, option):
+    path = tmp_path / "run.safetensors"
+    trainer = fresh()
+    trainer.run(steps=2, path=path)
+    for value in (1e308, -1.0):
+        checkpoint = load_file(path)
+        groups = json.loads(checkpoint.metadata["optimizer"])
+        groups[0][option] = value
+        checkpoint.metadata["optimizer"] = json.dumps(groups)
+        with pytest.raises(seqcore.CheckpointError, match="the state of a run, got"):
+            Trainer.resume(trainer.model, trainer.model.vocabulary.encode(TEXT), checkpoint, path)
+
+
+@pytest.mark.parametrize("cut", range(1, 26))
+def test_every_place_of_a_run_may_be_gone_on_from(tmp_path, cut):
+    path = tmp_path / "run.safetensors"
+    trainer = fresh(text=TEXT[:700])
+    assert trainer.held_out is not None and 2 * len(trainer.streams) < 26
+    trainer.run(steps=cut, path=path)
+    again = Trainer.resume(trainer.model, trainer.model.vocabulary.encode(TEXT[:700]), load_file(path), path)
+    assert (again.steps, again.epoch_sums) == (cut, trainer.epoch_sums)
 
 
 def test_a_held_out_loss_that_is_not_finite_is_told(tmp_path):

@@ -152,7 +152,7 @@ def refusals():
     for values in ([1.0, "a"], 1j * np.ones(2), np.ones(2, bool)):
         yield optim.SGD, {"state": {0: {"momentum_buffer": values}}}, seqcore.DTypeError, "momentum_buffer: expected "
     for name in ("exp_avg_sq", "max_exp_avg_sq"):
-        for values in ([1.0, -1.0], [NAN, 1.0]):
+        for values in ([1.0, -1.0], [NAN, -INF]):
             yield optim.Adam, {"state": {0: {**ADAMS, name: values}}}, ValueError, f"{name}: expected means of squares"
     for values in (None, object(), {}):
         yield optim.Adam, {"state": {0: {**ADAMS, "exp_avg": values}}}, (TypeError, ValueError), "exp_avg: expected "
@@ -337,3 +337,22 @@ def test_a_failed_step_changes_nothing():
     optimizer = optim.Adam(ours, lr=0.1)
     assert raised(optimizer.step) is not None and not optimizer.state
     assert all(np.array_equal(p.numpy(), b) for p, b in zip(ours, before, strict=True))
+
+
+@pytest.mark.parametrize("algorithm", [optim.Adam, optim.SGD])
+@pytest.mark.parametrize("gradient", [NAN, INF, -INF, 1e30])
+def test_what_a_run_that_diverged_remembers_can_be_loaded(algorithm, gradient):
+    """As in PyTorch: what was saved is what goes on."""
+    options = {"momentum": 0.9} if algorithm is optim.SGD else {"amsgrad": True}
+    pair = [nn.Parameter([1.0, 2.0]) for _ in range(2)]
+    first, second = (algorithm([p], **options) for p in pair)
+    pair[0].grad = np.array([gradient, 1.0], np.float32)
+    first.step()
+    second.load_state_dict(first.state_dict())
+    pair[1].detach().copy_(pair[0].detach())
+    for p, optimizer in zip(pair, (first, second), strict=True):
+        p.grad = np.ones(2, np.float32)
+        optimizer.step()
+    assert np.array_equal(pair[0].numpy(), pair[1].numpy(), equal_nan=True)
+    for name, value in first.state_dict()["state"][0].items():
+        assert np.array_equal(value.numpy(), second.state_dict()["state"][0][name].numpy(), equal_nan=True), name

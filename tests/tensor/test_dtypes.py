@@ -1,7 +1,9 @@
 """Which dtype a result has: PyTorch's rule where dtypes meet, and floats are never cut to integers unasked."""
 
+import array
 import itertools
 import math
+import operator
 
 import numpy as np
 import pytest
@@ -130,3 +132,49 @@ def test_initial_values_that_float32_does_not_hold():
     assert t.numpy().tolist() == [3.0, 4.0]
     assert nn.init.constant_(t, math.inf).numpy().tolist() == [math.inf] * 2
     assert nn.init.constant_(Tensor(t, dtype="float64"), 1e40).numpy().tolist() == [1e40] * 2
+
+
+@pytest.mark.parametrize("other", [1.5, 1, [1.0, 2.0], np.array([1.0, 2.0], np.float32)], ids=str)
+@pytest.mark.parametrize("symbol", ["sub", "mul"])
+def test_arithmetic_on_integers_names_the_operation_called(symbol, other, device):
+    write = {"sub": operator.isub, "mul": operator.imul}[symbol]
+    if isinstance(other, np.ndarray):
+        other = Tensor(other, requires_grad=True, device=device)
+    t = Tensor([3, 4], device=device)
+    with pytest.raises(seqcore.DTypeError, match=rf"^{symbol}: a: expected float32 or float64, got int64"):
+        write(t, other)
+    assert t.numpy().tolist() == [3, 4]
+
+
+def test_integers_made_of_a_list_of_floats_are_not_rounded_to_float32():
+    for value in (16777217.5, -16777219.0, 2.0**53 + 2):
+        want = torch.tensor([value, 1.5], dtype=torch.int64).tolist()
+        assert Tensor([value, 1.5], dtype="int64").numpy().tolist() == want == [int(value), 1]
+
+
+def test_numbers_beyond_float32_are_infinite(recwarn):
+    """As in PyTorch, however they are given, and nobody warns of it."""
+    t, inf = Tensor([1.0, 2.0]), math.inf
+    for value in (1e40, -1e300):
+        want = torch.tensor([value, 1.0]).tolist()
+        assert want == [math.copysign(inf, value), 1.0]
+        for made in (
+            Tensor([value, 1.0]),
+            Tensor(array.array("d", [value, 1.0])),
+            Tensor(memoryview(np.array([value, 0.0, 1.0, 0.0]))[::2]),
+            Tensor(np.array([value, 1.0]), dtype="float32"),
+            seqcore.stack([Tensor(value), Tensor(1.0)]),
+            seqcore.cat([[value], [1.0]]),
+            seqcore.where([True, False], value, 1.0),
+            seqcore.where(True, [value, 1.0], t),
+            t * 0 + [value, 1.0],
+            nn.functional.linear([[value], [1.0]], [[1.0]]).reshape(2),
+        ):
+            assert made.dtype == np.float32 and made.numpy().tolist() == want
+        t[0] = value
+        assert t[0].item() == want[0]
+        t[:] = [value, 1.0]
+        assert t.numpy().tolist() == want
+        t.zero_()
+        assert Tensor([value], dtype="float64").item() == value
+    assert not recwarn.list

@@ -49,7 +49,7 @@ def _why_no_gpu() -> str:
     try:
         Tensor([0.0], device="gpu")
     except DeviceError as error:
-        return str(error).removeprefix("gpu:0: ")
+        return str(error).rpartition("got gpu:0 where ")[2]
     return "found just now"
 
 

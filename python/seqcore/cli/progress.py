@@ -27,7 +27,7 @@ class Display(Watcher):
         self.quiet = quiet
         self.log: LossLog | None = None
         self.log_failed: OSError | None = None
-        self._log_warned = False
+        self._log_warned = self._save_warned = False
         self._bar: Progress | None = None
         self._trainer: Trainer | None = None
         self._limits: tuple[int | None, int | None, float | None] = (None, None, None)
@@ -99,8 +99,18 @@ class Display(Watcher):
                 self._epoch_ended(record.epoch, record.validation_loss)
         self._show(records[-1], now)
 
+    def saved(self, steps: int) -> None:
+        del steps
+        self._save_warned = False
+
     def not_saved(self, error: OSError) -> None:
-        self.warn(f"warning: the checkpoint could not be written ({error.strerror or error}); the one before is whole.")
+        # once, until one is written again: the next may be in a second
+        if not self._save_warned:
+            self.warn(
+                f"warning: the checkpoint could not be written ({error.strerror or error}); the one before is whole, "
+                "and saving is tried again."
+            )
+        self._save_warned = True
 
     def _not_logged(self, error: OSError) -> None:
         # once, not at every step: what is missing is tried again, and the end tells whether it was in vain

@@ -29,6 +29,9 @@ def _check_ids(op: str, ids: np.ndarray) -> None:
         raise TypeError(message(op, "ids", "an array of integers", shown(ids)))
     if ids.dtype.kind not in "iu":
         raise DTypeError(message(op, "ids", "integers", ids.dtype))
+    if np.ma.is_masked(ids):
+        hint = "say what stands for them: ids.filled(0)"
+        raise DTypeError(message(op, "ids", "an array without masked entries", "a masked array", hint))
     if ids.ndim != 1:
         raise ShapeError(message(op, "ids", "(n,)", ids.shape))
 

@@ -43,7 +43,7 @@ _TEXT_CONTROLS = frozenset(b"\b\t\n\v\f\r\x1b")
 
 def display_name(path: str | os.PathLike) -> str:
     """A file's name as a message may show it: on one line, whatever it holds."""
-    name = os.fspath(path)
+    name = check_path("display_name", "path", path)
     name = os.fsdecode(name) if isinstance(name, bytes) else name
     return "standard input" if name == "-" else name if name.isprintable() else ascii(name)
 
@@ -76,7 +76,12 @@ def pieces(path: str | os.PathLike, encoding: str | None = None) -> Iterator[str
         OSError: as `open` does.
         LookupError: an unknown encoding.
     """
-    explicit = None if encoding is None else check_encoding(encoding)
+    check_path("pieces", "path", path)
+    # checked here, when called: a generator's body runs only when the first piece is asked for
+    return _pieces(path, None if encoding is None else check_encoding(encoding))
+
+
+def _pieces(path: str | os.PathLike, explicit: str | None) -> Iterator[str]:
     newlines = io.IncrementalNewlineDecoder(None, translate=True)
     with _opened(path) as file:
         for text in _decoded(file, path, explicit):

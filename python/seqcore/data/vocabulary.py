@@ -4,9 +4,10 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from .._arguments import listed, several, shown
+from .._arguments import several, shown
 from .._arguments import text as string
 from ..errors import DTypeError, SeqcoreError, ShapeError, message
+from ..tensor import as_ndarray
 
 CODE_POINTS = 0x110000
 
@@ -59,8 +60,8 @@ class Vocabulary:
     def __len__(self) -> int:
         return len(self.characters)
 
-    def __contains__(self, character: str) -> bool:
-        return character in self.characters
+    def __contains__(self, character: object) -> bool:
+        return isinstance(character, str) and character in self.characters
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Vocabulary) and other.characters == self.characters
@@ -94,7 +95,7 @@ class Vocabulary:
             IndexError: an id outside 0 to len - 1.
         """
         op = "Vocabulary"
-        array = listed(op, "ids", ids if hasattr(ids, "__array__") else several(op, "ids", ids, "integers"))
+        array = as_ndarray(op, "ids", ids if hasattr(ids, "__array__") else several(op, "ids", ids, "integers"))
         if array.size and array.dtype.kind not in "iu":
             raise DTypeError(message(op, "ids", "integers", array.dtype))
         if array.ndim != 1:

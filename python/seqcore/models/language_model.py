@@ -9,10 +9,11 @@ import numpy as np
 
 from .. import nn
 from .._arguments import integer, real, text
-from ..checkpoint import Checkpoint, load_file, save
+from .._arguments import path as check_path
+from ..checkpoint import Checkpoint, a_checkpoint, load_file, save
 from ..data import TextError, Vocabulary
-from ..errors import CheckpointError, message
-from ..tensor import Tensor, no_grad
+from ..errors import CheckpointError, ShapeError, message
+from ..tensor import Tensor, as_ndarray, as_tensor, no_grad
 
 
 class LanguageModel(nn.Module):
@@ -63,6 +64,12 @@ class LanguageModel(nn.Module):
 
     def loss(self, logits: Tensor, following: np.ndarray | Tensor) -> Tensor:
         """The mean cross-entropy in nats of `logits` (T, B, V) against the ids that did follow (T, B)."""
+        logits = as_tensor("loss", "logits", logits)
+        following = following if isinstance(following, Tensor) else as_ndarray("loss", "following", following)
+        if not logits.shape:
+            raise ShapeError(message("loss", "logits", "(T, B, V)", logits.shape))
+        if logits.shape[:-1] != following.shape:
+            raise ShapeError(message("loss", "following", f"{logits.shape[:-1]}, as logits", following.shape))
         return nn.functional.cross_entropy(logits.reshape(-1, logits.shape[-1]), following.reshape(-1))
 
     def generate(
@@ -147,10 +154,11 @@ class LanguageModel(nn.Module):
         cls, checkpoint: Checkpoint, path: str | os.PathLike, device: str | None = None
     ) -> "LanguageModel":
         """The model in a checkpoint that is read already; `path` is for messages."""
-        options = _checked(checkpoint, path)
+        op = "from_checkpoint"
+        options = _checked(a_checkpoint(op, checkpoint), check_path(op, "path", path))
         model = cls(**options)
         model.load_state_dict(checkpoint.model)
-        return model.to(device) if device else model
+        return model if device is None else model.to(device)
 
 
 def _drawn(logits: np.ndarray, temperature: float, draws: np.random.Generator) -> int:
@@ -164,12 +172,12 @@ def _drawn(logits: np.ndarray, temperature: float, draws: np.random.Generator) -
     return min(int(np.searchsorted(weights, draws.random() * weights[-1], side="right")), len(weights) - 1)
 
 
-def _checked(checkpoint: Checkpoint, path: str | os.PathLike) -> dict:
+def _checked(checkpoint: Checkpoint, path: str | bytes) -> dict:
     """The constructor's arguments, believed only as far as the tensors in the file bear them out: nothing is allocated
     on the word of a configuration."""
 
     def bad(argument: str, expected: str, got: object) -> CheckpointError:
-        return CheckpointError(f"{os.fspath(path)}: {argument}: expected {expected}, got {str(got)[:80]}.")
+        return CheckpointError(f"{os.fsdecode(path)}: {argument}: expected {expected}, got {str(got)[:80]}.")
 
     config = checkpoint.config if checkpoint.format_version is not None else None
     config = config if isinstance(config, dict) else {}

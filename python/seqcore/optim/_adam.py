@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from .._arguments import flag, not_built, shown
+from .._arguments import flag, not_built, number, shown
 from ..errors import message
 from ..tensor import adam_step, zeros_like
-from ._optimizer import Optimizer, number
+from ._optimizer import Optimizer
 
 __all__ = ["Adam", "AdamW"]
 

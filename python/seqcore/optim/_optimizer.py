@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
-from .._arguments import flag, function, real, several, shown
-from ..errors import SeqcoreError, message
-from ..tensor import Tensor, enable_grad, overwrite, snapshot, values_for, zeros_like
+from .._arguments import flag, function, several, shown
+from ..errors import DeviceError, SeqcoreError, ShapeError, message
+from ..tensor import Tensor, as_ndarray, enable_grad, overwrite, snapshot, values_for, zeros_like
 
-__all__ = ["Optimizer", "number"]
+__all__ = ["Optimizer"]
 
 
 class Optimizer:
@@ -204,8 +203,8 @@ class Optimizer:
         if name in self._counts:
             wanted = "an integer from 0 to below 2^53"
             try:
-                array = np.asarray(value._array.numpy(False) if isinstance(value, Tensor) else value)
-            except ValueError:  # lists of lists of several lengths
+                array = as_ndarray(op, name, value)
+            except ShapeError:  # lists of lists of several lengths
                 raise TypeError(message(op, name, wanted, type(value).__name__)) from None
             if array.dtype.kind not in "fiu":
                 raise TypeError(message(op, name, wanted, shown(value)))
@@ -221,13 +220,14 @@ class Optimizer:
         tensor = zeros_like(p)
         try:
             overwrite([(tensor, values_for(p, value))])
-        except (ValueError, TypeError) as error:
+        except (ValueError, TypeError, DeviceError) as error:
             text = str(error).rstrip(".")
             text = text if text.startswith("expected ") else f"expected an array of {p.shape}, got none ({text})"
             kind = type(error) if isinstance(error, SeqcoreError) else ValueError
             raise kind(f"{op}: {name}: {text}.") from error
-        if name in self._squares and not (tensor.numpy() >= 0).all():
-            raise ValueError(message(op, name, "means of squares, from 0", "one below 0 or NaN"))
+        if name in self._squares and (tensor.numpy() < 0).any():
+            # NaN is what a run that diverged remembers, and its state is one to look at and to go on from
+            raise ValueError(message(op, name, "means of squares, from 0", "one below 0"))
         return tensor
 
     def __repr__(self) -> str:
@@ -237,12 +237,3 @@ class Optimizer:
             for group in self.param_groups
         ]
         return f"{type(self).__name__}({'; '.join(groups)})"
-
-
-def number(op: str, name: str, value: Any, low: float = 0.0, high: Any = math.inf) -> float:
-    """The option as a finite float in [low, high), or ValueError; TypeError for what is no number."""
-    value = real(op, name, value)
-    if not (low <= value < high and math.isfinite(value)):
-        wanted = "a finite number" + (f" from {low:g}" if math.isfinite(low) else "")
-        raise ValueError(message(op, name, wanted + (f" to below {high:g}" if math.isfinite(high) else ""), value))
-    return value

@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from .._arguments import flag, not_built
+from .._arguments import flag, not_built, number
 from ..errors import message
 from ..tensor import sgd_step, zeros_like
-from ._optimizer import Optimizer, number
+from ._optimizer import Optimizer
 
 __all__ = ["SGD"]
 

@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 
 from .. import _core
-from .._arguments import listed, shown
+from .._arguments import shown
 from ..errors import DTypeError, ShapeError, message
 from ._tape import records
-from ._tensor import Saved, Tensor, as_tensor, dtype_beside, record, wrap
+from ._tensor import Saved, Tensor, as_ndarray, as_tensor, dtype_beside, record, wrap
 
 __all__ = ["add", "compare", "div", "exp", "log", "mul", "neg", "power", "sqrt", "sub", "where"]
 
@@ -187,7 +187,7 @@ def where(condition: Any, a: Any, b: Any) -> Tensor:
         >>> seqcore.where([True, False], [1.0, 2.0], 0.0)
         Tensor([1., 0.])
     """
-    condition = listed("where", "condition", condition)
+    condition = as_ndarray("where", "condition", condition)
     if condition.dtype != np.bool_:
         raise DTypeError(message("where", "condition", "bool", condition.dtype, "compare, for example x > 0"))
     shape = condition.shape
@@ -210,13 +210,13 @@ def where(condition: Any, a: Any, b: Any) -> Tensor:
 
 def compare(function: Any, x: Any, other: Any) -> Any:
     """NumPy's comparison of the values, a bool ndarray; NotImplemented for what is no array of numbers."""
-    if other is None or isinstance(other, (str, bytes)):
+    if other is None or isinstance(other, (str, bytes, type)):
         return NotImplemented
-    if _number("compare", "other", other) is None and not isinstance(other, Tensor):
-        other = listed("compare", "other", other)
+    if _number("compare", "other", other) is None:
+        other = as_ndarray("compare", "other", other)
     values = x._array.numpy(False)
     try:
-        return function(values, other._array.numpy(False) if isinstance(other, Tensor) else other)
+        return function(values, other)
     except TypeError:
         return NotImplemented
     except ValueError:

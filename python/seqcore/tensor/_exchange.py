@@ -6,7 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import DeviceError, message
+from .. import _core
+from ..errors import DeviceError, DTypeError, message
 from ._tensor import FIXED, _rebuild, wrap
 
 __all__ = ["array", "deep_copied", "dlpack", "dlpack_device", "reduced"]
@@ -14,6 +15,8 @@ __all__ = ["array", "deep_copied", "dlpack", "dlpack_device", "reduced"]
 
 def array(x: Any, dtype: Any, copy: Any) -> np.ndarray:
     """What `np.asarray` gets: a view where there is one, unless `copy` or another dtype is asked for."""
+    if x._requires_grad and _core.in_list():
+        raise DTypeError(message("__array__", "tensor", "none in a list", "one that requires grad", "use stack or cat"))
     here = x._array.device == "cpu"
     wanted = x.dtype if dtype is None else np.dtype(dtype)
     if copy is False and not here:

@@ -7,7 +7,7 @@ from typing import Any
 from .. import _core
 from ..errors import ShapeError, message
 from . import _indexing
-from ._shape import check_fits, check_kept, expand
+from ._shape import check_fits, check_kept, expand, repeated
 from ._tape import records
 from ._tensor import SHARED, as_tensor, record, wrap
 
@@ -60,7 +60,7 @@ def apply(op: str, function: Any, x: Any, other: Any) -> Any:
 
 def _as_before(x: Any) -> Any:
     """A copy with x's history: what the other operand's gradient reads when x has been overwritten."""
-    made = wrap(_core.binary_scalar("mul", x._array, 1.0, False))
+    made = wrap(repeated(x._array, x._array.shape))
     made._edge, made._requires_grad = x._edge, x._requires_grad
     return made
 

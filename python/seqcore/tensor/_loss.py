@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 
 from .. import _core
-from .._arguments import choice, integer, listed
+from .._arguments import choice, integer
 from ..errors import DTypeError, ShapeError, message
 from ._shape import permute, viewed
 from ._tape import records
-from ._tensor import Tensor, as_tensor, record, shape_of, wrap
+from ._tensor import Tensor, as_ndarray, as_tensor, record, shape_of, wrap
 
 __all__ = ["cross_entropy"]
 
@@ -40,7 +40,7 @@ def cross_entropy(input: Any, target: Any, ignore_index: int = -100, reduction: 
     x = as_tensor("cross_entropy", "input", input) if shape is None else input
     shape = x.shape if shape is None else shape
     if given is None:
-        target = listed("cross_entropy", "target", target)
+        target = as_ndarray("cross_entropy", "target", target)
         given = target.shape
     if not shape:
         raise ShapeError(message("cross_entropy", "input", "(N, C), (C,) or (N, C, d1, ...)", shape))
@@ -59,7 +59,7 @@ def cross_entropy(input: Any, target: Any, ignore_index: int = -100, reduction: 
         x = permute(x, 0, *range(2, len(shape)), 1)
         x = viewed(x, (math.prod(expected), shape[1]))
     if not isinstance(target, Tensor) and len(given) != 1:
-        target = np.asarray(target).reshape(-1)
+        target = as_ndarray("cross_entropy", "target", target).reshape(-1)
     elif isinstance(target, Tensor):
         target = target.numpy().reshape(-1)
     need = records(x)

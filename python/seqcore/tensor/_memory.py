@@ -7,9 +7,8 @@ from typing import Any
 import numpy as np
 
 from .. import _core
-from .._arguments import resolved
-from ..errors import DTypeError, ShapeError
-from ._tensor import FIXED, Tensor, wrap
+from ..errors import DeviceError, DTypeError, ShapeError
+from ._tensor import FIXED, Tensor, as_ndarray, wrap
 
 __all__ = ["overwrite", "own_memory", "snapshot", "values_for"]
 
@@ -36,12 +35,12 @@ def values_for(tensor: Any, value: Any) -> Tensor:
     """`value`, any array of numbers, as a CPU Tensor of the shape and dtype of `tensor`.
 
     Raises:
-        ShapeError, DTypeError, ValueError: it is not, with what is wrong: the caller knows the name.
+        ShapeError, DTypeError, DeviceError, ValueError: it is not, with what is wrong: the caller knows the name.
     """
-    array = value._array.numpy(False) if isinstance(value, Tensor) else _as_array(value)
+    array = _array_of(value)
     if array.shape != tensor.shape:
         raise ShapeError(f"expected {tensor.shape}, got {array.shape}")
-    if array.dtype.kind not in "fiu" or np.ma.is_masked(array):
+    if array.dtype.kind not in "fiu":
         raise DTypeError(f"expected numbers, got {array.dtype}")
     if array.dtype.kind == "f" and tensor.dtype.kind == "i":
         raise DTypeError(f"expected integers, got {array.dtype}")
@@ -53,11 +52,9 @@ def values_for(tensor: Any, value: Any) -> Tensor:
     return wrap(_core.array(made))
 
 
-def _as_array(value: Any) -> Any:
-    if not isinstance(value, np.ndarray) and hasattr(value, "__dlpack__"):
-        value = resolved(value)
-        try:
-            return np.from_dlpack(value)
-        except (BufferError, TypeError, RuntimeError, AttributeError):
-            pass  # a producer that cannot, but may still be an array
-    return np.asanyarray(value)
+def _array_of(value: Any) -> np.ndarray:
+    op, name = "load_state_dict", "value"
+    try:
+        return as_ndarray(op, name, value)
+    except (DTypeError, DeviceError, ShapeError, ValueError) as error:
+        raise type(error)(str(error).removeprefix(f"{op}: {name}: ")) from None

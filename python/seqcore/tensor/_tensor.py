@@ -22,6 +22,7 @@ from ._tape import Node, records
 __all__ = [
     "Saved",
     "Tensor",
+    "as_ndarray",
     "as_tensor",
     "dtype_beside",
     "keep",
@@ -46,6 +47,7 @@ class Tensor:
     """An n-dimensional array on a device, whose gradient can be asked for.
 
     Operators broadcast as NumPy's do and take Tensors, arrays, lists and numbers; comparisons give bool ndarrays.
+    Lists become arrays, so that none may hold a Tensor that requires grad: `stack` and `cat` keep its gradient.
     Results are new memory, but for `reshape` and `detach`, which share it.
 
     Args:
@@ -81,8 +83,8 @@ class Tensor:
         if isinstance(data, Tensor):
             array = data._array.to(data._array.device)
         else:
-            wanted = "float32" if dtype is None else runtime.dtype_name(dtype, place)
-            array = _core.array(_wide(data, wanted), "cpu", "Tensor", "data")
+            wanted = "float32" if dtype is None or runtime.dtype_name(dtype, place) == "float32" else "float64"
+            array = _core.array(data, "cpu", "Tensor", "data", None, wanted)
         name = runtime.dtype_name(array.dtype if dtype is None else dtype, place)
         self._array = array if (name, place) == (array.dtype, array.device) else array.to(place, name)
         self._grad = None
@@ -499,7 +501,15 @@ def as_tensor(
 
     `dtype` is that of the tensor that Python's own numbers will stand beside.
     """
-    return value if isinstance(value, Tensor) else wrap(_core.array(_wide(value, dtype), device, op, name, beside))
+    if isinstance(value, Tensor):
+        return value
+    listed = "float64" if dtype == "float64" else "float32"
+    return wrap(_core.array(value, device, op, name, beside, listed))
+
+
+def as_ndarray(op: str, name: str, value: Any) -> np.ndarray:
+    """The values of any array, of a Tensor on any device or of nested lists; errors: `name` of `op`."""
+    return value._array.numpy(False) if isinstance(value, Tensor) else _core.ndarray(op, name, value)
 
 
 def shape_of(value: Any) -> tuple[int, ...] | None:
@@ -512,18 +522,6 @@ def dtype_beside(values: Any) -> str:
     """What `as_tensor` takes as `dtype` for Python's numbers among the values."""
     names = (v._array.dtype if isinstance(v, Tensor) else str(getattr(v, "dtype", "")) for v in values)
     return "float64" if any(name.endswith("float64") for name in names) else "float32"
-
-
-def _wide(value: Any, dtype: str) -> Any:
-    """Python's numbers beside float64, which are float32 elsewhere and would be rounded on the way."""
-    if dtype == "float64" and isinstance(value, (float, int, list, tuple)):
-        try:
-            made = np.asarray(value)
-        except (TypeError, ValueError, OverflowError):
-            return value  # the core says what is wrong with it
-        if made.dtype.kind in "fi":
-            return made
-    return value
 
 
 def keep(value: Any, device: Any = "cpu") -> Any:

@@ -70,7 +70,7 @@ fn select(condition: &Bound<'_, PyAny>, a: &Bound<'_, PyAny>, b: &Bound<'_, PyAn
     let (a, b) = (call.float("a", a)?, call.float("b", b)?);
     let spec = WhereSpec::new(a.dtype(), &condition.shape, &a.shape, &b.shape)?;
     let device = call.device();
-    let (condition, a, b) = (condition.read()?, call.here(a)?, call.here(b)?);
+    let (condition, a, b) = (condition.read("where")?, call.here(a)?, call.here(b)?);
     let y = call.run(spec.len() as u64, false, |poll| {
         on_device!(device, poll, |engine| {
             Ok(engine.put(engine.select(&spec, &condition, &engine.get(&a)?, &engine.get(&b)?)?))
