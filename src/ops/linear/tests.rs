@@ -39,7 +39,7 @@ fn worked_by_hand() {
     {
         let spec = MatmulSpec::new(DType::F64, &[2, 2], &[2, 2], transpose_a, transpose_b).unwrap();
         let mut c = [0f64; 4];
-        reference::matmul(&spec, 0..2, &x, &[0., 1., 1., 1.], &mut c);
+        reference::matmul(&spec, (0..2, 0..2), &x, &[0., 1., 1., 1.], &mut c);
         assert_eq!(c, right);
     }
 }
@@ -184,7 +184,7 @@ fn matmul() {
                 let mut right = vec![0f32; batch * m * n];
                 for i in 0..batch {
                     let (a, b) = (&a[i * m * k..][..m * k], &b[i * k * n..][..k * n]);
-                    reference::matmul(&spec, 0..m, a, b, &mut right[i * m * n..][..m * n]);
+                    reference::matmul(&spec, (0..m, 0..n), a, b, &mut right[i * m * n..][..m * n]);
                 }
                 let cpu = Cpu::quiet().with_isa(isa).with_threads(3);
                 let c = cpu.matmul(&spec, &buffer(&a), &buffer(&b)).unwrap();
