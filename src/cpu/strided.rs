@@ -22,24 +22,10 @@ impl Cpu<'_> {
 
     /// Zeros (`len` of them) with `values` written through a view that holds no element twice.
     pub fn place<T: Element>(&self, values: &[T], view: &Layout, len: usize) -> Result<Fresh<T>> {
-        let mut x = Fresh::<T>::zeros(len)?;
-        if values.is_empty() {
-            return Ok(x);
+        let mut x = self.cleared(len)?;
+        if !values.is_empty() {
+            self.scatter(&mut x, view, values, &Layout::contiguous(&view.shape))?;
         }
-        let walk = Walk::new(&view.shape, [&view.strides]);
-        let (columns, [step]) = walk.inner();
-        let mut rows = values.chunks_exact(columns);
-        walk.runs(0, walk.rows(), |_, count, [offset], [down]| {
-            for (i, values) in rows.by_ref().take(count).enumerate() {
-                let first = view.offset as isize + offset + i as isize * down;
-                if step == 1 {
-                    x[first as usize..][..columns].copy_from_slice(values);
-                } else {
-                    values.iter().enumerate().for_each(|(j, &v)| x[(first + j as isize * step) as usize] = v);
-                }
-            }
-            self.poll()
-        })?;
         Ok(x)
     }
 

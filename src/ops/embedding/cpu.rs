@@ -36,11 +36,7 @@ fn rows<R: Real>(cpu: &Cpu<'_>, spec: &EmbeddingSpec, weight: &CpuBuffer) -> Res
 
 fn sums<R: Real>(cpu: &Cpu<'_>, spec: &EmbeddingSpec, dy: &CpuBuffer) -> Result<CpuBuffer> {
     let (dy, features) = (dy.slice::<R>()?, spec.features);
-    let mut dw = Fresh::<R>::new(spec.vocabulary * features)?;
-    cpu.pieces(&mut dw, PIECE, |_, dw| {
-        dw.fill(R::ZERO);
-        Ok(())
-    })?;
+    let mut dw = cpu.cleared(spec.vocabulary * features)?;
     let rows = rows_of(16 * PIECE, features);
     for (ids, dy) in spec.ids.as_slice().chunks(rows).zip(dy.chunks((rows * features).max(1))) {
         cpu.poll()?;

@@ -183,10 +183,12 @@ fn plain(
     let (x, w) = (x.slice::<f64>()?, weight.slice::<f64>()?);
     let bias = bias.map(|b| b.slice::<f64>()).transpose()?;
     let mut y = Fresh::<f64>::new(spec.rows * spec.output)?;
-    in_pieces(cpu, spec, |piece, first, output| {
-        let x = &x[first * spec.input..][..piece.rows * spec.input];
+    in_pieces(cpu, spec, |piece, [first, output, term]| {
         let y = &mut y[first * spec.output + output..][..piece.rows * piece.output];
-        reference::forward(piece, x, &w[output * spec.input..], bias.map(|b| &b[output..]), y);
+        // a chain that goes on has one element
+        let begun = [y[0]];
+        let start = if term > 0 { Some(&begun[..]) } else { bias.map(|b| &b[output..]) };
+        reference::forward(piece, &x[first * spec.input + term..], &w[output * spec.input + term..], start, y);
     })?;
     Ok(y.done())
 }
@@ -200,37 +202,41 @@ fn plain_backward(
     dy: &CpuBuffer,
 ) -> Result<LinearGrads<CpuBuffer>> {
     let (x, w, dy) = (x.slice::<f64>()?, weight.slice::<f64>()?, dy.slice::<f64>()?);
-    let fresh = |needed: bool, len: usize| if needed { Fresh::<f64>::zeros(len).map(Some) } else { Ok(None) };
+    let fresh = |needed: bool, len: usize| if needed { cpu.cleared(len).map(Some) } else { Ok(None) };
     let mut dx = fresh(needs.x, spec.rows * spec.input)?;
     let mut dw = fresh(needs.weight, spec.output * spec.input)?;
     let mut db = fresh(needs.bias, spec.output)?;
-    in_pieces(cpu, spec, |piece, first, output| {
-        let x = &x[first * spec.input..][..piece.rows * spec.input];
-        let dy = &dy[first * spec.output + output..][..piece.rows * piece.output];
+    in_pieces(cpu, spec, |piece, [first, output, term]| {
+        let (x, w) = (&x[first * spec.input + term..], &w[output * spec.input + term..]);
+        let dy = &dy[first * spec.output + output..];
         if let Some(dx) = &mut dx {
-            let dx = &mut dx[first * spec.input..][..piece.rows * spec.input];
-            reference::backward_x(piece, &w[output * spec.input..], dy, dx);
+            reference::backward_x(piece, w, dy, &mut dx[first * spec.input + term..]);
         }
         if let Some(dw) = &mut dw {
-            reference::backward_weight(piece, x, dy, &mut dw[output * spec.input..]);
+            reference::backward_weight(piece, x, dy, &mut dw[output * spec.input + term..]);
         }
-        if let Some(db) = &mut db {
+        if let Some(db) = db.as_mut().filter(|_| term == 0) {
             reference::backward_bias(piece, dy, &mut db[output..]);
         }
     })?;
     Ok(LinearGrads { x: dx.map(Fresh::done), weight: dw.map(Fresh::done), bias: db.map(Fresh::done) })
 }
 
-/// Calls `work` with a few rows at a time, or some outputs of one row, and the first of both, asking for signals in
-/// between.
-fn in_pieces(cpu: &Cpu<'_>, spec: &LinearSpec, mut work: impl FnMut(&LinearSpec, usize, usize)) -> Result<()> {
+/// Calls `work` with a few rows at a time, or some outputs of one row, or some terms of one output, and the first of
+/// each, asking for signals in between.
+fn in_pieces(cpu: &Cpu<'_>, spec: &LinearSpec, mut work: impl FnMut(&LinearSpec, [usize; 3])) -> Result<()> {
     let step = rows_at_once(spec.input.saturating_mul(spec.output));
     let across = if step > 1 { spec.output.max(1) } else { rows_at_once(spec.input) };
+    let along = if step > 1 || across > 1 { spec.input.max(1) } else { STRIDE };
     for first in (0..spec.rows).step_by(step) {
         for output in (0..spec.output).step_by(across) {
-            let (rows, outputs) = (step.min(spec.rows - first), across.min(spec.output - output));
-            work(&LinearSpec { rows, output: outputs, ..*spec }, first, output);
-            cpu.poll()?;
+            // also where there are no terms at all
+            for term in (0..spec.input.max(1)).step_by(along) {
+                let (rows, outputs) = (step.min(spec.rows - first), across.min(spec.output - output));
+                let terms = along.min(spec.input - term);
+                work(&LinearSpec { rows, output: outputs, input: terms, ..*spec }, [first, output, term]);
+                cpu.poll()?;
+            }
         }
     }
     Ok(())

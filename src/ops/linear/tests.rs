@@ -215,3 +215,27 @@ fn wrong_sizes_are_named() {
     let spec = LinearSpec::new("linear", DType::F32, ("x", &[2]), &[5, 2], None).unwrap();
     assert_eq!((spec.rows, spec.y(&[2]).0), (1, vec![5]));
 }
+
+#[test]
+fn float64_in_pieces_is_the_reference() {
+    // rows, outputs of a row and terms of an output are cut
+    for (rows, input, output) in
+        [(1500, 30, 40), (2, 2000, 1000), (2, (1 << 20) + 5, 2), (3, 0, 2), (3, 2, 0), (0, 3, 2)]
+    {
+        let spec = spec(DType::F64, rows, input, output);
+        let [x, w] = [(1, rows * input), (2, output * input)].map(|(seed, n)| wide(&noise(seed, n)));
+        let [b, dy] = [(3, output), (4, rows * output)].map(|(seed, n)| wide(&noise(seed, n)));
+        let (mut y, mut dx) = (vec![0f64; dy.len()], vec![0f64; x.len()]);
+        let (mut dw, mut db) = (vec![0f64; w.len()], vec![0f64; b.len()]);
+        reference::forward(&spec, &x, &w, Some(&b), &mut y);
+        reference::backward_x(&spec, &w, &dy, &mut dx);
+        reference::backward_weight(&spec, &x, &dy, &mut dw);
+        reference::backward_bias(&spec, &dy, &mut db);
+        let [x, w, b, dy] = [x, w, b, dy].map(|values| buffer(&values));
+        let cpu = Cpu::quiet();
+        assert_eq!(values::<f64>(&cpu.linear(&spec, &x, &w, Some(&b)).unwrap()), y);
+        let got = cpu.linear_backward(&spec, ALL, &x, &w, &dy).unwrap();
+        let got = [got.x, got.weight, got.bias].map(|gradient| values::<f64>(&gradient.unwrap()));
+        assert!(got == [dx, dw, db], "{rows} {input} {output}");
+    }
+}
