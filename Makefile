@@ -96,11 +96,12 @@ demo: .venv-demo/installed ## train a character model on Python's own sources fo
 	@.venv-demo/bin/seqcore info
 	@mkdir -p $(DEMO)
 	@echo "== training for a minute on the sources of Python's standard library"
-	@.venv-demo/bin/python -c 'import pathlib, sysconfig; \
-	  print(*sorted(pathlib.Path(sysconfig.get_path("stdlib")).glob("*.py")), sep="\0", end="\0")' | \
-	  xargs -0 sh -c 'exec .venv-demo/bin/seqcore lm train "$$@" --hidden 256 --layers 2 --batch 50 --bptt 64 \
-	    --dropout 0.2 --lr 2e-3 --minutes 1 --seed 1 --device auto \
-	    --overwrite --log $(DEMO)/losses.jsonl --out $(DEMO)/model.safetensors' train
+	@# Python becomes the command: what stands between, as xargs would, ends at Ctrl-C before the command has saved
+	@.venv-demo/bin/python -c 'import os, pathlib, sys, sysconfig; \
+	  files = sorted(pathlib.Path(sysconfig.get_path("stdlib")).glob("*.py")); \
+	  os.execv(sys.argv[1], [*sys.argv[1:], *files])' .venv-demo/bin/seqcore lm train --hidden 256 --layers 2 --batch 50 \
+	  --bptt 64 --dropout 0.2 --lr 2e-3 --minutes 1 --seed 1 --device auto \
+	  --overwrite --log $(DEMO)/losses.jsonl --out $(DEMO)/model.safetensors
 	@echo "== what it writes"
 	@.venv-demo/bin/seqcore lm generate $(DEMO)/model.safetensors --prompt "def " --temperature 0.8 --length 400 \
 	  --seed 1

@@ -20,8 +20,9 @@ import numpy as np
 
 from .errors import CheckpointError
 
-__all__ = ["File", "header_and_order", "parsed", "quoted", "read"]
+__all__ = ["PIECE", "File", "header_and_order", "parsed", "quoted", "read"]
 
+PIECE = 1 << 24  # bytes that are read, written or summed at a time: between them Python handles Ctrl-C
 MAX_HEADER = 100_000_000
 MAX_TENSORS = 200_000
 MAX_NAME = 65_536
@@ -110,9 +111,9 @@ def _read(path: Any, file: Any, size: Any) -> File:
         if array.size:
             data = array.reshape(-1).data.cast("B")
             _fill(path, file, data)
-            crc = zlib.crc32(data, crc)
+            crc = _summed(data, crc)
         if code == "BF16":
-            array = (array.astype(np.uint32) << 16).view(np.float32)
+            array = _widened(array)
         tensors[name] = array.astype(array.dtype.newbyteorder("="), copy=False)
     return File(tensors, metadata, entries, crc)
 
@@ -205,10 +206,27 @@ def _exactly(path: Any, file: Any, count: int) -> bytes:
 def _fill(path: Any, file: Any, data: Any) -> None:
     done = 0
     while done < len(data):
-        count = file.readinto(data[done:])
+        count = file.readinto(data[done : done + PIECE])
         if not count:
             raise _wrong(path, f"{len(data) - done} more bytes", "the end of the file")
         done += count
+
+
+def _summed(data: memoryview, crc: int) -> int:
+    for start in range(0, len(data), PIECE):
+        crc = zlib.crc32(data[start : start + PIECE], crc)
+    return crc
+
+
+def _widened(halves: np.ndarray) -> np.ndarray:
+    """bfloat16, which is float32's upper half, as float32."""
+    wide = np.empty(halves.size, np.uint32)
+    flat = halves.reshape(-1)
+    for start in range(0, len(flat), PIECE // 4):
+        piece = slice(start, start + PIECE // 4)
+        wide[piece] = flat[piece]
+        wide[piece] <<= 16
+    return wide.view(np.float32).reshape(halves.shape)
 
 
 def _wrong(path: Any, expected: Any, got: Any) -> CheckpointError:
@@ -228,7 +246,7 @@ def header_and_order(arrays: Any, metadata: Any, finish: Any) -> tuple[bytes, li
         entries[name] = (_CODES[array.dtype], tuple(array.shape), begin, position)
         if little.size:
             data.append(little.reshape(-1).data.cast("B"))
-            crc = zlib.crc32(data[-1], crc)
+            crc = _summed(data[-1], crc)
     header = {"__metadata__": metadata | finish(entries, crc)}
     for name, (code, shape, begin, end) in entries.items():
         header[name] = {"dtype": code, "shape": list(shape), "data_offsets": [begin, end]}

@@ -260,7 +260,7 @@ def _write(path: Any, chunks: Any) -> None:
             for chunk in chunks:
                 view = memoryview(chunk)
                 while view:
-                    view = view[os.write(descriptor, view[: 1 << 30]) :]
+                    view = view[os.write(descriptor, view[: _safetensors.PIECE]) :]
             os.fsync(descriptor)
             if fcntl is not None:
                 os.replace(temporary, path)

@@ -8,10 +8,10 @@
 //!
 //! Panels may be kept for as long as their weights do not change (`Stamp::packed`).
 
-use super::Cpu;
 use super::lanes::{Kernel, Lanes, launch};
 use super::pack::{Panels, Shared, share};
 use super::tile::{Blocks, Left, PANEL, by_rows, joined, joined_lone, lone_row, tile};
+use super::{Cpu, Fresh};
 use crate::error::{Error, Result};
 use crate::tensor::elements;
 
@@ -26,6 +26,12 @@ pub(super) const WORTH_A_TEAM: usize = 1 << 20;
 
 /// Multiplications of a unit at most, where there is a choice: about two milliseconds.
 pub(super) const UNIT: usize = 200_000_000;
+
+/// Terms above which the panel of few outputs, some hundred megabytes, is read no sooner than it is made.
+const THIN: usize = 1 << 20;
+
+/// Terms that are packed at a time where outputs are few: their panel stays in the second level of cache.
+const PART: usize = 1 << 12;
 
 /// What the chains of a product start from.
 #[derive(Clone, Copy, Debug)]
@@ -45,7 +51,64 @@ pub fn product(cpu: &Cpu<'_>, a: &[f32], m: usize, b: &Panels, start: Start<'_>,
     {
         return Err(Error::internal("a product with a bias of another length"));
     }
-    run_product(cpu, a, m, b, start, 0, out)
+    run_product(cpu, (a, b.k()), m, b, start, 0, out)
+}
+
+/// The right side (k, n) of a product before it is packed.
+#[derive(Clone, Copy, Debug)]
+pub struct Right<'a> {
+    /// (k, n), or (n, k) if `transposed`
+    pub data: &'a [f32],
+    /// terms
+    pub k: usize,
+    /// outputs
+    pub n: usize,
+    /// see `data`
+    pub transposed: bool,
+}
+
+impl Right<'_> {
+    /// All of it in panels.
+    pub fn packed(&self, cpu: &Cpu<'_>) -> Result<Panels> {
+        let &Right { data, k, n, transposed } = self;
+        if transposed { Panels::transposed(cpu, data, n, k) } else { Panels::straight(cpu, data, k, n) }
+    }
+
+    /// Whether its one panel would be mostly zeros, and so long that to keep it for a next product is no gain: a
+    /// product with it is done in parts.
+    pub fn is_thin(&self, cpu: &Cpu<'_>) -> Result<bool> {
+        Ok(4 * self.n <= cpu.isa()?.lanes() * PANEL && self.k > THIN)
+    }
+
+    /// Its terms from `first` on, `PART` of them at most.
+    fn part(&self, cpu: &Cpu<'_>, first: usize) -> Result<Panels> {
+        let &Right { data, k, n, transposed } = self;
+        let terms = PART.min(k - first);
+        if !transposed {
+            return Panels::straight(cpu, &data[first * n..][..terms * n], terms, n);
+        }
+        let mut rows = Fresh::<f32>::new(n * terms)?;
+        for (row, from) in rows.chunks_exact_mut(terms).zip(data.chunks_exact(k)) {
+            row.copy_from_slice(&from[first..][..terms]);
+        }
+        Panels::transposed(cpu, &rows, n, terms)
+    }
+}
+
+/// `out` (m, n) = start + `a` (m, k) times `b`, packed part by part: the chains go on in `out`, which changes no bit.
+pub fn product_in_parts(
+    cpu: &Cpu<'_>,
+    a: &[f32],
+    m: usize,
+    b: &Right<'_>,
+    mut start: Start<'_>,
+    out: &mut [f32],
+) -> Result<()> {
+    for first in (0..b.k).step_by(PART) {
+        run_product(cpu, (a.get(first..).unwrap_or_default(), b.k), m, &b.part(cpu, first)?, start, 0, out)?;
+        start = Start::Output;
+    }
+    Ok(())
 }
 
 /// `out` (m, n) = `a` (m, k) times the packed right side (k, n), where k is cut into `chains` (1 to 4) equal
@@ -54,12 +117,13 @@ pub fn product_joined(cpu: &Cpu<'_>, a: &[f32], m: usize, b: &Panels, chains: us
     if !(1..=4).contains(&chains) || !b.k().is_multiple_of(chains) {
         return Err(Error::internal(format!("{chains} chains over {} terms", b.k())));
     }
-    run_product(cpu, a, m, b, Start::Zero, chains, out)
+    run_product(cpu, (a, b.k()), m, b, Start::Zero, chains, out)
 }
 
+/// Rows of `a` are `step` apart.
 fn run_product(
     cpu: &Cpu<'_>,
-    a: &[f32],
+    (a, step): (&[f32], usize),
     m: usize,
     b: &Panels,
     start: Start<'_>,
@@ -67,7 +131,7 @@ fn run_product(
     out: &mut [f32],
 ) -> Result<()> {
     let (k, n) = (b.k(), b.outputs());
-    if elements(&[m, k])? != a.len() || elements(&[m, n])? != out.len() {
+    if elements(&[m, step])?.saturating_sub(step) + k.min(k * m) > a.len() || elements(&[m, n])? != out.len() {
         let sizes = (a.len(), out.len());
         return Err(Error::internal(format!("a product ({m}, {k}) by ({k}, {n}) with {sizes:?} elements")));
     }
@@ -78,6 +142,7 @@ fn run_product(
     };
     let kernel = Product {
         a: a.as_ptr(),
+        step,
         k,
         n,
         panels: b.as_ptr(),
@@ -108,6 +173,7 @@ fn run_product(
 #[derive(Clone, Copy)]
 struct Product {
     a: *const f32,
+    step: usize,
     k: usize,
     n: usize,
     panels: *const f32,
@@ -154,7 +220,7 @@ impl Kernel for Product {
 impl Product {
     #[inline(always)]
     fn left(&self, row: usize) -> Left {
-        Left { at: self.a.wrapping_add(row.wrapping_mul(self.k)), row_step: self.k, k_step: 1 }
+        Left { at: self.a.wrapping_add(row.wrapping_mul(self.step)), row_step: self.step, k_step: 1 }
     }
 
     #[inline(always)]

@@ -167,3 +167,20 @@ fn wrong_sizes_are_errors_and_empty_products_work() {
     accumulate(&cpu, &[], (2, 3), true, &mut dw, None).unwrap();
     assert_eq!(dw, [0.0; 6]);
 }
+
+#[test]
+fn chains_in_parts_are_the_same_chains() {
+    for isa in Isa::available() {
+        let cpu = Cpu::quiet().with_isa(isa).with_threads(3);
+        for (m, n, k) in [(1, 1, PART + 1), (3, 2, 2 * PART), (2, 4, 2 * PART + 700)] {
+            let (x, w, bias) = (numbers(m * k, 1), numbers(n * k, 2), numbers(n, 3));
+            for transposed in [true, false] {
+                let right = Right { data: &w, k, n, transposed };
+                let (mut whole, mut parts) = (vec![0f32; m * n], vec![f32::NAN; m * n]);
+                product(&cpu, &x, m, &right.packed(&cpu).unwrap(), Start::Row(&bias), &mut whole).unwrap();
+                product_in_parts(&cpu, &x, m, &right, Start::Row(&bias), &mut parts).unwrap();
+                assert_eq!(whole, parts, "{} {m} {n} {k}", isa.name());
+            }
+        }
+    }
+}

@@ -41,6 +41,16 @@ impl Cpu<'_> {
         failed.into_inner().unwrap_or_else(PoisonError::into_inner).map_or(Ok(()), Err)
     }
 
+    /// Zeros.
+    pub fn cleared<T: Element>(&self, len: usize) -> Result<Fresh<T>> {
+        let mut y = Fresh::<T>::new(len)?;
+        self.pieces(&mut y, PIECE, |_, y| {
+            y.fill(T::default());
+            Ok(())
+        })?;
+        Ok(y)
+    }
+
     /// y = F(x), element by element.
     pub fn map<F: Function>(&self, x: &[f32]) -> Result<Fresh<f32>> {
         let isa = self.isa()?;

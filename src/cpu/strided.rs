@@ -13,65 +13,19 @@ const SQUARE: usize = 32;
 impl Cpu<'_> {
     /// What the view shows, in C order.
     pub fn gather<T: Element>(&self, x: &[T], view: &Layout) -> Result<Fresh<T>> {
-        let len = view.shape.iter().product();
-        let mut y = Fresh::<T>::new(len)?;
-        if len == 0 {
-            return Ok(y);
-        }
-        let walk = Walk::new(&view.shape, [&view.strides]);
-        let (columns, [step]) = walk.inner();
-        if walk.rows() == 1 {
-            self.pieces(&mut y, PIECE, |start, y| {
-                let first = view.offset as isize + start as isize * step;
-                row(x, first, step, y);
-                Ok(())
-            })?;
-            return Ok(y);
-        }
-        if columns > PIECE && (step == 1 || step == 0) {
-            // rows longer than a unit of work
+        let mut y = Fresh::<T>::new(view.shape.iter().product())?;
+        if !y.is_empty() {
             self.scatter(&mut y, &Layout::contiguous(&view.shape), x, view)?;
-            return Ok(y);
         }
-        let rows = (PIECE / columns).max(SQUARE);
-        self.pieces(&mut y, rows * columns, |start, y| {
-            let first = start / columns;
-            walk.runs(first, first + y.len() / columns, |at, count, [offset], [down]| {
-                let y = &mut y[(at - first) * columns..][..count * columns];
-                let offset = view.offset as isize + offset;
-                if down == 1 && step != 1 && step != 0 {
-                    transposed(x, offset, step, columns, y);
-                } else {
-                    for (i, y) in y.chunks_exact_mut(columns).enumerate() {
-                        row(x, offset + i as isize * down, step, y);
-                    }
-                }
-                Ok(())
-            })
-        })?;
         Ok(y)
     }
 
     /// Zeros (`len` of them) with `values` written through a view that holds no element twice.
     pub fn place<T: Element>(&self, values: &[T], view: &Layout, len: usize) -> Result<Fresh<T>> {
-        let mut x = Fresh::<T>::zeros(len)?;
-        if values.is_empty() {
-            return Ok(x);
+        let mut x = self.cleared(len)?;
+        if !values.is_empty() {
+            self.scatter(&mut x, view, values, &Layout::contiguous(&view.shape))?;
         }
-        let walk = Walk::new(&view.shape, [&view.strides]);
-        let (columns, [step]) = walk.inner();
-        let mut rows = values.chunks_exact(columns);
-        walk.runs(0, walk.rows(), |_, count, [offset], [down]| {
-            for (i, values) in rows.by_ref().take(count).enumerate() {
-                let first = view.offset as isize + offset + i as isize * down;
-                if step == 1 {
-                    x[first as usize..][..columns].copy_from_slice(values);
-                } else {
-                    values.iter().enumerate().for_each(|(j, &v)| x[(first + j as isize * step) as usize] = v);
-                }
-            }
-            self.poll()
-        })?;
         Ok(x)
     }
 
@@ -90,20 +44,26 @@ impl Cpu<'_> {
         let pointers = unsafe { Shared::new((x.as_mut_ptr(), values.as_ptr())) };
         let walk = Walk::new(&view.shape, [&view.strides, &from.strides]);
         let (columns, [step, from_step]) = walk.inner();
-        // units of rows and, where these are long, of parts of a row
-        let width = columns.min(PIECE);
-        let (height, across) = ((PIECE / width).min(walk.rows()), columns.div_ceil(width));
+        // units of rows and, where these are long, of parts of a row: where a column of the values is what lies
+        // together in memory, parts of several rows
+        let together = if from_step == 1 || from_step == 0 { 1 } else { walk.rows().min(SQUARE) };
+        let width = columns.min(PIECE / together);
+        let (height, across) = ((PIECE / width).max(together).min(walk.rows()), columns.div_ceil(width));
         let units = walk.rows().div_ceil(height) * across;
         let work = |unit: usize| {
             let (first, start) = (unit / across * height, unit % across * width);
             let (width, (x, values)) = (width.min(columns - start), pointers.get());
             walk.runs(first, walk.rows().min(first + height), |_, count, [offset, from_offset], [down, from_down]| {
-                for i in 0..count as isize {
-                    let at = view.offset as isize + offset + i * down + start as isize * step;
-                    let from = from.offset as isize + from_offset + i * from_down + start as isize * from_step;
-                    // SAFETY: both views lie in their memory, as was checked above; no element is in two units.
-                    unsafe {
-                        let (x, values) = (x.wrapping_offset(at), values.wrapping_offset(from));
+                let x = x.wrapping_offset(view.offset as isize + offset + start as isize * step);
+                let values = values.wrapping_offset(from.offset as isize + from_offset + start as isize * from_step);
+                // SAFETY: both views lie in their memory, as was checked above; no element is in two units.
+                unsafe {
+                    if (step, from_down) == (1, 1) && from_step != 1 && from_step != 0 {
+                        transposed(x, down, values, from_step, [count, width]);
+                        return Ok(());
+                    }
+                    for i in 0..count as isize {
+                        let (x, values) = (x.wrapping_offset(i * down), values.wrapping_offset(i * from_down));
                         match (step, from_step) {
                             (1, 1) => std::ptr::copy_nonoverlapping(values, x, width),
                             (1, 0) => std::slice::from_raw_parts_mut(x, width).fill(*values),
@@ -126,23 +86,23 @@ impl Cpu<'_> {
     }
 }
 
-fn row<T: Element>(x: &[T], first: isize, step: isize, y: &mut [T]) {
-    match step {
-        1 => y.copy_from_slice(&x[first as usize..][..y.len()]),
-        0 => y.fill(x[first as usize]),
-        _ => y.iter_mut().enumerate().for_each(|(j, y)| *y = x[(first + j as isize * step) as usize]),
-    }
-}
-
-/// y[i, j] = x[offset + i + j * step], square by square.
-fn transposed<T: Element>(x: &[T], offset: isize, step: isize, columns: usize, y: &mut [T]) {
-    let rows = y.len() / columns;
+/// `x[i * down + j]` = `values[i + j * step]` for i and j below the sizes, square by square.
+///
+/// # Safety
+/// All of them can be read and written.
+unsafe fn transposed<T: Element>(x: *mut T, down: isize, values: *const T, step: isize, [rows, columns]: [usize; 2]) {
     for i in (0..rows).step_by(SQUARE) {
         let height = SQUARE.min(rows - i);
         for j in (0..columns).step_by(SQUARE) {
             for j in j..columns.min(j + SQUARE) {
-                let from = (offset + i as isize + j as isize * step) as usize;
-                x[from..][..height].iter().enumerate().for_each(|(k, &x)| y[(i + k) * columns + j] = x);
+                let (x, values) = (
+                    x.wrapping_offset(i as isize * down).wrapping_add(j),
+                    values.wrapping_offset(i as isize + j as isize * step),
+                );
+                for k in 0..height {
+                    // SAFETY: row i + k, column j.
+                    unsafe { *x.wrapping_offset(k as isize * down) = *values.add(k) };
+                }
             }
         }
     }
@@ -182,4 +142,31 @@ pub fn put_add(isa: Isa, ids: &[i64], values: &[f32], x: &mut [f32], width: usiz
     // SAFETY: `values` has a block for each id, and x one below every id.
     unsafe { launch(isa, &kernel) };
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tensor::Shape;
+
+    #[test]
+    fn rows_longer_than_a_unit() {
+        let x: Vec<i64> = (0..(PIECE as i64 + 100) * 70).collect();
+        for (rows, columns, [down, step]) in [
+            (3, PIECE + 77, [1, 3]),
+            (33, PIECE + 77, [1, 33]),
+            (70, PIECE + 1, [1, 70]),
+            (2, PIECE * 2 + 5, [5, 2]),
+            (2, PIECE + 5, [1, 1]),
+            (2, PIECE + 5, [1, 0]),
+        ] {
+            let view = Layout { shape: Shape::from([rows, columns]), strides: vec![down, step], offset: 1 };
+            for threads in [1, 3] {
+                let y = Cpu::quiet().with_threads(threads).gather(&x, &view).unwrap();
+                for (i, y) in y.chunks_exact(columns).enumerate() {
+                    assert!((0..).zip(y).all(|(j, &y)| y as isize == 1 + i as isize * down + j * step), "{rows}: {i}");
+                }
+            }
+        }
+    }
 }

@@ -13,6 +13,7 @@ pub struct Ids {
     /// -1 where skipped
     values: Vec<i64>,
     bound: usize,
+    kept: usize,
 }
 
 impl Ids {
@@ -31,7 +32,7 @@ impl Ids {
         if elements(shape)? != values.len() {
             return Err(Error::internal(format!("{op}: {argument}: ids of another number than their shape")));
         }
-        let mut copy = Vec::new();
+        let (mut copy, mut kept) = (Vec::new(), 0);
         copy.try_reserve_exact(values.len()).map_err(|_| Error::memory(format_args!("{} ids", values.len())))?;
         for (position, &id) in values.iter().enumerate() {
             if position % SPELL == SPELL - 1 {
@@ -41,12 +42,13 @@ impl Ids {
                 copy.push(-1);
             } else if usize::try_from(id).is_ok_and(|id| id < bound) {
                 copy.push(id);
+                kept += 1;
             } else {
                 let (at, expected) = (place(position, shape), format!("0 <= id < {bound}"));
                 return Err(Error::argument(Kind::Index, op, argument, expected, format_args!("{id} at {at}")));
             }
         }
-        Ok(Ids { values: copy, bound })
+        Ok(Ids { values: copy, bound, kept })
     }
 
     /// How many, skipped ones too.
@@ -81,7 +83,7 @@ impl Ids {
 
     /// How many are not skipped.
     pub fn kept(&self) -> usize {
-        self.values.iter().filter(|&&id| id >= 0).count()
+        self.kept
     }
 }
 

@@ -1,6 +1,7 @@
 """The command as a whole: help, version, usage, `seqcore info`, and what it costs to start."""
 
 import json
+import os
 import subprocess
 import sys
 
@@ -142,6 +143,35 @@ def test_help_loads_nothing_that_import_does_not():
     ours = {name for name in loaded if name.startswith("seqcore.")}
     assert ours == {"seqcore.cli", "seqcore.cli.info", "seqcore.cli.lm", "seqcore.cli.parser"}
     assert not {name.split(".")[0] for name in loaded} & {"rich", "torch", "asyncio", "unittest", "multiprocessing"}
+
+
+@pytest.mark.parametrize("module", ["numpy", "seqcore._core", "seqcore.cli.lm"])
+def test_ctrl_c_while_it_starts_is_quiet(module, tmp_path):
+    """A program that imports seqcore gets its KeyboardInterrupt all the same."""
+    pressed = f"""
+import signal, sys
+class Pressed:
+    def find_spec(name, path=None, target=None):
+        if name == {module!r}:
+            signal.raise_signal(signal.SIGINT)
+sys.meta_path.insert(0, Pressed)
+"""
+    (tmp_path / "sitecustomize.py").write_text(pressed)
+    script = tmp_path / "seqcore"
+    script.write_text("import sys\nfrom seqcore.cli import main\nsys.exit(main())\n")
+    program = tmp_path / "program.py"
+    program.write_text("import seqcore\nfrom seqcore.cli import lm\n")
+    for words in ([script], ["-m", "seqcore"], [program]):
+        done = subprocess.run(
+            [sys.executable, *words, "info"],
+            capture_output=True,
+            text=True,
+            env={**os.environ, "PYTHONPATH": f"{tmp_path}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"},
+        )
+        if words == [program]:
+            assert "KeyboardInterrupt" in done.stderr
+        else:
+            assert (done.returncode, done.stdout, done.stderr) == (130, "", "")
 
 
 def test_the_module_and_the_function_are_the_same_command(capsys):

@@ -83,6 +83,27 @@ def test_others_read_ours_and_we_theirs(path, tmp_path):
     assert isinstance(raised(lambda: seqcore.load_file(foreign).model), seqcore.CheckpointError)
 
 
+def test_in_pieces_of_any_size_the_file_is_the_same(path, tmp_path, monkeypatch):
+    """Between pieces Ctrl-C is handled."""
+    module, optimizer = trained()
+    bits = np.arange(1000, dtype=np.uint16) * 65
+    header = json.dumps({"x": {"dtype": "BF16", "shape": [10, 100], "data_offsets": [0, 2000]}}).encode()
+    half = tmp_path / "half"
+    half.write_bytes(len(header).to_bytes(8, "little") + header + bits.tobytes())
+    files = []
+    for size in (1 << 24, 100):
+        monkeypatch.setattr(_safetensors, "PIECE", size)
+        seqcore.save(path, module, optimizer)
+        with open(path, "rb") as file:
+            files.append(file.read())
+        assert seqcore.load_file(path).model.keys() == module.state_dict().keys()
+        wide = seqcore.load_file(half)["x"]
+        assert wide.shape == (10, 100) and np.array_equal(
+            wide.view(np.uint32).reshape(-1), bits.astype(np.uint32) << 16
+        )
+    assert files[0] == files[1]
+
+
 def make(path, tensors, metadata=None, header=None, tail=b""):
     """A file, by hand."""
     entries, data = {}, b""

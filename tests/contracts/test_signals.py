@@ -42,6 +42,16 @@ CALLS = {
     "ids set": "written(positions, few)",
     "mixed pick": "table_of_columns[..., halves, None]",
     "mixed set": "written_behind(halves)",
+    "normal": "nn.init.normal_(longer)",
+    "load float64": "module.load_state_dict(state)",
+    "transpose of long rows": "longer.reshape(30_000_000, 4).transpose(0, 1)",
+    "cross-entropy of one class": "cross_entropy(column, zeros)",
+    "float64 cross-entropy of one class": "cross_entropy(column, zeros)",
+    "float64 sum of lone terms": "column.sum(1)",
+    "float64 sum over axes": "column.reshape(4, 2, -1).sum((0, 2))",
+    "dot": "column.reshape(1, -1) @ column",
+    "products of a batch": "squares @ squares",
+    "one output": "backward(one_output, column.reshape(1, -1))",
 }
 
 SOURCE = """
@@ -61,6 +71,7 @@ linear, rows = nn.Linear(1024, 2048), np.ones((20000, 1024), np.float32)
 wide, wide_rows = nn.Linear(256, 512).double(), np.ones((1000, 256))
 square = seqcore.Tensor(np.ones((3000, 3000), np.float32))
 logits, ids = np.ones((2000, 20000), np.float32), integer_ids(1, 20000, 2000)
+squares = seqcore.Tensor(np.ones((2, 3000, 3000), np.float32))
 long = seqcore.Tensor(np.ones(40_000_000, np.float32))
 long_rows = seqcore.Tensor(np.ones((4, 40_000_000 if name == "slice of long rows" else 1), np.float32))
 table_of_columns, columns = long.reshape(8000, 5000), integer_ids(2, 5000, 5000)
@@ -77,7 +88,14 @@ if name.startswith(("pick", "mask", "ids")):
     narrow, one = (positions % 100).astype(np.int32), np.ones((100, 1), np.float32)
     weight, few = (seqcore.Tensor(long, requires_grad=True) for _ in range(2))
     some = seqcore.Tensor(np.ones(20_000_000, np.float32), requires_grad=True)
-if name == "mask":
+if name == "load float64":
+    module, state = nn.Linear(100_000_000, 1, bias=False), {"weight": np.ones((1, 100_000_000))}
+if "of one" in name or "terms" in name or "axes" in name or "dot" in name or name == "one output":
+    column = seqcore.Tensor(np.ones((20_000_000, 1)), dtype="float64" if "float64" in name else "float32")
+    zeros = np.zeros(20_000_000, np.int64)
+if name == "one output":
+    one_output = nn.Linear(20_000_000, 1)
+if name in ("mask", "normal", "transpose of long rows"):
     longer = seqcore.Tensor(np.ones(120_000_000, np.float32))
 
 if name.startswith("mixed"):
@@ -150,6 +168,37 @@ def test_ctrl_c_at_twenty_moments(name):
     """fault 16."""
     times = sorted(float(t) for t in program(SOURCE, name, 2, CALLS[name], 20).split())
     assert times[15] < PROMISE and times[-1] < BUSY * PROMISE, times
+
+
+def test_ctrl_c_leaves_what_is_filled_or_loaded_as_it_was():
+    """fault 16."""
+    source = """
+    import os, signal, threading, time
+    import numpy as np, seqcore
+    from seqcore import nn
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    module = nn.Linear(1_000_000, 4, bias=False)
+    wide = {"weight": np.arange(4_000_000.0).reshape(4, -1)}
+    for change in (lambda: nn.init.normal_(module.weight), lambda: module.load_state_dict(wide)):
+        for i in range(5):
+            def send():
+                time.sleep(0.01 + 0.013 * i)
+                os.kill(os.getpid(), signal.SIGINT)
+            thread = threading.Thread(target=send)
+            try:
+                thread.start()
+                while True:
+                    nn.init.zeros_(module.weight)
+                    change()
+            except KeyboardInterrupt:
+                pass
+            thread.join()
+            print(np.count_nonzero(module.weight.numpy()) > 3_900_000, np.any(module.weight.numpy()))
+    """
+    assert {frozenset(line.split()) for line in program(source).splitlines()} <= {
+        frozenset(["True"]),
+        frozenset(["False"]),
+    }
 
 
 def test_ctrl_c_while_waiting_for_another_call():

@@ -151,6 +151,20 @@ def test_cross_entropy_edges():
     assert isinstance(raised(nn.CrossEntropyLoss, reduction="avg"), ValueError)
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("size", [0, 1, 2, 7, 65535, 65536, 200_003])
+def test_normal_values_are_those_of_one_array(size, dtype):
+    """Box and Muller's, made at once of Philox 4x64-10's bits: one of a pair from each half of them."""
+    seqcore.manual_seed(5)
+    half = (size + 1) // 2
+    bits = np.random.Philox(key=np.array([5, 0], np.uint64)).random_raw(2 * half)
+    u = (bits >> np.uint64(11)) * 2.0**-53
+    radius, angle = np.sqrt(-2.0 * np.log1p(-u[:half])), 2.0 * np.pi * u[half:]
+    whole = 0.3 + 1.7 * np.concatenate([radius * np.cos(angle), radius * np.sin(angle)])[:size]
+    t = nn.init.normal_(seqcore.Tensor(np.zeros(size), dtype=dtype), 0.3, 1.7)
+    np.testing.assert_array_equal(t.numpy(), whole.astype(dtype))
+
+
 @pytest.mark.parametrize("size", [(3, 5), (1, 70_000)])
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_uniform_values_are_rounded_once(size, dtype):

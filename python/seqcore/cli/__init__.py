@@ -11,7 +11,6 @@ import threading
 from collections.abc import Sequence
 
 from .. import __version__
-from . import info, lm
 from .parser import Parser, UsageError, printable
 
 __all__ = ["main"]
@@ -25,12 +24,15 @@ seqcore lm generate model.safetensors --prompt "To be" --temperature 0.8
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command with `arguments` (those of the process, by default) and returns its exit status."""
     _reopen_closed_streams()
-    parser = Parser("seqcore", _EXAMPLE, "Recurrent and convolutional sequence models on the CPU and on any GPU.")
-    parser.add_argument("--version", action="version", version=f"seqcore {__version__}")
-    commands = parser.add_commands()
-    lm.register(commands)
-    info.register(commands)
     try:
+        # here, as Ctrl-C may come while they are imported
+        from . import info, lm
+
+        parser = Parser("seqcore", _EXAMPLE, "Recurrent and convolutional sequence models on the CPU and on any GPU.")
+        parser.add_argument("--version", action="version", version=f"seqcore {__version__}")
+        commands = parser.add_commands()
+        lm.register(commands)
+        info.register(commands)
         options = parser.parse_args(arguments)
         status = options.run(options)
         sys.stdout.flush()

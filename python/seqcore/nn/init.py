@@ -13,12 +13,13 @@ import numpy as np
 
 from .. import _core, runtime
 from .._arguments import integer, real, shown
-from ..errors import DTypeError, ShapeError, message
-from ..tensor import Tensor, overwrite
+from ..errors import DTypeError, message
+from ..tensor import Tensor
 
 __all__ = ["constant_", "normal_", "ones_", "uniform_", "zeros_"]
 
-_PART = 1 << 15  # numbers made at a time
+# numbers made at a time, as float64, each rounded once: they stay in cache, and between them Ctrl-C is handled
+_PART = 1 << 15
 
 
 def uniform_(tensor: Any, a: Any = 0.0, b: Any = 1.0) -> Tensor:
@@ -31,12 +32,11 @@ def uniform_(tensor: Any, a: Any = 0.0, b: Any = 1.0) -> Tensor:
     """
     size, a = _size("uniform_", tensor), _held("uniform_", "a", a, tensor)
     width = _held("uniform_", "b", b, tensor) - a
-    source = _source()
-    # in parts that stay in cache, as float64, each rounded once
+    source = _source(*runtime.draw())
     values = _core.zeros([size], tensor._array.dtype, "cpu")
     view = values.numpy(True)
     for start in range(0, size, _PART):
-        u = _unit(source.random_raw(min(_PART, size - start)))
+        u = _unit(source, min(_PART, size - start))
         u *= width
         u += a
         view[start : start + _PART] = u
@@ -48,19 +48,37 @@ def normal_(tensor: Any, mean: float = 0.0, std: float = 1.0) -> Tensor:
     """Fills `tensor` with numbers of a normal distribution (Box and Muller 1958)."""
     size = _size("normal_", tensor)
     mean, std = _held("normal_", "mean", mean, tensor), _held("normal_", "std", std, tensor)
+    # of the numbers that a pair needs, one comes from the first half of the stream, one from the second
     half = (size + 1) // 2
-    u = _unit(_bits(2 * half))
-    radius, angle = np.sqrt(-2.0 * np.log1p(-u[:half])), 2.0 * math.pi * u[half:]
-    values = np.concatenate([radius * np.cos(angle), radius * np.sin(angle)])[:size]
-    return _fill(tensor, mean + std * values)
+    stream = runtime.draw()
+    first, second = _source(*stream), _source(*stream)
+    second.advance(half // 4)  # it makes four at a time
+    second.random_raw(half % 4)
+    values = _core.zeros([size], tensor._array.dtype, "cpu")
+    view = values.numpy(True)
+    for start in range(0, half, _PART):
+        count = min(_PART, half - start)
+        radius = np.sqrt(-2.0 * np.log1p(-_unit(first, count)))
+        angle = 2.0 * math.pi * _unit(second, count)
+        with np.errstate(over="ignore"):
+            view[start : start + count] = mean + std * (radius * np.cos(angle))
+            last = view[half + start : half + start + count]
+            last[:] = mean + std * (radius * np.sin(angle))[: len(last)]
+    _core.assign([(tensor._array, values)])
+    return tensor
 
 
 def constant_(tensor: Any, val: Any) -> Tensor:
     """Fills `tensor` with one number."""
     op = "constant_"
     if isinstance(tensor, Tensor) and tensor.dtype == np.int64:
-        return _fill(tensor, np.full(tensor.shape, integer(op, "val", val, -(1 << 63), (1 << 63) - 1)))
-    return _fill(tensor, np.full(_size(op, tensor), _held(op, "val", val, tensor)))
+        whole = integer(op, "val", val, -(1 << 63), (1 << 63) - 1)
+        values = _core.array(np.full(tensor.shape, whole), tensor.device)
+    else:
+        _size(op, tensor)
+        values = _core.fill(tensor.shape, _held(op, "val", val, tensor), tensor._array.dtype, tensor.device)
+    _core.assign([(tensor._array, values)])
+    return tensor
 
 
 def zeros_(tensor: Any) -> Tensor:
@@ -90,22 +108,10 @@ def _held(op: str, name: str, value: Any, tensor: Tensor) -> float:
     return number
 
 
-def _source() -> np.random.Philox:
-    seed, stream = runtime.draw()
+def _source(seed: int, stream: int) -> np.random.Philox:
     return np.random.Philox(key=np.array([seed, stream], np.uint64))
 
 
-def _bits(count: int) -> np.ndarray:
-    return _source().random_raw(count)
-
-
-def _unit(bits: Any) -> np.ndarray:
+def _unit(source: Any, count: int) -> np.ndarray:
     """Numbers in [0, 1) of 53 bits."""
-    return (bits >> np.uint64(11)) * 2.0**-53
-
-
-def _fill(tensor: Any, values: Any) -> Tensor:
-    if values.size != math.prod(tensor.shape):
-        raise ShapeError(message("init", "values", math.prod(tensor.shape), values.size))
-    overwrite([(tensor, Tensor(values.reshape(tensor.shape), device=tensor.device, dtype=tensor.dtype))])
-    return tensor
+    return (source.random_raw(count) >> np.uint64(11)) * 2.0**-53

@@ -8,6 +8,7 @@ import numpy as np
 
 from .. import _core
 from ..errors import DeviceError, DTypeError, message
+from ._memory import cast
 from ._tensor import FIXED, _rebuild, wrap
 
 __all__ = ["array", "deep_copied", "dlpack", "dlpack_device", "reduced"]
@@ -24,7 +25,8 @@ def array(x: Any, dtype: Any, copy: Any) -> np.ndarray:
     if wanted != x.dtype:
         if copy is False:
             raise ValueError(message("__array__", "copy", f"None or True to get {wanted}", "False"))
-        return x._array.numpy(False).astype(wanted)
+        view = x._array.numpy(False)
+        return cast(view, wanted) if wanted.kind in "biufc" else view.astype(wanted)
     return x.numpy(copy=bool(copy))
 
 
@@ -37,7 +39,7 @@ def dlpack(x: Any, stream: Any, max_version: Any, dl_device: Any, copy: Any) -> 
         if copy is False:
             what = "a tensor that others may change: no parameter, buffer, or part of a graph"
             raise BufferError(message("__dlpack__", "copy", "None or True", "False", f"without a copy only {what}"))
-        view = view.copy()
+        view = x.numpy(copy=True)
     given = {"stream": stream, "max_version": max_version, "dl_device": dl_device}
     given = {name: value for name, value in given.items() if value is not None}
     try:

@@ -10,7 +10,9 @@ from .. import _core
 from ..errors import DeviceError, DTypeError, ShapeError
 from ._tensor import FIXED, Tensor, as_ndarray, wrap
 
-__all__ = ["overwrite", "own_memory", "snapshot", "values_for"]
+__all__ = ["cast", "overwrite", "own_memory", "snapshot", "values_for"]
+
+_PIECE = 1 << 20  # elements that NumPy copies at a time: between them Python handles Ctrl-C
 
 
 def snapshot(tensors: Any) -> list[Tensor]:
@@ -44,12 +46,36 @@ def values_for(tensor: Any, value: Any) -> Tensor:
         raise DTypeError(f"expected numbers, got {array.dtype}")
     if array.dtype.kind == "f" and tensor.dtype.kind == "i":
         raise DTypeError(f"expected integers, got {array.dtype}")
+    if array.dtype == tensor.dtype:
+        return wrap(_core.array(array))
     with np.errstate(over="ignore"):
-        made = np.array(array, dtype=tensor.dtype, order="C", subok=False)
-    narrower = array.dtype.kind == made.dtype.kind == "f" and made.itemsize < array.itemsize
-    if narrower and not np.array_equal(np.isinf(made), np.isinf(array)):
-        raise ValueError(f"expected numbers that {tensor.dtype} holds, got {np.abs(array[np.isfinite(array)]).max()}")
+        made = cast(array, tensor.dtype)
+    if array.dtype.kind == made.dtype.kind == "f" and made.itemsize < array.itemsize:
+        for value, narrow in _pieces(array, made):
+            if not np.array_equal(np.isinf(value), np.isinf(narrow)):
+                got = np.abs(value[np.isfinite(value)]).max()
+                raise ValueError(f"expected numbers that {tensor.dtype} holds, got {got}")
     return wrap(_core.array(made))
+
+
+def cast(array: np.ndarray, dtype: Any) -> np.ndarray:
+    """A copy in C order, of another dtype, as `astype` makes it."""
+    made = np.empty(array.shape, dtype)
+    for value, into in _pieces(array, made):
+        into[...] = value
+    return made
+
+
+def _pieces(array: np.ndarray, into: np.ndarray) -> Any:
+    """Parts of both, the second to be written to, of some elements each, whatever the strides."""
+    with np.nditer(
+        [array, into],
+        ["external_loop", "buffered", "zerosize_ok"],
+        [["readonly"], ["readwrite"]],
+        order="C",
+        buffersize=_PIECE,
+    ) as pieces:
+        yield from pieces
 
 
 def _array_of(value: Any) -> np.ndarray:

@@ -195,8 +195,7 @@ class Tensor:
             array([1., 2.], dtype=float32)
         """
         if flag("numpy", "copy", copy):
-            view = self._array.numpy(False)
-            return view.copy() if self._array.device == "cpu" else view
+            return self._array.to("cpu").numpy(True)
         return self._array.numpy(not (self._requires_grad or self._flags & FIXED))
 
     def __array__(self, dtype: Any = None, copy: Any = None) -> np.ndarray:

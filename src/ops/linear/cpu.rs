@@ -1,16 +1,18 @@
 //! Linear layers on the CPU: f32 by the workshop's products, f64 by the reference.
 
 use super::{Linear, LinearGrads, LinearNeeds, LinearSpec, MatmulSpec, reference};
-use crate::cpu::gemm::{Segment, Start, accumulate, product};
+use crate::cpu::gemm::{Right, Segment, Start, accumulate, product, product_in_parts};
 use crate::cpu::pack::{Panels, Shared};
 use crate::cpu::{Cpu, CpuBuffer, Fresh, Kernel, Lanes, launch};
 use crate::error::Result;
-use crate::tensor::DType;
-use std::sync::{Arc, Mutex, PoisonError};
+use crate::tensor::{DType, Layout, Shape};
+use std::sync::{Mutex, PoisonError};
 
 /// Up to so many rows packing W for dx is a good part of the product, so the image is kept for the next call:
 /// there is one where a layer is used at every step of a sequence.
 const FEW_ROWS: usize = 64;
+/// Multiplications of one product of a batch above which the team does one after the other: about a millisecond.
+const LARGE: usize = 1 << 25;
 /// Multiplications between two polls of the reference: some milliseconds.
 const STRIDE: usize = 1 << 20;
 
@@ -27,10 +29,13 @@ impl Linear for Cpu<'_> {
         }
         let start = bias.map_or(Ok(Start::Zero), |b| b.slice::<f32>().map(Start::Row))?;
         let mut y = Fresh::<f32>::new(spec.rows * spec.output)?;
-        let panels = Panels::kept(self, weight, "linear", || {
-            Panels::transposed(self, weight.slice()?, spec.output, spec.input)
-        })?;
-        product(self, x.slice()?, spec.rows, &panels, start, &mut y)?;
+        let right = Right { data: weight.slice()?, k: spec.input, n: spec.output, transposed: true };
+        if right.is_thin(self)? {
+            product_in_parts(self, x.slice()?, spec.rows, &right, start, &mut y)?;
+        } else {
+            let panels = Panels::kept(self, weight, "linear", || right.packed(self))?;
+            product(self, x.slice()?, spec.rows, &panels, start, &mut y)?;
+        }
         Ok(y.done())
     }
 
@@ -49,10 +54,13 @@ impl Linear for Cpu<'_> {
         let mut grads = LinearGrads { x: None, weight: None, bias: None };
         if needs.x {
             let mut dx = Fresh::<f32>::new(rows * input)?;
-            let pack = || Panels::straight(self, weight.slice()?, output, input);
-            let panels =
-                if rows < FEW_ROWS { Panels::kept(self, weight, "linear dx", pack)? } else { pack().map(Arc::new)? };
-            product(self, dy.slice()?, rows, &panels, Start::Zero, &mut dx)?;
+            let right = Right { data: weight.slice()?, k: output, n: input, transposed: false };
+            if rows < FEW_ROWS && !right.is_thin(self)? {
+                let panels = Panels::kept(self, weight, "linear dx", || right.packed(self))?;
+                product(self, dy.slice()?, rows, &panels, Start::Zero, &mut dx)?;
+            } else {
+                product_of(self, dy.slice()?, rows, &right, &mut dx)?;
+            }
             grads.x = Some(dx.done());
         }
         let mut db = if needs.bias { Some(Fresh::<f32>::new(output)?) } else { None };
@@ -80,8 +88,13 @@ impl Linear for Cpu<'_> {
         let &MatmulSpec { batch, m, k, n, .. } = spec;
         let (a, b) = (a.slice::<f32>()?, b.slice::<f32>()?);
         let mut c = Fresh::<f32>::new(batch * m * n)?;
-        if batch == 1 {
-            one(self, spec, a, b, &mut c)?;
+        let each = |cpu: &Cpu<'_>, unit: usize, c: &mut [f32]| {
+            one(cpu, spec, &a[unit * m * k..][..m * k], &b[unit * k * n..][..k * n], c)
+        };
+        if batch == 1 || m.saturating_mul(k).saturating_mul(n) > LARGE {
+            for unit in 0..batch {
+                each(self, unit, &mut c[unit * m * n..][..m * n])?;
+            }
             return Ok(c.done());
         }
         let alone = Cpu::quiet().with_isa(self.isa()?).with_threads(1);
@@ -91,8 +104,7 @@ impl Linear for Cpu<'_> {
         let work = |unit: usize| {
             // SAFETY: block `unit` of c, which no other unit touches.
             let c = unsafe { std::slice::from_raw_parts_mut(out.get().add(unit * m * n), m * n) };
-            let done = one(&alone, spec, &a[unit * m * k..][..m * k], &b[unit * k * n..][..k * n], c);
-            if let Err(e) = done {
+            if let Err(e) = each(&alone, unit, c) {
                 failed.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(e);
             }
         };
@@ -106,20 +118,20 @@ impl Linear for Cpu<'_> {
 /// One product of a batch.
 fn one(cpu: &Cpu<'_>, spec: &MatmulSpec, a: &[f32], b: &[f32], c: &mut [f32]) -> Result<()> {
     let &MatmulSpec { m, k, n, .. } = spec;
-    let panels = if spec.transpose_b { Panels::transposed(cpu, b, n, k)? } else { Panels::straight(cpu, b, k, n)? };
+    let right = Right { data: b, k, n, transposed: spec.transpose_b };
     if !spec.transpose_a || m == 1 || k == 1 {
-        return product(cpu, a, m, &panels, Start::Zero, c);
+        return product_of(cpu, a, m, &right, c);
     }
-    let mut turned = Fresh::<f32>::new(m * k)?;
-    // squares of 16, so that every line of either side is used whole
-    for (i, j) in (0..k).step_by(16).flat_map(|i| (0..m).step_by(16).map(move |j| (i, j))) {
-        for row in j..m.min(j + 16) {
-            for col in i..k.min(i + 16) {
-                turned[row * k + col] = a[col * m + row];
-            }
-        }
+    let turned = Layout { shape: Shape::from([m, k]), strides: vec![1, m as isize], offset: 0 };
+    product_of(cpu, &cpu.gather(a, &turned)?, m, &right, c)
+}
+
+/// `c` (m, n) = `a` (m, k) times `right`, packed for this once.
+fn product_of(cpu: &Cpu<'_>, a: &[f32], m: usize, right: &Right<'_>, c: &mut [f32]) -> Result<()> {
+    if right.is_thin(cpu)? {
+        return product_in_parts(cpu, a, m, right, Start::Zero, c);
     }
-    product(cpu, &turned, m, &panels, Start::Zero, c)
+    product(cpu, a, m, &right.packed(cpu)?, Start::Zero, c)
 }
 
 /// db = Σ over rows of dy, ascending.
@@ -171,9 +183,12 @@ fn plain(
     let (x, w) = (x.slice::<f64>()?, weight.slice::<f64>()?);
     let bias = bias.map(|b| b.slice::<f64>()).transpose()?;
     let mut y = Fresh::<f64>::new(spec.rows * spec.output)?;
-    in_pieces(cpu, spec, |piece, first| {
-        let x = &x[first * spec.input..][..piece.rows * spec.input];
-        reference::forward(piece, x, w, bias, &mut y[first * spec.output..][..piece.rows * spec.output]);
+    in_pieces(cpu, spec, |piece, [first, output, term]| {
+        let y = &mut y[first * spec.output + output..][..piece.rows * piece.output];
+        // a chain that goes on has one element
+        let begun = [y[0]];
+        let start = if term > 0 { Some(&begun[..]) } else { bias.map(|b| &b[output..]) };
+        reference::forward(piece, &x[first * spec.input + term..], &w[output * spec.input + term..], start, y);
     })?;
     Ok(y.done())
 }
@@ -187,32 +202,42 @@ fn plain_backward(
     dy: &CpuBuffer,
 ) -> Result<LinearGrads<CpuBuffer>> {
     let (x, w, dy) = (x.slice::<f64>()?, weight.slice::<f64>()?, dy.slice::<f64>()?);
-    let fresh = |needed: bool, len: usize| if needed { Fresh::<f64>::zeros(len).map(Some) } else { Ok(None) };
+    let fresh = |needed: bool, len: usize| if needed { cpu.cleared(len).map(Some) } else { Ok(None) };
     let mut dx = fresh(needs.x, spec.rows * spec.input)?;
     let mut dw = fresh(needs.weight, spec.output * spec.input)?;
     let mut db = fresh(needs.bias, spec.output)?;
-    in_pieces(cpu, spec, |piece, first| {
-        let x = &x[first * spec.input..][..piece.rows * spec.input];
-        let dy = &dy[first * spec.output..][..piece.rows * spec.output];
+    in_pieces(cpu, spec, |piece, [first, output, term]| {
+        let (x, w) = (&x[first * spec.input + term..], &w[output * spec.input + term..]);
+        let dy = &dy[first * spec.output + output..];
         if let Some(dx) = &mut dx {
-            reference::backward_x(piece, w, dy, &mut dx[first * spec.input..][..piece.rows * spec.input]);
+            reference::backward_x(piece, w, dy, &mut dx[first * spec.input + term..]);
         }
         if let Some(dw) = &mut dw {
-            reference::backward_weight(piece, x, dy, dw);
+            reference::backward_weight(piece, x, dy, &mut dw[output * spec.input + term..]);
         }
-        if let Some(db) = &mut db {
-            reference::backward_bias(piece, dy, db);
+        if let Some(db) = db.as_mut().filter(|_| term == 0) {
+            reference::backward_bias(piece, dy, &mut db[output..]);
         }
     })?;
     Ok(LinearGrads { x: dx.map(Fresh::done), weight: dw.map(Fresh::done), bias: db.map(Fresh::done) })
 }
 
-/// Calls `work` with a few rows at a time and the first of them, asking for signals in between.
-fn in_pieces(cpu: &Cpu<'_>, spec: &LinearSpec, mut work: impl FnMut(&LinearSpec, usize)) -> Result<()> {
+/// Calls `work` with a few rows at a time, or some outputs of one row, or some terms of one output, and the first of
+/// each, asking for signals in between.
+fn in_pieces(cpu: &Cpu<'_>, spec: &LinearSpec, mut work: impl FnMut(&LinearSpec, [usize; 3])) -> Result<()> {
     let step = rows_at_once(spec.input.saturating_mul(spec.output));
+    let across = if step > 1 { spec.output.max(1) } else { rows_at_once(spec.input) };
+    let along = if step > 1 || across > 1 { spec.input.max(1) } else { STRIDE };
     for first in (0..spec.rows).step_by(step) {
-        work(&LinearSpec { rows: step.min(spec.rows - first), ..*spec }, first);
-        cpu.poll()?;
+        for output in (0..spec.output).step_by(across) {
+            // also where there are no terms at all
+            for term in (0..spec.input.max(1)).step_by(along) {
+                let (rows, outputs) = (step.min(spec.rows - first), across.min(spec.output - output));
+                let terms = along.min(spec.input - term);
+                work(&LinearSpec { rows, output: outputs, input: terms, ..*spec }, [first, output, term]);
+                cpu.poll()?;
+            }
+        }
     }
     Ok(())
 }
@@ -221,13 +246,16 @@ fn plain_matmul(cpu: &Cpu<'_>, spec: &MatmulSpec, a: &CpuBuffer, b: &CpuBuffer) 
     let &MatmulSpec { batch, m, k, n, .. } = spec;
     let (a, b) = (a.slice::<f64>()?, b.slice::<f64>()?);
     let mut c = Fresh::<f64>::new(batch * m * n)?;
+    let step = rows_at_once(k.saturating_mul(n));
+    let across = if step > 1 { n.max(1) } else { rows_at_once(k) };
     for i in 0..batch {
         let (a, b, c) = (&a[i * m * k..][..m * k], &b[i * k * n..][..k * n], &mut c[i * m * n..][..m * n]);
-        let step = rows_at_once(k.saturating_mul(n));
         for first in (0..m).step_by(step) {
-            let rows = first..m.min(first + step);
-            reference::matmul(spec, rows.clone(), a, b, &mut c[first * n..][..rows.len() * n]);
-            cpu.poll()?;
+            for column in (0..n).step_by(across) {
+                let part = (first..m.min(first + step), column..n.min(column + across));
+                reference::matmul(spec, part, a, b, &mut c[first * n..]);
+                cpu.poll()?;
+            }
         }
     }
     Ok(c.done())

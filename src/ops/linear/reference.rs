@@ -18,15 +18,14 @@ pub fn forward<R: Real>(spec: &LinearSpec, x: &[R], w: &[R], b: Option<&[R]>, y:
     }
 }
 
-/// dx (rows, in) from dy (rows, out)
+/// dx (rows, in), zero or the sum over earlier outputs before, from dy (rows, out)
 pub fn backward_x<R: Real>(spec: &LinearSpec, w: &[R], dy: &[R], dx: &mut [R]) {
     for r in 0..spec.rows {
-        for i in 0..spec.input {
-            let mut sum = R::ZERO;
-            for o in 0..spec.output {
-                sum = dy[r * spec.output + o].mul_add(w[o * spec.input + i], sum);
+        for o in 0..spec.output {
+            for i in 0..spec.input {
+                let sum = &mut dx[r * spec.input + i];
+                *sum = dy[r * spec.output + o].mul_add(w[o * spec.input + i], *sum);
             }
-            dx[r * spec.input + i] = sum;
         }
     }
 }
@@ -52,11 +51,17 @@ pub fn backward_bias<R: Real>(spec: &LinearSpec, dy: &[R], db: &mut [R]) {
     }
 }
 
-/// `rows` of c (m, n), one product of a batch, from a (m, k) or (k, m) and b (k, n) or (n, k)
-pub fn matmul<R: Real>(spec: &MatmulSpec, rows: Range<usize>, a: &[R], b: &[R], c: &mut [R]) {
+/// `rows` and `columns` of c (m, n), which begins with those rows, one product of a batch, from a (m, k) or (k, m) and b (k, n) or (n, k)
+pub fn matmul<R: Real>(
+    spec: &MatmulSpec,
+    (rows, columns): (Range<usize>, Range<usize>),
+    a: &[R],
+    b: &[R],
+    c: &mut [R],
+) {
     let &MatmulSpec { m, k, n, .. } = spec;
     for (at, row) in rows.enumerate() {
-        for col in 0..n {
+        for col in columns.clone() {
             let mut sum = R::ZERO;
             for i in 0..k {
                 let left = if spec.transpose_a { a[i * m + row] } else { a[row * k + i] };

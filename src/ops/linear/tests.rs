@@ -39,7 +39,7 @@ fn worked_by_hand() {
     {
         let spec = MatmulSpec::new(DType::F64, &[2, 2], &[2, 2], transpose_a, transpose_b).unwrap();
         let mut c = [0f64; 4];
-        reference::matmul(&spec, 0..2, &x, &[0., 1., 1., 1.], &mut c);
+        reference::matmul(&spec, (0..2, 0..2), &x, &[0., 1., 1., 1.], &mut c);
         assert_eq!(c, right);
     }
 }
@@ -184,7 +184,7 @@ fn matmul() {
                 let mut right = vec![0f32; batch * m * n];
                 for i in 0..batch {
                     let (a, b) = (&a[i * m * k..][..m * k], &b[i * k * n..][..k * n]);
-                    reference::matmul(&spec, 0..m, a, b, &mut right[i * m * n..][..m * n]);
+                    reference::matmul(&spec, (0..m, 0..n), a, b, &mut right[i * m * n..][..m * n]);
                 }
                 let cpu = Cpu::quiet().with_isa(isa).with_threads(3);
                 let c = cpu.matmul(&spec, &buffer(&a), &buffer(&b)).unwrap();
@@ -214,4 +214,28 @@ fn wrong_sizes_are_named() {
     // S-138: a 1-D input gives a 1-D output
     let spec = LinearSpec::new("linear", DType::F32, ("x", &[2]), &[5, 2], None).unwrap();
     assert_eq!((spec.rows, spec.y(&[2]).0), (1, vec![5]));
+}
+
+#[test]
+fn float64_in_pieces_is_the_reference() {
+    // rows, outputs of a row and terms of an output are cut
+    for (rows, input, output) in
+        [(1500, 30, 40), (2, 2000, 1000), (2, (1 << 20) + 5, 2), (3, 0, 2), (3, 2, 0), (0, 3, 2)]
+    {
+        let spec = spec(DType::F64, rows, input, output);
+        let [x, w] = [(1, rows * input), (2, output * input)].map(|(seed, n)| wide(&noise(seed, n)));
+        let [b, dy] = [(3, output), (4, rows * output)].map(|(seed, n)| wide(&noise(seed, n)));
+        let (mut y, mut dx) = (vec![0f64; dy.len()], vec![0f64; x.len()]);
+        let (mut dw, mut db) = (vec![0f64; w.len()], vec![0f64; b.len()]);
+        reference::forward(&spec, &x, &w, Some(&b), &mut y);
+        reference::backward_x(&spec, &w, &dy, &mut dx);
+        reference::backward_weight(&spec, &x, &dy, &mut dw);
+        reference::backward_bias(&spec, &dy, &mut db);
+        let [x, w, b, dy] = [x, w, b, dy].map(|values| buffer(&values));
+        let cpu = Cpu::quiet();
+        assert_eq!(values::<f64>(&cpu.linear(&spec, &x, &w, Some(&b)).unwrap()), y);
+        let got = cpu.linear_backward(&spec, ALL, &x, &w, &dy).unwrap();
+        let got = [got.x, got.weight, got.bias].map(|gradient| values::<f64>(&gradient.unwrap()));
+        assert!(got == [dx, dw, db], "{rows} {input} {output}");
+    }
 }

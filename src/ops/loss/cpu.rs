@@ -3,12 +3,14 @@
 use super::{CrossEntropy, CrossEntropySpec, Loss, reference};
 use crate::cpu::math::{Exp, Function, Ln};
 use crate::cpu::pack::Shared;
-use crate::cpu::{Cpu, CpuBuffer, Fresh, Kernel, Lanes, launch};
+use crate::cpu::{At, Cpu, CpuBuffer, Fresh, Kernel, Lanes, launch};
 use crate::error::Result;
 use crate::tensor::{DType, Ids, Real, elements};
 
 /// Elements that are worth a team: some 20 µs of one core.
 const WORTH_A_TEAM: usize = 1 << 15;
+/// Elements of a unit at most, where rows are shorter: some milliseconds, with one class as with many.
+const UNIT: usize = 1 << 18;
 /// The lanes of a sum, whatever the instruction set has.
 const LANES: usize = 16;
 
@@ -18,14 +20,17 @@ impl Loss for Cpu<'_> {
         if spec.dtype == DType::F64 {
             let mut losses = Fresh::<f64>::new(spec.rows)?;
             let mut gradient = if spec.gradient { Some(Fresh::<f64>::new(size)?) } else { None };
-            reference::rows(spec, spec.scale(), logits.slice()?, &mut losses, gradient.as_deref_mut());
-            return finish(spec, losses, gradient);
+            reference::rows(spec, spec.scale(), logits.slice()?, &mut losses, gradient.as_deref_mut(), &|| {
+                self.poll()
+            })?;
+            return finish(self, spec, losses, gradient);
         }
         let mut losses = Fresh::<f32>::new(spec.rows)?;
         let worth = size > WORTH_A_TEAM && self.threads() > 1;
-        let units = if worth { (4 * self.threads()).min(spec.rows).max(1) } else { 1 };
-        // e^(x - m) goes where the gradient will be, else to a row of scratch for each unit
-        let rows = if spec.gradient { spec.rows } else { units };
+        let units = if worth { 4 * self.threads() } else { 1 }.max(size / UNIT).min(spec.rows).max(1);
+        // e^(x - m) goes where the gradient will be, else to a row of scratch for each unit or, if they are fewer, thread
+        let slots = units.min(self.threads());
+        let rows = if spec.gradient { spec.rows } else { slots };
         let mut exps = Fresh::<f32>::new(elements(&[rows, spec.classes])?)?;
         let kernel = Rows {
             logits: logits.slice::<f32>()?.as_ptr(),
@@ -40,23 +45,25 @@ impl Loss for Cpu<'_> {
         // SAFETY: units write disjoint rows.
         let kernel = unsafe { Shared::new(kernel) };
         let isa = self.isa()?;
-        self.run(units, |unit| {
+        self.run_phases(1, units, |At { thread, unit, .. }| {
             let kernel = kernel.get();
             let rows = (unit * spec.rows / units, (unit + 1) * spec.rows / units);
-            let exps = if spec.gradient { kernel.exps } else { kernel.exps.wrapping_add(unit * spec.classes) };
-            // SAFETY: logits and gradient have `rows` rows of `classes`, losses one each; scratch has a row a unit.
+            let slot = if units > slots { thread } else { unit };
+            let exps = if spec.gradient { kernel.exps } else { kernel.exps.wrapping_add(slot * spec.classes) };
+            // SAFETY: logits and gradient have `rows` rows of `classes`, losses one each; scratch has a row a slot.
             unsafe { launch(isa, &Rows { rows, exps, ..kernel }) }
         })?;
-        finish(spec, losses, spec.gradient.then_some(exps))
+        finish(self, spec, losses, spec.gradient.then_some(exps))
     }
 }
 
 fn finish<R: Real>(
+    cpu: &Cpu<'_>,
     spec: &CrossEntropySpec,
     losses: Fresh<R>,
     gradient: Option<Fresh<R>>,
 ) -> Result<CrossEntropy<CpuBuffer>> {
-    let loss = match reference::reduced(spec, &losses) {
+    let loss = match reference::reduced(spec, &losses, &|| cpu.poll())? {
         Some(loss) => {
             let mut one = Fresh::<R>::new(1)?;
             one.fill(loss);

@@ -89,16 +89,17 @@ impl CrossEntropySizes {
         Ok(CrossEntropySizes { dtype, rows, classes })
     }
 
-    /// Checks the targets.
+    /// Checks the targets, asking `poll` now and then.
     pub fn with(
         self,
         targets: &[i64],
         ignore_index: i64,
         reduction: Reduction,
         gradient: bool,
+        poll: &dyn Fn() -> Result<()>,
     ) -> Result<CrossEntropySpec> {
         let CrossEntropySizes { dtype, rows, classes } = self;
-        let targets = Ids::new(OP, "target", targets, &[rows], classes, Some(ignore_index), &|| Ok(()))?;
+        let targets = Ids::new(OP, "target", targets, &[rows], classes, Some(ignore_index), poll)?;
         Ok(CrossEntropySpec { dtype, rows, classes, targets, reduction, gradient })
     }
 }

@@ -22,16 +22,17 @@ fn cross_entropy(
     let sizes = CrossEntropySizes::new(logits.dtype(), &logits.shape, &targets.shape)?;
     let (device, shape) = (call.device(), logits.shape.clone());
     let (logits, targets) = (call.here(logits)?, call.own_ids(targets)?);
-    let spec = sizes.with(targets.slice()?, ignore_index, reduction, need_grad)?;
     // measured: 0.55 ns an element of f32
-    let ns = (logits.len() as u64).saturating_mul(if spec.dtype.size() == 4 { 1 } else { 20 });
-    let (loss, gradient) = call.run(ns, false, |poll| {
+    let ns = (logits.len() as u64).saturating_mul(if sizes.dtype.size() == 4 { 1 } else { 20 });
+    let (loss, gradient, loss_shape) = call.run(ns, false, |poll| {
+        let spec = sizes.with(targets.slice()?, ignore_index, reduction, need_grad, poll)?;
+        drop(targets);
         on_device!(device, poll, |engine| {
             let made = engine.cross_entropy(&spec, &engine.get(&logits)?)?;
-            Ok((engine.put(made.loss), made.gradient.map(|g| engine.put(g))))
+            Ok((engine.put(made.loss), made.gradient.map(|g| engine.put(g)), spec.loss()))
         })
     })?;
-    Ok((call.array(loss, spec.loss()), gradient.map(|g| call.array(g, shape))))
+    Ok((call.array(loss, loss_shape), gradient.map(|g| call.array(g, shape))))
 }
 
 /// Adds these functions to the module.

@@ -1,19 +1,35 @@
 //! Cross-entropy in plain loops, for f32 and f64: what the kernels are tested against, and what f64 runs.
 
 use super::{CrossEntropySpec, Reduction};
+use crate::error::Result;
 use crate::tensor::Real;
 
-/// losses (N,) of logits (N, C), and where it is wanted their gradient (N, C), scaled by `scale`
+/// Elements between two questions whether to stop: some milliseconds. A multiple of the 16 lanes.
+const SPELL: usize = 1 << 16;
+
+/// losses (N,) of logits (N, C), and where it is wanted their gradient (N, C), scaled by `scale`; `poll` is asked now
+/// and then
 pub fn rows<R: Real>(
     spec: &CrossEntropySpec,
     scale: R,
     logits: &[R],
     losses: &mut [R],
     mut gradient: Option<&mut [R]>,
-) {
+    poll: &dyn Fn() -> Result<()>,
+) -> Result<()> {
     let classes = spec.classes;
+    let mut done = 0;
+    let mut after = |elements: usize| {
+        done += elements;
+        if done >= SPELL {
+            done = 0;
+            return poll();
+        }
+        Ok(())
+    };
     for (r, target) in spec.targets.iter().enumerate() {
         let gradient = gradient.as_mut().map(|g| &mut g[r * classes..][..classes]);
+        after(1)?;
         let Some(target) = target else {
             losses[r] = R::ZERO;
             if let Some(gradient) = gradient {
@@ -29,18 +45,25 @@ pub fn rows<R: Real>(
             }
         }
         let mut lanes = [R::ZERO; 16];
-        for (c, &x) in x.iter().enumerate() {
-            lanes[c % 16] += (x - largest).exp();
+        for part in x.chunks(SPELL) {
+            after(part.len())?;
+            for (c, &x) in part.iter().enumerate() {
+                lanes[c % 16] += (x - largest).exp();
+            }
         }
         let sum = joined(lanes);
         losses[r] = sum.ln() - (x[target] - largest);
         if let Some(gradient) = gradient {
-            for (c, &x) in x.iter().enumerate() {
-                let p = (x - largest).exp() / sum;
-                gradient[c] = (if c == target { p - R::ONE } else { p }) * scale;
+            for (part, gradient) in x.chunks(SPELL).zip(gradient.chunks_mut(SPELL)) {
+                after(part.len())?;
+                for (&x, gradient) in part.iter().zip(gradient) {
+                    *gradient = (x - largest).exp() / sum * scale;
+                }
             }
+            gradient[target] = ((x[target] - largest).exp() / sum - R::ONE) * scale;
         }
     }
+    Ok(())
 }
 
 /// The sum of the lanes, in halves.
@@ -55,12 +78,16 @@ pub fn joined<R: Real>(mut lanes: [R; 16]) -> R {
 }
 
 /// The one number that the losses of the rows become; None where they stay.
-pub fn reduced<R: Real>(spec: &CrossEntropySpec, losses: &[R]) -> Option<R> {
-    // from 0, as `sum` of nothing gives -0
-    let total = losses.iter().fold(0.0, |total, loss| total + loss.f64());
-    match spec.reduction {
-        Reduction::Mean => Some(R::of(total / spec.targets.kept() as f64)),
-        Reduction::Sum => Some(R::of(total)),
-        Reduction::None => None,
+pub fn reduced<R: Real>(spec: &CrossEntropySpec, losses: &[R], poll: &dyn Fn() -> Result<()>) -> Result<Option<R>> {
+    if spec.reduction == Reduction::None {
+        return Ok(None);
     }
+    // from 0, as `sum` of nothing gives -0
+    let mut total = 0.0;
+    for part in losses.chunks(SPELL) {
+        total = part.iter().fold(total, |total, loss| total + loss.f64());
+        poll()?;
+    }
+    let kept = if spec.reduction == Reduction::Mean { spec.targets.kept() as f64 } else { 1.0 };
+    Ok(Some(R::of(total / kept)))
 }

@@ -23,7 +23,7 @@ pub(super) fn run<T: Real>(
     let mut both = Vec::new();
     for gradient in [true, false] {
         let spec = CrossEntropySizes::new(T::DTYPE, &[n, classes], &[n])
-            .and_then(|s| s.with(targets, ignore, reduction, gradient))
+            .and_then(|s| s.with(targets, ignore, reduction, gradient, &|| Ok(())))
             .unwrap();
         let made = cpu.cross_entropy(&spec, &buffer(logits)).unwrap();
         both.push((made.loss.slice::<T>().unwrap().to_vec(), made.gradient.map(|g| g.slice::<T>().unwrap().to_vec())));
@@ -165,7 +165,7 @@ fn infinities() {
 fn bad_targets_and_sizes() {
     let new = |logits: &[usize], targets: &[i64], shape: &[usize]| {
         CrossEntropySizes::new(DType::F32, logits, shape)
-            .and_then(|s| s.with(targets, -100, Reduction::Mean, true))
+            .and_then(|s| s.with(targets, -100, Reduction::Mean, true, &|| Ok(())))
             .unwrap_err()
     };
     let e = new(&[2, 3], &[1, 3], &[2]);
@@ -177,4 +177,15 @@ fn bad_targets_and_sizes() {
     assert_eq!(new(&[2, 3], &[0, 1, 2], &[3]).to_string(), "cross_entropy: target: expected (2,), got (3,).");
     assert_eq!(new(&[2], &[0, 1], &[2]).to_string(), "cross_entropy: input: expected (N, C), got (2,).");
     assert!(Reduction::parse("cross_entropy", "max").is_err());
+}
+
+#[test]
+fn more_units_than_threads() {
+    let (logits, targets): (Vec<f32>, Vec<i64>) = (numbers(300 * 3, 5), (0..300).map(|r| r % 3).collect());
+    for cpu in [1, 3].map(|threads| Cpu::quiet().with_threads(threads)) {
+        let (few, _) = run(&cpu, &logits, 3, &targets, -100, Reduction::None);
+        let (many, gradient) = run(&cpu, &logits.repeat(1300), 3, &targets.repeat(1300), -100, Reduction::None);
+        assert!(many.chunks_exact(300).all(|losses| bits(losses) == bits(&few)));
+        assert!(gradient.chunks_exact(900).all(|part| bits(part) == bits(&gradient[..900])));
+    }
 }

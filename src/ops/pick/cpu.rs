@@ -87,11 +87,7 @@ fn added<T: Real>(
     add: impl Fn(&[i64], &[T], &mut [T]) -> Result<()> + Sync,
 ) -> Result<CpuBuffer> {
     let values = values.slice::<T>()?;
-    let mut x = Fresh::<T>::new(spec.whole())?;
-    cpu.pieces(&mut x, PIECE, |_, x| {
-        x.fill(T::ZERO);
-        Ok(())
-    })?;
+    let mut x = cpu.cleared(spec.whole())?;
     rows(cpu, spec, &mut x, |ids, from, x| add(ids, &values[from..][..ids.len() * spec.width], x))?;
     Ok(x.done())
 }
