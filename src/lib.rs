@@ -1,4 +1,4 @@
-//! seqcore: recurrent and convolutional sequence models, forward and backward, on the CPU and on any GPU.
+//! seqcore: recurrent sequence models, forward and backward, on the CPU and on any GPU.
 //!
 //! * [`error`]: the one error; [`tensor`]: shapes, layouts, random numbers; [`backend`]: what an engine offers
 //! * [`ops`]: one folder an operation: meaning, plain reference, CPU kernel, shader, Python border, tests

@@ -1,22 +1,14 @@
-"""seqcore: recurrent and convolutional sequence models, NumPy in and out."""
+"""seqcore: recurrent sequence models, NumPy in and out."""
 
 import importlib
-import os
-import sys
 from typing import Any
 
-try:
-    # nearly all that is imported
-    from . import debug as debug
-    from . import nn as nn
-    from . import ops as ops
-    from . import optim as optim
-except KeyboardInterrupt:
-    # the command, by its name or as `python -m seqcore`, is not yet there to end without a traceback
-    started = sys.argv[0] if sys.argv else ""
-    if os.path.basename(started) == "seqcore" or (started == "-m" and "seqcore" in sys.orig_argv):
-        raise SystemExit(130) from None
-    raise
+from . import _start as _start  # isort: split
+
+from . import debug as debug
+from . import nn as nn
+from . import ops as ops
+from . import optim as optim
 from ._core import __version__ as __version__
 from .errors import CheckpointError as CheckpointError
 from .errors import DeviceError as DeviceError

@@ -40,6 +40,7 @@ __all__ = [
     "gradient",
     "in_list",
     "interpreter_ends",
+    "last_ids",
     "linear",
     "linear_backward",
     "lstm",
@@ -185,7 +186,7 @@ def assign(pairs: Sequence[tuple[Array, Array]]) -> None:
 
 def assign_at(into: Array, ids: Any, values: Array) -> None:
     """Writes the values (rows, ids, width), or a single one, at the ids of every row of into (rows, bound, width), in
-    place: all of them or none. No id comes twice but -1, where nothing is written.
+    place: all of them or none. No id comes twice but -1, where nothing is written, unless there is one value.
     """
 
 def assign_strided(into: Array, values: Array, shape: Sequence[int], strides: Sequence[int], offset: int) -> None:
@@ -250,6 +251,9 @@ def in_list() -> bool:
 
 def interpreter_ends() -> None:
     """Called as the interpreter ends (by `atexit`): calls of other threads may still be running."""
+
+def last_ids(ids: Any, bound: int) -> Array:
+    """The ids, but -1 where the same one comes again: those whose values `assign_at` is to write."""
 
 def linear(x: Any, weight: Any, bias: Any | None = None, name: str = "x") -> Array:
     """y = x weightᵀ + bias, with x (..., in), weight (out, in), bias (out,) and y (..., out). `name` is what errors call x."""

@@ -182,10 +182,17 @@ def manual_seed(seed: Any) -> None:
 
 
 def draw(calls: int = 1) -> tuple[int, int]:
-    """The seed and the number of the first of `calls` random streams, which no other call will get."""
+    """The seed and the number of the first of `calls` random streams, which no other call will get.
+
+    After 2^64 of them the numbers begin again.
+
+    Raises:
+        ValueError: calls below 0 or above 2^32; TypeError: calls is no integer.
+    """
+    calls = integer("draw", "calls", calls, 0, 2**32)
     with _random.lock:
         first = _random.calls
-        _random.calls = first + calls
+        _random.calls = (first + calls) % 2**64
         return _random.seed, first
 
 

@@ -46,7 +46,8 @@ class Interrupted(KeyboardInterrupt):
 
 
 class Interrupts:
-    """Ctrl-C, SIGTERM and SIGHUP as `Interrupted`: at once, but after the end of a block that is `held`.
+    """Ctrl-C, SIGTERM and SIGHUP as `Interrupted`, where they tear nothing: inside `open` blocks at once, else at the
+    next one or, when there is none, at the end.
 
     Only the first signal counts, so that an impatient second one does not tear what the first one started.
     Outside the main thread, where Python delivers no signals, it does nothing.
@@ -59,11 +60,11 @@ class Interrupts:
         self.last = last
         self.signum: int | None = None
         self._raised = False
-        self._depth = 0
+        self._is_open = False
         self._before: dict[int, Any] = {}
 
     def __enter__(self) -> Self:
-        self.signum, self._raised, self._depth = None, False, 0
+        self.signum, self._raised, self._is_open = None, False, False
         if threading.current_thread() is threading.main_thread():
             for name in ("SIGINT", "SIGTERM", "SIGHUP"):
                 signum = getattr(signal, name, None)
@@ -72,37 +73,40 @@ class Interrupts:
                     self._before[signum] = signal.signal(signum, self._arrived)
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         for signum, handler in self._before.items():
             signal.signal(signum, signal.SIG_IGN if self.last and self.signum is not None else handler)
         self._before.clear()
+        if kind is None:
+            self._raise()
+        self._raised = True
 
-    def held(self) -> "_Held":
-        """A block that a signal does not cut short."""
-        return _Held(self)
+    def open(self) -> "_Open":
+        """A block that a signal may cut short anywhere."""
+        return _Open(self)
 
     def _arrived(self, signum: int, _frame: FrameType | None) -> None:
         if self.signum is None:
             self.signum = signum
-            self._raise_unless_held()
+            if self._is_open:
+                self._raise()
 
-    def _raise_unless_held(self) -> None:
-        if self.signum is not None and not self._raised and not self._depth:
+    def _raise(self) -> None:
+        if self.signum is not None and not self._raised:
             self._raised = True
             raise Interrupted(self.signum)
 
 
-class _Held:
+class _Open:
     def __init__(self, interrupts: Interrupts):
         self._interrupts = interrupts
 
     def __enter__(self) -> None:
-        self._interrupts._depth += 1
+        self._interrupts._is_open = True
+        self._interrupts._raise()
 
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        self._interrupts._depth -= 1
-        if kind is None:
-            self._interrupts._raise_unless_held()
+    def __exit__(self, *_: object) -> None:
+        self._interrupts._is_open = False
 
 
 @dataclass(frozen=True)
@@ -200,27 +204,27 @@ class Trainer:
 
     def step(self) -> None:
         """One update of the weights. A step that is interrupted has not happened."""
-        random = get_random_state()
+        random, before = get_random_state(), self.steps
         try:
-            ids, following = self.streams[self.window]
-            logits, state = self.model(ids, self._state)
-            loss = self.model.loss(logits, following)
-            self.optimizer.zero_grad()
-            loss.backward()
-            norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.options["clip"] or math.inf)
-        except BaseException:
-            set_random_state(random)
-            raise
-        with self.interrupts.held():
+            with self.interrupts.open():
+                ids, following = self.streams[self.window]
+                logits, state = self.model(ids, self._state)
+                loss = self.model.loss(logits, following)
+                self.optimizer.zero_grad()
+                loss.backward()
+                norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.options["clip"] or math.inf)
+            record = Record(before + 1, self.epoch + 1, ids.size, math.nan, math.nan)
+            made, carried = (record, loss.detach(), norm), (state[0].detach(), state[1].detach())
             self.optimizer.step()
-            self.steps += 1
-            self.window += 1
-            self._state = (state[0].detach(), state[1].detach())
-            record = Record(self.steps, self.epoch + 1, ids.size, math.nan, math.nan)
-            self._unread.append((record, loss.detach(), norm))
-            if self.window == len(self.streams):
-                self.epoch, self.window, self._state = self.epoch + 1, 0, None
-                self._due = self.held_out is not None
+            self.steps, self.window, self._state = before + 1, self.window + 1, carried
+        except BaseException:
+            if self.steps == before:
+                set_random_state(random)
+            raise
+        self._unread.append(made)
+        if self.window == len(self.streams):
+            self.epoch, self.window, self._state = self.epoch + 1, 0, None
+            self._due = self.held_out is not None
 
     def validate(self) -> float:
         """The mean loss over the held-out part, read from its beginning: nats per character.
@@ -234,14 +238,14 @@ class Trainer:
             raise ValueError("Trainer: validation: expected a held-out part of two characters or more, got none.")
         self.model.eval()
         try:
-            with no_grad():
+            with no_grad(), self.interrupts.open():
                 for window in range(len(self.held_out)):
                     ids, following = self.held_out[window]
                     logits, state = self.model(ids, state)
                     losses.append((self.model.loss(logits, following), ids.size))
+                values = self._values([loss for loss, _ in losses])
         finally:
             self.model.train()
-        values = self._values([loss for loss, _ in losses])
         loss = sum(v * n for v, (_, n) in zip(values, losses, strict=True)) / sum(n for _, n in losses)
         if not math.isfinite(loss):
             raise FloatingPointError(
@@ -254,10 +258,9 @@ class Trainer:
         """Validates the epoch that has just ended, once."""
         if self._due:
             loss = self.validate()
-            with self.interrupts.held():
-                self._settle()
-                self._settled[-1] = replace(self._settled[-1], validation_loss=loss)
-                self.validation_loss, self._validated, self._due = loss, self.steps, False
+            self._settle()
+            self._settled[-1] = replace(self._settled[-1], validation_loss=loss)
+            self.validation_loss, self._validated, self._due = loss, self.steps, False
 
     @property
     def unvalidated(self) -> bool:
@@ -376,15 +379,12 @@ class Trainer:
             self.step()
 
     def _report(self, watcher: "Watcher") -> None:
-        # taken and told in one: a record that a signal lost would be missing from the log for good
-        with self.interrupts.held():
-            if records := self.read():
-                watcher.records(records)
+        if records := self.read():
+            watcher.records(records)
 
     def _checkpoint(self, path: str | os.PathLike, watcher: "Watcher") -> None:
-        with self.interrupts.held():
-            self.save(path)
-            watcher.saved(self.steps)
+        self.save(path)
+        watcher.saved(self.steps)
 
     def _settle(self) -> None:
         unread, self._unread = self._unread, []

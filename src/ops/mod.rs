@@ -3,7 +3,8 @@
 //!
 //! A folder holds `mod.rs` (specification, equations and their source, the trait an engine implements),
 //! `reference.rs` (the equations in plain loops, generic over f32 and f64), `cpu.rs`, `gpu.rs` and its shaders,
-//! `python.rs` (the border), `tests.rs` and `gpu_tests.rs`. How to add one: `CONTRIBUTING.md`.
+//! `python.rs` (the border), `tests.rs` and `gpu_tests.rs`. `embedding` is `pick` under a name of its own, `recurrent`
+//! what all recurrent layers share. How to add one: `CONTRIBUTING.md`.
 
 pub mod activation;
 pub mod dropout;

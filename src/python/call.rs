@@ -8,6 +8,7 @@ use crate::error::{Error, Kind, Result, panic_text};
 use crate::python::arg::{Arg, Bools};
 use crate::python::array::{Array, Saved};
 use crate::python::gate::{self, Pass};
+use crate::python::kept::detached;
 use crate::python::transfer::{copy_to, on_cpu};
 use crate::python::{normalize, runtime};
 use crate::tensor::{DType, Shape};
@@ -240,12 +241,12 @@ impl<'py> Call<'py> {
                     Error::interrupted()
                 })
             };
-            py.detach(|| {
+            detached(py, || {
                 let _right = right_waiting(mutates, poll)?;
                 caught(|| work(&poll))
             })
         } else {
-            let result = py.detach(|| {
+            let result = detached(py, || {
                 let result = right_waiting(mutates, || Ok(())).and_then(|_right| caught(|| work(&|| Ok(()))));
                 runtime::before_return();
                 result

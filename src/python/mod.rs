@@ -10,6 +10,7 @@ mod array;
 mod call;
 mod errors;
 mod gate;
+mod kept;
 mod normalize;
 mod out;
 mod runtime;

@@ -7,6 +7,7 @@ use crate::cpu::CpuBuffer;
 use crate::error::{Error, Kind};
 use crate::python::arg::{Arg, Bools};
 use crate::python::array::Array;
+use crate::python::kept::Kept;
 use crate::tensor::{DType, Shape, elements};
 use numpy::npyffi::flags::{NPY_ARRAY_ALIGNED, NPY_ARRAY_C_CONTIGUOUS};
 use numpy::npyffi::{NPY_TYPES, PyArrayObject, PyDataType_ELSIZE};
@@ -316,7 +317,7 @@ pub fn borrow(array: &Bound<'_, PyUntypedArray>) -> PyResult<Option<(CpuBuffer, 
     let shape = Shape::from(array.shape());
     let len = elements(&shape)?;
     let Some(start) = NonNull::new(data.cast::<u8>()) else { return Ok(None) };
-    let keep: Box<Py<PyUntypedArray>> = Box::new(array.clone().unbind());
+    let keep = Box::new(Kept::new(array));
     // SAFETY: aligned and C-contiguous by its flags; the array keeps its memory and is kept.
     let buffer = unsafe { CpuBuffer::borrowed(start, dtype, len, keep) };
     Ok(Some((buffer, shape)))

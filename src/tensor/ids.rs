@@ -85,6 +85,46 @@ impl Ids {
     pub fn kept(&self) -> usize {
         self.kept
     }
+
+    /// The places of the ids that are not skipped, by id, those of one id ascending: a radix sort.
+    pub fn by_id(&self, poll: &dyn Fn() -> Result<()>) -> Result<Vec<u32>> {
+        const BITS: u32 = 11;
+        let (values, kept) = (&self.values, self.kept);
+        let room = || {
+            let mut places = Vec::<u32>::new();
+            let fits = u32::try_from(values.len()).is_ok() && places.try_reserve_exact(kept).is_ok();
+            if fits { Ok(places) } else { Err(Error::memory(format_args!("{kept} ids in order"))) }
+        };
+        let (mut order, mut next) = (room()?, room()?);
+        for (places, ids) in (0..).step_by(SPELL).zip(values.chunks(SPELL)) {
+            poll()?;
+            order.extend((places..).zip(ids).filter(|&(_, &id)| id >= 0).map(|(place, _)| place as u32));
+        }
+        next.resize(kept, 0);
+        for shift in (0..usize::BITS - self.bound.saturating_sub(1).leading_zeros()).step_by(BITS as usize) {
+            let digit = |place: u32| values[place as usize] as usize >> shift & ((1 << BITS) - 1);
+            // where the places of each digit go
+            let mut at = [0usize; 1 << BITS];
+            for places in order.chunks(SPELL) {
+                poll()?;
+                places.iter().for_each(|&place| at[digit(place)] += 1);
+            }
+            let mut sum = 0;
+            for count in &mut at {
+                sum += std::mem::replace(count, sum);
+            }
+            for places in order.chunks(SPELL) {
+                poll()?;
+                for &place in places {
+                    let at = &mut at[digit(place)];
+                    next[*at] = place;
+                    *at += 1;
+                }
+            }
+            std::mem::swap(&mut order, &mut next);
+        }
+        Ok(order)
+    }
 }
 
 /// The index of the element at `position` in C order.
@@ -101,6 +141,16 @@ fn place(position: usize, shape: &[usize]) -> Shape {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn by_id() {
+        let raw: Vec<i64> =
+            (0..200_000).map(|i| if i % 7 == 3 { -1 } else { i * 7_919_993 % 16_777_213 % 50_000 }).collect();
+        let ids = Ids::new("t", "ids", &raw, &[raw.len()], 1 << 40, Some(-1), &|| Ok(())).unwrap();
+        let mut want: Vec<u32> = (0..200_000).filter(|&place| raw[place as usize] >= 0).collect();
+        want.sort_by_key(|&place| raw[place as usize]);
+        assert_eq!(ids.by_id(&|| Ok(())).unwrap(), want);
+    }
 
     #[test]
     fn the_first_offender_is_named() {

@@ -145,7 +145,9 @@ def test_help_loads_nothing_that_import_does_not():
     assert not {name.split(".")[0] for name in loaded} & {"rich", "torch", "asyncio", "unittest", "multiprocessing"}
 
 
-@pytest.mark.parametrize("module", ["numpy", "seqcore._core", "seqcore.cli.lm"])
+@pytest.mark.parametrize(
+    "module", ["numpy", "numpy._core.multiarray", "seqcore._core", "seqcore.cli.parser", "seqcore.cli.lm"]
+)
 def test_ctrl_c_while_it_starts_is_quiet(module, tmp_path):
     """A program that imports seqcore gets its KeyboardInterrupt all the same."""
     pressed = f"""

@@ -130,6 +130,7 @@ INTEGERS = [
     ("permute", "dims", lambda v: tensor(2, 3).permute(1, v)),
     ("ModuleList", "index", lambda v: nn.ModuleList([layer()])[unless(v, slice)]),
     ("manual_seed", "seed", seqcore.manual_seed),
+    ("draw", "calls", seqcore.runtime.draw),
     ("set_num_threads", "n", seqcore.set_num_threads),
     ("LanguageModel", "layers", lambda v: small_model(layers=v)),
     ("Trainer", "batch", lambda v: trainer(batch=v)),

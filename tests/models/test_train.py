@@ -4,6 +4,7 @@ import itertools
 import json
 import math
 import signal
+import sys
 import threading
 import time
 
@@ -136,7 +137,8 @@ def test_an_epoch_that_ends_unvalidated_is_validated_after_resuming(uninterrupte
     path, told, trainer = tmp_path / "run.safetensors", Losses(), fresh()
 
     def interrupt():
-        signal.raise_signal(signal.SIGINT)
+        with trainer.interrupts.open():
+            signal.raise_signal(signal.SIGINT)
 
     monkeypatch.setattr(trainer, "validate", interrupt)
     with pytest.raises(Interrupted):
@@ -173,6 +175,65 @@ def test_signals_at_any_moment_lose_nothing(uninterrupted, tmp_path):
     assert interruptions and told.found == found and same(weights(trainer), final)
 
 
+class Instructions:
+    """Counts the instructions of train.py that run, and before the one numbered `at` presses Ctrl-C."""
+
+    def __init__(self, at=-1):
+        self.at, self.count = at, 0
+
+    def __enter__(self):
+        self.before = sys.gettrace()
+        sys.settrace(self.called)
+        return self
+
+    def __exit__(self, *_):
+        sys.settrace(self.before)
+
+    def called(self, frame, _event, _argument):
+        if not frame.f_code.co_filename.endswith("train.py") or "tests" in frame.f_code.co_filename:
+            return None
+        frame.f_trace_opcodes, frame.f_trace_lines = True, False
+        return self.ran
+
+    def ran(self, _frame, event, _argument):
+        if event == "opcode":
+            self.count += 1
+            if self.count == self.at:
+                signal.raise_signal(signal.SIGINT)
+        return self.ran
+
+
+def signal_at(parts, part, tmp_path):
+    """Every `parts`-th instruction of a short run from the `part`-th on: after each, what is resumed is the same."""
+    options = {"text": TEXT[:400], "bptt": 24}
+    whole, told = fresh(**options), Losses()
+    with Instructions() as all_of_them:
+        whole.run(epochs=2, path=tmp_path / "whole", watcher=told)
+    found, final = told.found, weights(whole)
+    for at in range(part + 1, all_of_them.count, parts):
+        path, told, trainer = tmp_path / str(at), Losses(), fresh(**options)
+        with pytest.raises(KeyboardInterrupt), Instructions(at):
+            trainer.run(epochs=2, path=path, watcher=told)
+        if not path.exists():  # it came before all, as anywhere in a program
+            assert trainer.steps == 0 and not told.found
+            continue
+        again = resumed(path, TEXT[:400])
+        path.unlink()
+        again.run(epochs=2, watcher=told)
+        assert told.found == found and same(weights(again), final), at
+        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_a_signal_at_any_instruction(tmp_path):
+    signal_at(29, 7, tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("part", range(29))
+def test_a_signal_at_every_instruction(part, tmp_path):
+    signal_at(29, part, tmp_path)
+
+
 def test_a_step_that_fails_has_not_happened(uninterrupted, monkeypatch):
     found, final, _ = uninterrupted
     trainer, told = fresh(), Losses()
@@ -194,27 +255,30 @@ def test_a_step_that_fails_has_not_happened(uninterrupted, monkeypatch):
     assert told.found == found and same(weights(trainer), final)
 
 
-def test_interrupts_wait_for_what_is_held_and_count_once():
+def test_signals_are_raised_where_they_may_and_count_once():
     interrupts, reached = Interrupts(), []
 
-    def signalled():
+    def signalled(open_at_last):
         with interrupts:
-            with interrupts.held():
-                signal.raise_signal(signal.SIGTERM)
-                with interrupts.held():
-                    signal.raise_signal(signal.SIGINT)
-                reached.append("the end of the block")
-            reached.append("never")
+            signal.raise_signal(signal.SIGTERM)
+            signal.raise_signal(signal.SIGINT)
+            reached.append("what is not open")
+            if open_at_last:
+                with interrupts.open():
+                    reached.append("never")
 
-    with pytest.raises(Interrupted) as caught:
-        signalled()
-    assert reached == ["the end of the block"] and caught.value.signum == signal.SIGTERM
+    for open_at_last in (True, False):
+        with pytest.raises(Interrupted) as caught:
+            signalled(open_at_last)
+        assert caught.value.signum == signal.SIGTERM
+        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert reached == ["what is not open"] * 2
     with interrupts:
-        try:
+        with pytest.raises(Interrupted), interrupts.open():
             signal.raise_signal(signal.SIGINT)
-        except Interrupted:
-            signal.raise_signal(signal.SIGINT)
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+        signal.raise_signal(signal.SIGINT)
+    with interrupts.open():  # without handlers, and of an older run: nothing
+        pass
 
 
 def test_signals_that_are_ignored_stay_ignored():

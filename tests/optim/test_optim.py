@@ -56,6 +56,22 @@ def test_steps(name, dtype):
             assert_close(f"step {step}", p, q, limit, dtype)
 
 
+@pytest.mark.parametrize("beta", [0.0, 0.3, 0.5, 0.51])
+def test_moments_that_forget_soon(beta, device):
+    """What is left of a large gradient of before must not drown a small one: m + (g - m) would round g away."""
+    start = rounded(RNG, (4, 5))
+    ours = nn.Parameter(start, device=device)
+    theirs = torch.nn.Parameter(torch.tensor(start).double())
+    options = {"lr": 0.01, "betas": (beta, 0.0), "eps": 1e-12}
+    mine, other = optim.Adam([ours], **options), torch.optim.Adam([theirs], **options)
+    for step in range(2 if beta else 6):
+        g = rounded(RNG, start.shape, scale=10.0 if step % 2 == 0 else 1e-3)
+        ours.grad, theirs.grad = Tensor(g, device=device), torch.tensor(g).double()
+        mine.step()
+        other.step()
+        assert_close(f"step {step}", ours, theirs, FORWARD, "float32")
+
+
 @pytest.mark.parametrize("name", CASES)
 def test_state_dicts_are_pytorchs(name):
     """Ours loads theirs and goes on the same; ours in, ours out is bit for bit."""

@@ -366,3 +366,18 @@ def test_a_foreign_index_that_is_refused():
     ):
         refusal = raised(lambda i=index: seqcore.Tensor(A)[i])
         assert isinstance(refusal, IndexError) and str(refusal).startswith("getitem: index: expected ints, slices")
+
+
+def test_an_index_takes_no_memory_of_the_tensors_size():
+    source = """
+    import resource
+    import numpy as np, seqcore
+    t = seqcore.Tensor(np.zeros((1 << 13, 1 << 13), np.float32))
+    with open("/proc/self/statm") as file:
+        now = int(file.read().split()[0]) * resource.getpagesize()
+    resource.setrlimit(resource.RLIMIT_AS, (now + (24 << 20),) * 2)
+    t[[1, 5], [2, 3]] = [1.0, 2.0]
+    t[7, 1], t[-1, ::2] = 3.0, 4.0
+    print(*t[[1, 5, 7, -1], [2, 3, 1, -2]].numpy(), t[7].sum().item(), t[None, 5:6, 3].numpy())
+    """
+    assert program(source) == "1.0 2.0 3.0 4.0 3.0 [[2.]]"

@@ -10,7 +10,7 @@ import sys
 import threading
 from collections.abc import Sequence
 
-from .. import __version__
+from .. import __version__, _start
 from .parser import Parser, UsageError, printable
 
 __all__ = ["main"]
@@ -28,7 +28,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # here, as Ctrl-C may come while they are imported
         from . import info, lm
 
-        parser = Parser("seqcore", _EXAMPLE, "Recurrent and convolutional sequence models on the CPU and on any GPU.")
+        _start.over()
+        parser = Parser("seqcore", _EXAMPLE, "Recurrent sequence models on the CPU and on any GPU.")
         parser.add_argument("--version", action="version", version=f"seqcore {__version__}")
         commands = parser.add_commands()
         lm.register(commands)

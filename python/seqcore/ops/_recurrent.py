@@ -8,7 +8,7 @@ import numpy as np
 
 from .. import _core
 from ..errors import ShapeError, message
-from ._saved import Saved, arrays_only, out, take
+from ._saved import Saved, array_of, arrays_only, out, take
 
 __all__ = ["lstm", "lstm_backward"]
 
@@ -108,7 +108,7 @@ def _layered(op: str, name: str, state: Any, shape: Any = None) -> Any:
     if isinstance(state, np.ndarray):
         array: Any = np.asarray(state) if isinstance(state, np.matrix) else state
     else:
-        array = getattr(state, "_array", None)
+        array = array_of(state)
         array = _core.array(state, "cpu", op, name) if array is None else array
     if len(array.shape) != 2:
         raise ShapeError(message(op, name, "(B, hidden_size)", tuple(array.shape)))

@@ -7,7 +7,7 @@ from typing import Any
 from .. import _core
 from ..errors import DeviceError, message
 
-__all__ = ["Saved", "arrays_only", "gradient", "keep", "out", "take"]
+__all__ = ["Saved", "array_of", "arrays_only", "gradient", "keep", "out", "take"]
 
 
 class Saved:
@@ -44,16 +44,21 @@ class take:
             self._saved._content = None
 
 
+def array_of(value: Any) -> Any:
+    """The Array of a Tensor; None of anything else, its class too."""
+    return None if isinstance(value, type) else getattr(value, "_array", None)
+
+
 def keep(value: Any) -> Any:
     """A handle for backward: on a copy of an array, or on a Tensor's memory at its present version."""
-    array = getattr(value, "_array", None)
+    array = array_of(value)
     return _core.Saved(_core.array(value) if array is None else array)
 
 
 def arrays_only(op: str, **arguments: Any) -> None:
     """DeviceError for Tensors on a GPU: these functions are for arrays on the CPU."""
     for name, value in arguments.items():
-        array = getattr(value, "_array", None)
+        array = array_of(value)
         if array is not None and array.device != "cpu":
             hint = "seqcore.nn.functional works on GPU tensors"
             raise DeviceError(message(op, name, "an array on the CPU", f"a tensor on {array.device}", hint))

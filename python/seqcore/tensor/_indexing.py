@@ -1,13 +1,14 @@
 """t[index] and t[index] = value, with NumPy's rules, in two steps that go both ways: a view of the tensor, and of the
 view the blocks that ids name.
 
-Slices, None and an Ellipsis make the view, in which the axes that arrays pick from are whole and side by side: NumPy
-indexes a stand-in, and we read off what it did. Arrays of ids and masks become the ids of one axis. All that may be
-long goes in pieces, between which Python handles Ctrl-C, and what another thread may write to is copied first.
+Slices, None and an Ellipsis make the view, in which the axes that arrays pick from are whole and side by side. Arrays
+of ids and masks become the ids of one axis. All that may be long goes in pieces, between which Python handles Ctrl-C,
+and what another thread may write to is copied first.
 """
 
 from __future__ import annotations
 
+import itertools
 import math
 from typing import Any, NamedTuple
 
@@ -45,7 +46,8 @@ def setitem(x: Any, index: Any, value: Any) -> Any:
     if not math.prod(picked.shape):
         # recorded too: whether x requires grad must not depend on what a mask holds
         return ((x, value), lambda dy: (dy, _core.zeros(old, dy.dtype, dy.device))) if recorded else None
-    picked = picked.last()
+    if recorded or math.prod(old) > 1:
+        picked = picked.last()
     picked.write(array, value._array)
     if not recorded:
         return None
@@ -113,7 +115,9 @@ class _Picked(NamedTuple):
         """The same for `write`: of ids that come again only the last, the others are -1."""
         if not self.pick or self.pick.once:
             return self
-        return self._replace(pick=self.pick._replace(ids=_last(self.pick.ids, self.pick.sizes[1]), once=True))
+        return self._replace(
+            pick=self.pick._replace(ids=_core.last_ids(self.pick.ids, self.pick.sizes[1]).numpy(False), once=True)
+        )
 
     def write(self, array: Any, value: Any) -> None:
         """`value`, which broadcasts, over what is picked: all of it or, where the call ends early, none."""
@@ -150,12 +154,31 @@ def _is_view(i: Any) -> bool:
 
 def _view(shape: Any, index: Any) -> _View:
     """What slices, ints, None and an Ellipsis show."""
-    # an array of bytes has strides that count elements; it is never read
-    stand_in = np.empty(shape, np.int8)
-    seen = stand_in[index if Ellipsis in index else (*index, Ellipsis)]
-    base = stand_in.__array_interface__["data"][0]
-    offset = seen.__array_interface__["data"][0] - base if seen.size else 0
-    return _View(list(seen.shape), list(seen.strides), offset)
+    rest = len(shape) - sum(not (i is None or i is Ellipsis) for i in index)
+    index = index if Ellipsis in index else (*index, Ellipsis)
+    if rest < 0 or sum(i is Ellipsis for i in index) > 1:
+        raise IndexError
+    sizes: list[int] = []
+    strides: list[int] = []
+    offset = 0
+    axes = zip(shape, contiguous_strides(shape), strict=True)
+    for i in index:
+        if i is None:
+            sizes.append(1)
+            strides.append(0)
+        elif i is Ellipsis:
+            for size, step in itertools.islice(axes, rest):
+                sizes.append(size)
+                strides.append(step)
+        else:
+            size, step = next(axes)
+            places = range(size)[i]
+            if isinstance(places, range):
+                sizes.append(len(places))
+                strides.append(step * places.step)
+                places = places.start
+            offset += places * step
+    return _View(sizes, strides, offset if 0 not in sizes else 0)
 
 
 def _split(shape: Any, index: Any) -> _Picked:
@@ -263,17 +286,6 @@ def _joined(named: Any) -> np.ndarray:
             part = into[piece]
             part *= bound
             part += ids.reshape(-1) if ids.size == 1 else flat[piece]
-    return made
-
-
-def _last(ids: np.ndarray, bound: int) -> np.ndarray:
-    """The ids, but -1 where the same one comes again."""
-    place, made = np.empty(bound, np.int64), np.empty_like(ids)
-    for piece in _pieces(len(ids)):
-        place[ids[piece]] = np.arange(piece.start, min(piece.stop, len(ids)))
-    for piece in _pieces(len(ids)):
-        part, numbers = ids[piece], np.arange(piece.start, min(piece.stop, len(ids)))
-        made[piece] = np.where(place[part] == numbers, part, -1)
     return made
 
 

@@ -5,7 +5,7 @@
 //! * SGD: g += wd p; the buffer b is g at the first step, later b = μ b + (1 - dampening) g; the direction is b, or
 //!   g + μ b for Nesterov, or g without momentum; p -= lr direction (S-144)
 //! * Adam (Kingma and Ba 2015) in PyTorch's form, t from 1: g += wd p, or decoupled (AdamW: Loshchilov and Hutter
-//!   2019) p -= lr wd p; m += (1 - β1)(g - m); v = β2 v + (1 - β2) g²;
+//!   2019) p -= lr wd p; m += (1 - β1)(g - m), for β1 <= 0.5 as m = g - β1 (g - m); v = β2 v + (1 - β2) g²;
 //!   p -= lr / (1 - β1ᵗ) · m / (√v / √(1 - β2ᵗ) + eps), with AMSGrad the largest v so far under the root, before
 //!   its correction (S-145, S-146)
 //! * clipping: g *= min(1, max_norm / (norm + 1e-6)), with the norm over all gradients together (S-151, S-152)

@@ -108,7 +108,9 @@ impl<R: Real> Adam<R> {
         let g = if self.maximize { -g } else { g };
         *p = *p * self.keep;
         let g = if self.weight_decay == R::ZERO { g } else { g + self.weight_decay * *p };
-        *m = *m + self.new1 * (g - *m);
+        // from the nearer end, as PyTorch's lerp: what was large before does not round a small g away
+        let change = g - *m;
+        *m = if self.new1 < R::of(0.5) { *m + self.new1 * change } else { g - change * (R::ONE - self.new1) };
         *v = self.beta2 * *v + self.new2 * (g * g);
         *v
     }

@@ -82,7 +82,9 @@ fn sgd_momentum(
 // m and v after this step, for a parameter that is `value` now; gives v.
 fn moments(i: u32, value: f32) -> f32 {
     let g = gradient(i, value);
-    mean[i] = mean[i] + p.new_1 * (g - mean[i]);
+    // from the nearer end, as PyTorch's lerp
+    let change = g - mean[i];
+    mean[i] = select(g - change * (1.0 - p.new_1), mean[i] + p.new_1 * change, p.new_1 < 0.5);
     let v = p.beta_2 * square[i] + p.new_2 * (g * g);
     square[i] = v;
     return v;

@@ -106,7 +106,7 @@ pub(super) struct Plan {
 
 impl Plan {
     pub(super) fn new(ids: &Ids, poll: &dyn Fn() -> Result<()>) -> Result<Plan> {
-        let (order, values) = (by_id(ids, poll)?, ids.as_slice());
+        let (order, values) = (ids.by_id(poll)?, ids.as_slice());
         let (mut segments, mut rows, mut longest) = (Vec::new(), Vec::new(), 0);
         let (mut before, mut first, mut begin) = (None, 0, 0);
         for (k, &place) in order.iter().enumerate() {
@@ -130,43 +130,6 @@ impl Plan {
         segments.push(order.len() as u32);
         Ok(Plan { order, segments, rows, longest })
     }
-}
-
-/// The places of the ids that are not skipped, by id, those of one id ascending: a radix sort.
-fn by_id(ids: &Ids, poll: &dyn Fn() -> Result<()>) -> Result<Vec<u32>> {
-    const BITS: u32 = 11;
-    const SPELL: usize = 1 << 18;
-    let values = ids.as_slice();
-    position("put_add", values.len().max(ids.bound()))?;
-    let mut order = Vec::new();
-    reserve(&mut order, ids.kept())?;
-    order.extend((0..values.len() as u32).filter(|&place| values[place as usize] >= 0));
-    let mut next = Vec::new();
-    reserve(&mut next, order.len())?;
-    next.resize(order.len(), 0);
-    for shift in (0..usize::BITS - ids.bound().saturating_sub(1).leading_zeros()).step_by(BITS as usize) {
-        let digit = |place: u32| values[place as usize] as usize >> shift & ((1 << BITS) - 1);
-        // where the places of each digit go
-        let mut at = [0usize; 1 << BITS];
-        for places in order.chunks(SPELL) {
-            poll()?;
-            places.iter().for_each(|&place| at[digit(place)] += 1);
-        }
-        let mut sum = 0;
-        for count in &mut at {
-            sum += std::mem::replace(count, sum);
-        }
-        for places in order.chunks(SPELL) {
-            poll()?;
-            for &place in places {
-                let at = &mut at[digit(place)];
-                next[*at] = place;
-                *at += 1;
-            }
-        }
-        std::mem::swap(&mut order, &mut next);
-    }
-    Ok(order)
 }
 
 fn reserve(list: &mut Vec<u32>, more: usize) -> Result<()> {

@@ -3,7 +3,7 @@
 //!
 //! * `take`: y[f, i, w] = x[f, ids[i], w], its bits
 //! * `put_add`, its adjoint: x[f, ids[i], w] = Σ v[f, i, w] over the i that share an id, ascending, from zero
-//! * `assign_at`: x[f, ids[i], w] = v[f, i, w] in place; ids differ
+//! * `assign_at`: x[f, ids[i], w] = v[f, i, w] in place; ids differ, or all v are one number
 //!
 //! Ids may be skipped: `take` gives zeros for them, the others leave them out.
 
@@ -57,7 +57,7 @@ pub trait Pick: Backend {
     /// x (front, bound, width) from v (front, ids, width)
     fn put_add(&self, spec: &PickSpec, values: &Self::Buffer) -> Result<Self::Buffer>;
     /// Writes values (front, ids, width), or one number for all of them, into `x` in place and gives it a new version:
-    /// all or none. No id comes twice. `values` may be `x`.
+    /// all or none. No id comes twice where there are several. `values` may be `x`.
     fn assign_at(&self, spec: &PickSpec, x: &Self::Buffer, values: &Self::Buffer) -> Result<()>;
 }
 

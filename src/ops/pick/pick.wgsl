@@ -45,7 +45,7 @@ fn take(
     }
 }
 
-// No id comes twice.
+// No id comes twice where there are several values.
 // grid: ceil(count / 256), count the picked elements
 // trips: none
 @compute @workgroup_size(256)

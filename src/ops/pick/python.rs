@@ -2,7 +2,8 @@
 
 use super::{Pick, PickSpec};
 use crate::backend::Buffer;
-use crate::device::Engine;
+use crate::cpu::Cpu;
+use crate::device::{Engine, Storage};
 use crate::error::{Error, Result};
 use crate::on_device;
 use crate::python::{Array, Call};
@@ -48,7 +49,7 @@ fn put_add(values: &Bound<'_, PyAny>, ids: &Bound<'_, PyAny>, bound: usize) -> P
 }
 
 /// Writes the values (rows, ids, width), or a single one, at the ids of every row of into (rows, bound, width), in
-/// place: all of them or none. No id comes twice but -1, where nothing is written.
+/// place: all of them or none. No id comes twice but -1, where nothing is written, unless there is one value.
 #[pyfunction]
 fn assign_at(into: &Bound<'_, Array>, ids: &Bound<'_, PyAny>, values: &Bound<'_, Array>) -> PyResult<()> {
     let mut call = Call::new(into.py(), "assign_at");
@@ -65,6 +66,25 @@ fn assign_at(into: &Bound<'_, Array>, ids: &Bound<'_, PyAny>, values: &Bound<'_,
         drop(ids);
         on_device!(device, poll, |engine| engine.assign_at(&spec, &engine.get(&into)?, &engine.get(&values)?))
     })
+}
+
+/// The ids, but -1 where the same one comes again: those whose values `assign_at` is to write.
+#[pyfunction]
+fn last_ids(ids: &Bound<'_, PyAny>, bound: usize) -> PyResult<Array> {
+    let call = Call::new(ids.py(), "last_ids");
+    let ids = call.own_ids(call.ids("ids", ids)?)?;
+    let shape = Shape::from([ids.len()]);
+    let last = call.run(30 * ids.len() as u64, false, |poll| {
+        let ids = Ids::new("last_ids", "ids", ids.slice()?, &shape, bound, Some(-1), poll)?;
+        let (order, ids) = (ids.by_id(poll)?, ids.as_slice());
+        let mut last = Cpu::new(poll).cleared::<i64>(ids.len())?;
+        last.copy_from_slice(ids);
+        for pair in order.windows(2).filter(|pair| ids[pair[0] as usize] == ids[pair[1] as usize]) {
+            last[pair[0] as usize] = -1;
+        }
+        Ok(Storage::Cpu(last.done()))
+    })?;
+    Ok(call.array(last, shape))
 }
 
 struct Sizes {
@@ -97,5 +117,6 @@ impl Sizes {
 pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(take, module)?)?;
     module.add_function(wrap_pyfunction!(put_add, module)?)?;
-    module.add_function(wrap_pyfunction!(assign_at, module)?)
+    module.add_function(wrap_pyfunction!(assign_at, module)?)?;
+    module.add_function(wrap_pyfunction!(last_ids, module)?)
 }
