@@ -14,6 +14,7 @@ mod memory;
 pub mod pack;
 mod pool;
 mod pow;
+mod reserve;
 mod strided;
 mod sum;
 mod team;

@@ -6,7 +6,8 @@
 //! does not grow. The lock is only tried: where it is taken (or was, in another thread at a fork) the system's
 //! allocator serves.
 
-use std::alloc::{Layout, alloc, dealloc};
+use super::reserve;
+use std::alloc::{GlobalAlloc, Layout, System};
 use std::ptr::NonNull;
 use std::sync::Mutex;
 
@@ -60,8 +61,17 @@ impl Block {
         if layout.size() >= ENORMOUS && layout.size() > all_memory() {
             return None;
         }
+        if !reserve::is_there() {
+            return None;
+        }
         // SAFETY: the size is not 0.
-        let start = NonNull::new(unsafe { alloc(layout) })?;
+        let get = || NonNull::new(unsafe { System.alloc(layout) });
+        let start = get().or_else(|| {
+            // what is kept here may be what is missing
+            let kept = POOL.try_lock().ok().map(|mut pool| pool.clear())?;
+            kept.into_iter().for_each(|kept| kept.block.release());
+            get()
+        })?;
         #[cfg(target_os = "linux")]
         if layout.align() == HUGE_PAGE {
             // SAFETY: our own memory; advice, so a refusal does not matter.
@@ -90,7 +100,7 @@ impl Block {
 
     fn release(self) {
         // SAFETY: allocated in `new` with this layout.
-        unsafe { dealloc(self.start.as_ptr(), self.layout) }
+        unsafe { System.dealloc(self.start.as_ptr(), self.layout) }
     }
 }
 
@@ -131,6 +141,11 @@ impl Pool {
         Some(kept.block)
     }
 
+    fn clear(&mut self) -> Vec<Kept> {
+        self.bytes = 0;
+        std::mem::take(&mut self.kept)
+    }
+
     fn put(&mut self, block: Block, old: &mut Vec<Block>) {
         self.freed += 1;
         self.bytes += block.layout.size();
@@ -167,7 +182,7 @@ mod tests {
         let make = |size: usize| {
             let layout = layout(size).unwrap();
             // SAFETY: not 0.
-            Block { start: NonNull::new(unsafe { alloc(layout) }).unwrap(), layout }
+            Block { start: NonNull::new(unsafe { System.alloc(layout) }).unwrap(), layout }
         };
         let mut old = Vec::new();
         pool.put(make(40 << 10), &mut old);

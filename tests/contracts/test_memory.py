@@ -207,6 +207,29 @@ def test_memory_ends_at_every_megabyte(kind):
     program(SWEEP, kind, 200, 1, limit=280, OPENBLAS_NUM_THREADS=1)
 
 
+@pytest.mark.parametrize("room", range(9_000, 50_000, 4_111))
+def test_memory_ends_among_small_things(room):
+    """fault 9: what cannot fail in Rust, a list of three handles, finds memory when a tensor of 30 numbers does not."""
+    source = """
+    import resource, sys
+    import numpy as np, seqcore
+    t = seqcore.Tensor(np.ones(30, np.float32), requires_grad=True)
+    seqcore.set_num_threads(1)
+    with open("/proc/self/statm") as file:
+        now = int(file.read().split()[0]) * resource.getpagesize()
+    resource.setrlimit(resource.RLIMIT_AS, (now + int(sys.argv[1]) * 1024, resource.RLIM_INFINITY))
+    for _ in range(2):
+        made = []
+        try:
+            while True:
+                made.append(t * 1.0)
+        except MemoryError:
+            made.clear()
+    print((t * 2.0).sum().item())
+    """
+    assert program(source, room) == "60.0"
+
+
 def test_no_memory_for_a_state_dict():
     """fault 9: it stays a MemoryError, and nothing is loaded."""
 
