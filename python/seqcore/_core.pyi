@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from typing import Any, Self, final
 
+from typing_extensions import disjoint_base
+
 __all__ = [
     "Array",
     "CheckpointError",
@@ -16,6 +18,7 @@ __all__ = [
     "Saved",
     "SeqcoreError",
     "ShapeError",
+    "Switch",
     "__version__",
     "activation",
     "activation_backward",
@@ -164,6 +167,16 @@ class Saved:
 
     def get(self, op: str) -> Array:
         """The array, if it is still what it was."""
+
+@disjoint_base
+class Switch:
+    """Sets a context variable, which holds (value, what stood before), for a block."""
+
+    def __new__(cls, variable: Any, value: bool) -> Self: ...
+
+    def __enter__(self) -> None: ...
+
+    def __exit__(self, kind: Any, error: Any, traceback: Any, /) -> None: ...
 
 def activation(function: str, x: Any, name: str = "x") -> Array:
     """y = f(x), element by element; function is "sigmoid", "tanh" or "relu". `name` is what errors call x."""

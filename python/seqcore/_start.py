@@ -21,8 +21,10 @@ def over() -> None:
 
 
 _name = sys.argv[0] if sys.argv else ""
+# what Python was started with, up to the name of the module
+_words = "".join(sys.orig_argv[: len(sys.orig_argv) - len(sys.argv) + 1])
 if (
-    (os.path.basename(_name) == "seqcore" or (_name == "-m" and "seqcore" in sys.orig_argv))
+    (os.path.basename(_name) == "seqcore" or (_name == "-m" and _words.endswith("-mseqcore")))
     and threading.current_thread() is threading.main_thread()
     and signal.getsignal(signal.SIGINT) is signal.default_int_handler
 ):

@@ -74,7 +74,8 @@ class Interrupts:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        for signum, handler in self._before.items():
+        # the one that is pressed last of all: what it raises must leave none behind
+        for signum, handler in reversed(self._before.items()):
             signal.signal(signum, signal.SIG_IGN if self.last and self.signum is not None else handler)
         self._before.clear()
         if kind is None:
@@ -203,7 +204,7 @@ class Trainer:
         return digest.hexdigest()[:16]
 
     def step(self) -> None:
-        """One update of the weights. A step that is interrupted has not happened."""
+        """One update of the weights. A step that fails or, in `run`, is interrupted has not happened."""
         random, before = get_random_state(), self.steps
         try:
             with self.interrupts.open():

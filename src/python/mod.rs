@@ -14,6 +14,7 @@ mod kept;
 mod normalize;
 mod out;
 mod runtime;
+mod switch;
 #[cfg(feature = "testing")]
 mod testing;
 mod transfer;
@@ -31,6 +32,7 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     errors::register(module)?;
     array::register(module)?;
     runtime::register(module)?;
+    module.add_class::<switch::Switch>()?;
     #[cfg(feature = "testing")]
     testing::register(module)?;
     crate::ops::register(module)

@@ -163,14 +163,15 @@ sys.meta_path.insert(0, Pressed)
     script.write_text("import sys\nfrom seqcore.cli import main\nsys.exit(main())\n")
     program = tmp_path / "program.py"
     program.write_text("import seqcore\nfrom seqcore.cli import lm\n")
-    for words in ([script], ["-m", "seqcore"], [program]):
+    (tmp_path / "other.py").write_text(program.read_text())
+    for words in ([script], ["-m", "seqcore"], ["-mseqcore"], [program], ["-m", "other", "seqcore"]):
         done = subprocess.run(
             [sys.executable, *words, "info"],
             capture_output=True,
             text=True,
             env={**os.environ, "PYTHONPATH": f"{tmp_path}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"},
         )
-        if words == [program]:
+        if words == [program] or "other" in words:
             assert "KeyboardInterrupt" in done.stderr
         else:
             assert (done.returncode, done.stdout, done.stderr) == (130, "", "")

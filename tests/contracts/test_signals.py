@@ -306,3 +306,114 @@ def test_ctrl_c_leaves_parameters_whole():
     print("whole")
     """
     assert program(source) == "whole"
+
+
+TORN = """
+import signal, sys
+import numpy as np, seqcore
+from seqcore import nn
+
+signal.signal(signal.SIGINT, signal.default_int_handler)
+
+class Pressed:
+    '''Presses Ctrl-C before instruction `at` of seqcore's own Python code.'''
+    def __init__(self, at):
+        self.at, self.count = at, 0
+    def __enter__(self):
+        sys.settrace(self.called)
+    def __exit__(self, *_):
+        sys.settrace(None)
+    def called(self, frame, event, argument):
+        if "seqcore" in frame.f_code.co_filename:
+            frame.f_trace_opcodes, frame.f_trace_lines = True, False
+            return self.ran
+    def ran(self, frame, event, argument):
+        if event == "opcode":
+            self.count += 1
+            if self.count == self.at:
+                signal.raise_signal(signal.SIGINT)
+        return self.ran
+
+def every(prepare, call, check, step):
+    at = 1
+    while True:
+        made, pressed = prepare(), Pressed(at)
+        try:
+            with pressed:
+                call(*made)
+        except KeyboardInterrupt:
+            pass
+        check(*made)
+        if pressed.count < at:
+            return
+        at += step
+
+def written():
+    w, v = (seqcore.Tensor(np.ones(4, np.float32), requires_grad=True) for _ in range(2))
+    return w, v, w * 1.0
+
+def whole(w, v, x):
+    # either what was before, values and history, or what is after
+    new = x.numpy().tolist() != [1.0] * 4
+    x.sum().backward()
+    assert (x.numpy()[1] == 5.0) == new and w.grad.numpy()[1] == (0.0 if new else 1.0)
+
+def layers():
+    model = nn.ModuleList([nn.Linear(2, 3) for _ in range(3)])
+    model.zero_grad()
+    (model[0](np.ones((1, 2), np.float32)).sum() + model[1](np.ones((1, 2), np.float32)).sum()).backward()
+    return (model,)
+
+def of_one_type(model):
+    assert len({t.dtype for p in model.parameters() for t in (p, p.grad) if t is not None}) == 1
+
+def leaves():
+    made = [seqcore.Tensor([1.0], requires_grad=True) for _ in range(5)]
+    return made, sum(made[1:], made[0])
+
+def all_or_none(made, total):
+    assert len({leaf.grad is None for leaf in made}) == 1
+
+step = int(sys.argv[1])
+for value in (5.0, seqcore.Tensor([5.0], requires_grad=True)):
+    for index in (1, [1, 1], slice(1, 2), np.array([False, True, False, False])):
+        every(written, lambda w, v, x: x.__setitem__(index, value), whole, step)
+every(written, lambda w, v, x: x.copy_(v * 5.0), whole, step)
+every(written, lambda w, v, x: x.__imul__(5.0), lambda *_: None, step)
+every(layers, lambda model: model.double(), of_one_type, step)
+every(leaves, lambda made, total: total.backward(), all_or_none, step)
+print("done")
+"""
+
+
+def test_no_state_is_torn_between_two_instructions():
+    """fault 16: what is written and its history, all gradients or none, all of a module or none."""
+    assert program(TORN, 3) == "done"
+
+
+MODE = """
+import signal, time
+import seqcore
+from seqcore import Tensor
+
+def pressed(*_):
+    raise KeyboardInterrupt
+
+signal.signal(signal.SIGALRM, pressed)
+one, end, count = Tensor([1.0], requires_grad=True), time.monotonic() + 2, 0
+while time.monotonic() < end:
+    try:
+        signal.setitimer(signal.ITIMER_REAL, 2e-5 + 1e-6 * (count % 100))
+        while True:
+            with seqcore.no_grad():
+                pass
+    except KeyboardInterrupt:
+        count += 1
+    assert (one * 2.0).requires_grad, count
+assert count > 1000
+print("done")
+"""
+
+
+def test_a_signal_leaves_the_mode_as_it_was():
+    assert program(MODE) == "done"

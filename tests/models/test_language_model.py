@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 import seqcore
+from seqcore import nn
 from seqcore.checkpoint import load_file
 from seqcore.data import TextError, Vocabulary
 from seqcore.models import LanguageModel
@@ -196,3 +197,18 @@ def test_foreign_and_damaged_files(model, tmp_path):
 def test_a_vocabulary_object_is_taken_as_it_is():
     vocabulary = Vocabulary("xyz")
     assert LanguageModel(vocabulary, 2, 3, 1).vocabulary is vocabulary
+
+
+def test_generating_leaves_the_model_in_training(model, monkeypatch):
+    """Others may be training with it meanwhile, and Ctrl-C may come at any moment."""
+    seen, forward = [], nn.LSTM.forward
+
+    def watched(self, *arguments):
+        seen.append((self.training, [module.training for module in model.modules()]))
+        return forward(self, *arguments)
+
+    monkeypatch.setattr(nn.LSTM, "forward", watched)
+    model.train()
+    assert len("".join(model.generate("a", 3))) == 3
+    assert [own for own, _ in seen] == [False] * 3 and all(all(modes) for _, modes in seen)
+    model.eval()

@@ -222,6 +222,7 @@ def signal_at(parts, part, tmp_path):
         again.run(epochs=2, watcher=told)
         assert told.found == found and same(weights(again), final), at
         assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+        assert signal.getsignal(signal.SIGTERM) is signal.getsignal(signal.SIGHUP) is signal.SIG_DFL
 
 
 def test_a_signal_at_any_instruction(tmp_path):

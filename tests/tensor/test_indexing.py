@@ -340,6 +340,14 @@ def test_any_index(seed, device):
         assert np.array_equal(leaf.grad.numpy(), np.where(last < 0, dy, 0)), (shape, index)
 
 
+def test_steps_beyond_the_tensor():
+    t = seqcore.Tensor(A)
+    for index in (np.s_[:: 2**62], np.s_[:: 2**70], np.s_[:, :: 2**63], np.s_[:: -(2**63)], np.s_[1 :: 2**62, [0, 1]]):
+        assert np.array_equal(t[index].numpy(), A[index])
+        t[index] = A[index]
+    assert np.array_equal(t.numpy(), A)
+
+
 def test_integers_are_written_by_ids_and_masks(device):
     t, want = seqcore.Tensor(np.arange(12).reshape(3, 4), device=device), np.arange(12).reshape(3, 4)
     for index in ([2, 0, 2], (slice(None), [1, 3]), want % 5 == 0, (..., np.array([True, False, False, True]))):

@@ -112,9 +112,9 @@ class LanguageModel(nn.Module):
     def _written(
         self, ids: np.ndarray, length: int, temperature: float, draws: np.random.Generator, stop: str
     ) -> Iterator[str]:
-        state = None
+        model, state = _for_inference(self), None
         for _ in range(length):
-            logits, state = self._after(ids, state)
+            logits, state = model._after(ids, state)
             ids = np.array([_drawn(logits, temperature, draws)])
             character = self.vocabulary.characters[ids[0]]
             yield character
@@ -123,14 +123,9 @@ class LanguageModel(nn.Module):
 
     def _after(self, ids: np.ndarray, state: tuple[Tensor, Tensor] | None) -> tuple[np.ndarray, tuple[Tensor, Tensor]]:
         """Logits (V,) of what follows the last of `ids`, and the state there."""
-        was_training = self.training
-        self.eval()
-        try:
-            with no_grad():
-                logits, state = self(ids.astype(np.int64).reshape(-1, 1), state)
-                return logits[-1, 0].numpy().astype(np.float64), state
-        finally:
-            self.train(was_training)
+        with no_grad():
+            logits, state = self(ids.astype(np.int64).reshape(-1, 1), state)
+            return logits[-1, 0].numpy().astype(np.float64), state
 
     def config(self) -> dict:
         """What, beside the weights, makes this model again."""
@@ -159,6 +154,15 @@ class LanguageModel(nn.Module):
         model = cls(**options)
         model.load_state_dict(checkpoint.model)
         return model if device is None else model.to(device)
+
+
+def _for_inference(module: Any) -> Any:
+    """The module's parameters in modules of their own, as `eval` would leave them: others may be training with it."""
+    twin = object.__new__(type(module))
+    for name, value in module.__dict__.items():
+        twin.__dict__[name] = _for_inference(value) if isinstance(value, nn.Module) else value
+    twin.__dict__["training"] = False
+    return twin
 
 
 def _drawn(logits: np.ndarray, temperature: float, draws: np.random.Generator) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator
 from typing import Any, ClassVar, NamedTuple, Self
 
@@ -10,7 +11,7 @@ import numpy as np
 from .. import runtime
 from .._arguments import flag, function, shown, text
 from ..errors import DTypeError, message
-from ..tensor import Tensor, as_tensor, overwrite, own_memory, snapshot, values_for
+from ..tensor import Tensor, as_tensor, at_once, overwrite, own_memory, snapshot, values_for
 from ._parameter import Parameter
 
 __all__ = ["Module"]
@@ -294,10 +295,11 @@ class Module:
             moved.append(
                 (tensor, _moved(tensor, place, name), grad, None if grad is None else _moved(grad, place, name))
             )
-        for tensor, array, grad, grad_array in moved:
-            tensor._array = array
-            if grad is not None:
-                grad._array = grad_array
+        changes = [functools.partial(setattr, tensor, "_array", array) for tensor, array, _, _ in moved]
+        changes += [
+            functools.partial(setattr, grad, "_array", array) for _, _, grad, array in moved if grad is not None
+        ]
+        at_once(changes)
         return self
 
     def cpu(self) -> Self:

@@ -31,6 +31,7 @@ from ._recurrent import lstm as lstm
 from ._shape import cat as cat
 from ._shape import stack as stack
 from ._shape import viewed as viewed
+from ._tape import at_once as at_once
 from ._tape import enable_grad as enable_grad
 from ._tape import is_recording as is_recording
 from ._tape import no_grad as no_grad

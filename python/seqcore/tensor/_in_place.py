@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 from .. import _core
 from ..errors import ShapeError, message
 from . import _indexing
 from ._shape import check_fits, check_kept, expand, repeated
-from ._tape import records
+from ._tape import at_once, records
 from ._tensor import SHARED, as_tensor, record, wrap
 
 __all__ = ["apply", "copy", "setitem", "zero"]
@@ -34,9 +35,9 @@ def setitem(x: Any, index: Any, value: Any) -> None:
     _check_writable("setitem", x)
     if records(value):
         _check_unshared("setitem", x)
-    recorded = _indexing.setitem(x, index, value)
-    if recorded is not None:
-        _follow(x, record("setitem", x._array, *recorded))
+    write, recorded = _indexing.setitem(x, index, value)
+    made = None if recorded is None else record("setitem", x._array, *recorded)
+    _write([] if write is None else [write], x, made)
 
 
 def apply(op: str, function: Any, x: Any, other: Any) -> Any:
@@ -52,9 +53,8 @@ def apply(op: str, function: Any, x: Any, other: Any) -> Any:
     result = result.to(dtype=x._array.dtype)
     if records(result):
         _check_unshared(op, x)
-    _core.assign([(x._array, result._array)])
-    if records(result):
-        _follow(x, result)
+    assign = functools.partial(_core.assign, [(x._array, result._array)])
+    _write([assign], x, result if records(result) else None)
     return x
 
 
@@ -83,17 +83,21 @@ def _overwrite(op: str, x: Any, source: Any) -> Any:
     """Writes `source`, of the shape and dtype of x; what x was before gets a gradient of 0, as it is in PyTorch."""
     if records(source):
         _check_unshared(op, x)
-    _core.assign([(x._array, source._array)])
-    if records(x, source):
-        need = x._requires_grad
+    need = x._requires_grad
 
-        def run(dy: Any) -> Any:
-            return _core.zeros(dy.shape, dy.dtype, dy.device) if need else None, dy
+    def run(dy: Any) -> Any:
+        return _core.zeros(dy.shape, dy.dtype, dy.device) if need else None, dy
 
-        _follow(x, record(op, x._array, (x, source), run))
+    assign = functools.partial(_core.assign, [(x._array, source._array)])
+    _write([assign], x, record(op, x._array, (x, source), run) if records(x, source) else None)
     return x
 
 
-def _follow(x: Any, made: Any) -> None:
-    """x, which was written to, has the history of `made` from now on."""
-    x._edge, x._requires_grad = made._edge, True
+def _write(calls: list[Any], x: Any, made: Any) -> None:
+    """Makes the calls; x, which they write to, has the history of `made`, if any, from then on."""
+    if made is not None:
+        calls += [
+            functools.partial(setattr, x, "_edge", made._edge),
+            functools.partial(setattr, x, "_requires_grad", True),
+        ]
+    at_once(calls)

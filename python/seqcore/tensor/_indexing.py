@@ -8,6 +8,7 @@ and what another thread may write to is copied first.
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
 from typing import Any, NamedTuple
@@ -35,9 +36,10 @@ def getitem(x: Any, index: Any) -> Tensor:
 
 
 def setitem(x: Any, index: Any, value: Any) -> Any:
-    """Writes `value` over what `index` picks, in place; the last one where an element is picked twice.
+    """`value` over what `index` picks, in place; the last one where an element is picked twice.
 
-    Gives None where nothing is to be recorded, else how `record` is to be called: inputs and backward.
+    Gives the call that writes it and how `record` is to be called, with inputs and backward; None where nothing is to
+    be written, and where nothing is to be recorded.
     """
     array = x._array
     picked = _read("setitem", array.shape, index)
@@ -45,24 +47,24 @@ def setitem(x: Any, index: Any, value: Any) -> Any:
     old, recorded = value._array.shape, records(x, value)
     if not math.prod(picked.shape):
         # recorded too: whether x requires grad must not depend on what a mask holds
-        return ((x, value), lambda dy: (dy, _core.zeros(old, dy.dtype, dy.device))) if recorded else None
+        return None, ((x, value), lambda dy: (dy, _core.zeros(old, dy.dtype, dy.device))) if recorded else None
     if recorded or math.prod(old) > 1:
         picked = picked.last()
-    picked.write(array, value._array)
+    write = picked.writing(array, value._array)
     if not recorded:
-        return None
+        return write, None
     needs = x._requires_grad, value._requires_grad
 
     def run(dy: Any) -> Any:
         dx = dv = None
         if needs[0]:
             dx = _core.copy_strided(dy, picked.whole, contiguous_strides(picked.whole), 0)
-            picked.write(dx, _core.zeros([], dy.dtype, dy.device))
+            picked.writing(dx, _core.zeros([], dy.dtype, dy.device))()
         if needs[1]:
             dv = unbroadcast(picked.read(dy), old)
         return dx, dv
 
-    return (x, value), run
+    return write, ((x, value), run)
 
 
 class _View(NamedTuple):
@@ -119,17 +121,20 @@ class _Picked(NamedTuple):
             pick=self.pick._replace(ids=_core.last_ids(self.pick.ids, self.pick.sizes[1]).numpy(False), once=True)
         )
 
-    def write(self, array: Any, value: Any) -> None:
-        """`value`, which broadcasts, over what is picked: all of it or, where the call ends early, none."""
+    def writing(self, array: Any, value: Any) -> Any:
+        """The call that writes `value`, which broadcasts, over what is picked: all of it or, where it fails, none."""
+        view: Any = self.view
         if self.pick:
             if math.prod(value.shape) != 1:
                 value = repeated(value, self.shape) if list(value.shape) != self.shape else value
                 value = value.reshape(self.pick.blocks())
-            seen = _core.copy_strided(array, *self.view) if self.view else array
-            _core.assign_at(seen.reshape(self.pick.sizes), self.pick.ids, value)
+            seen = _core.copy_strided(array, *view) if view else array
+            write = functools.partial(_core.assign_at, seen.reshape(self.pick.sizes), self.pick.ids, value)
+            if not view:
+                return write
+            write()
             value = seen
-        if self.view:
-            _core.assign_strided(array, value, *self.view)
+        return functools.partial(_core.assign_strided, array, value, *view)
 
 
 def _read(op: str, shape: Any, index: Any) -> _Picked:
@@ -175,7 +180,7 @@ def _view(shape: Any, index: Any) -> _View:
             places = range(size)[i]
             if isinstance(places, range):
                 sizes.append(len(places))
-                strides.append(step * places.step)
+                strides.append(step * places.step if len(places) > 1 else 0)
                 places = places.start
             offset += places * step
     return _View(sizes, strides, offset if 0 not in sizes else 0)

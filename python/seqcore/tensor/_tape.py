@@ -7,19 +7,21 @@ soon as it has run.
 
 from __future__ import annotations
 
+import collections
 import contextvars
 import functools
 import heapq
 import inspect
 import itertools
+import operator
 import os
 import threading
-from typing import Any
+from typing import Any, Self
 
 from .. import _core
 from ..errors import message
 
-__all__ = ["Node", "backward", "enable_grad", "is_recording", "no_grad", "records"]
+__all__ = ["Node", "at_once", "backward", "enable_grad", "is_recording", "no_grad", "records"]
 
 # (recording, what stood before): a linked list, so that a context manager needs no state of its own
 _mode: contextvars.ContextVar[Any] = contextvars.ContextVar("seqcore_recording", default=(True, None))
@@ -39,20 +41,22 @@ def records(*inputs: Any) -> bool:
     return False
 
 
-class _Recording:
+def at_once(calls: Any) -> None:
+    """Makes calls of functions written in C: Python handles no signal between them, so Ctrl-C falls before or after."""
+    collections.deque(map(operator.call, calls), maxlen=0)
+
+
+class _Recording(_core.Switch):
     """Switches recording in a block or, as a decorator, in a function; per thread and per asyncio task."""
 
     _flag = True
 
+    def __new__(cls, function: Any = None) -> Self:
+        return super().__new__(cls, _mode, cls._flag)
+
     def __init__(self, function: Any = None) -> None:
         if function is not None:
             raise TypeError(f"{type(self).__name__}: write @{type(self).__name__}() with parentheses.")
-
-    def __enter__(self) -> None:
-        _mode.set((self._flag, _mode.get()))
-
-    def __exit__(self, *_: Any) -> None:
-        _mode.set(_mode.get()[1])
 
     def __call__(self, function: Any) -> Any:
         if inspect.isgeneratorfunction(function):
@@ -204,5 +208,6 @@ def backward(tensor: Any, gradient: Any, wrap: Any, given: Any) -> None:
                 array = _core.binary_scalar("mul", array, 1.0, False)
             taken.add(array.id)
             grads.append(array)
-        for leaf, array in zip(leaves, grads, strict=True):
-            leaf._grad = wrap(array)
+        at_once(
+            [functools.partial(setattr, leaf, "_grad", wrap(array)) for leaf, array in zip(leaves, grads, strict=True)]
+        )
