@@ -13,6 +13,11 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+/// Bytes that wgpu may copy for itself: what is more goes through memory whose lack is no loss of the device.
+const SMALL: usize = 1 << 16;
+/// Bytes that go up at a time.
+const PIECE: usize = 16 << 20;
+
 /// How long something is waited for that should come at once, or that we can do without.
 pub(super) const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -291,8 +296,38 @@ impl Context {
             return Err(Error::internal("an upload of a wrong size"));
         }
         Counters::add(&self.counters.bytes_up, bytes.len() as u64);
-        self.guarded("uploading", || self.queue.write_buffer(block, 0, bytes))?;
-        self.wrote(bytes.len() as u64)
+        if bytes.len() <= SMALL {
+            self.guarded("uploading", || self.queue.write_buffer(block, 0, bytes))?;
+            return self.wrote(bytes.len() as u64);
+        }
+        // `write_buffer` would make as much memory of its own, and lose the device where there is none
+        for (i, piece) in bytes.chunks(PIECE).enumerate() {
+            let staged = self.staged(piece)?;
+            let (start, size) = ((i * PIECE) as u64, piece.len() as u64);
+            self.recorder().encoder(self)?.copy_buffer_to_buffer(&staged, 0, block, start, size);
+            self.wrote(size)?;
+        }
+        Ok(())
+    }
+
+    /// Memory for the host to write to and the device to copy from, with `bytes` in it.
+    fn staged(&self, bytes: &[u8]) -> Result<wgpu::Buffer> {
+        let wanted = wgpu::BufferDescriptor {
+            label: Some("upload"),
+            size: bytes.len() as u64,
+            usage: wgpu::BufferUsages::MAP_WRITE | wgpu::BufferUsages::COPY_SRC,
+            mapped_at_creation: true,
+        };
+        let staged = self.guarded("uploading", || self.device.create_buffer(&wanted))?;
+        self.guarded("uploading", || match staged.get_mapped_range_mut(..) {
+            Ok(mut view) => {
+                view.slice(..).copy_from_slice(bytes);
+                Ok(())
+            }
+            Err(error) => Err(Error::internal(format!("uploading: {error}"))),
+        })??;
+        self.guarded("uploading", || staged.unmap())?;
+        Ok(staged)
     }
 }
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import seqcore
-from programs import silent
+from programs import program, silent
 from seqcore import Tensor, nn
 from torch_compare import raised, rounded
 
@@ -408,3 +408,26 @@ def test_writing_in_place():
     g += c.numpy()
     g *= 2
     assert np.array_equal(g.numpy()[1], (c.numpy()[1] + 7) * 2)
+
+
+@pytest.mark.parametrize("room", [300, 420, 555])
+def test_memory_that_ends_in_an_upload(room):
+    """fault 11: a MemoryError, and what is on the GPU stays there."""
+    source = """
+    import resource, sys
+    import numpy as np
+    from seqcore import Tensor
+    keep, array = Tensor(np.arange(5, dtype=np.float32), device="gpu"), np.ones(1 << 18, np.float32)
+    (keep * 2.0).numpy(), Tensor(array, device="gpu").sum().item()
+    with open("/proc/self/statm") as file:
+        now = int(file.read().split()[0]) * resource.getpagesize()
+    resource.setrlimit(resource.RLIMIT_AS, (now + (int(sys.argv[1]) << 20), resource.RLIM_INFINITY))
+    made = []
+    try:
+        while True:
+            made.append(Tensor(array, device="gpu"))
+    except MemoryError:
+        made.clear()
+    print(*(keep * 2.0).numpy(), Tensor(array, device="gpu").sum().item())
+    """
+    assert program(source, room) == "0.0 2.0 4.0 6.0 8.0 262144.0"
