@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from itertools import chain
+import functools
 from typing import Any
 
 from .. import _core
+from ._tape import at_once
 from ._tensor import Tensor, wrap
 
 __all__ = ["adam_step", "clip_grad_norm", "sgd_step", "zeros_like"]
@@ -98,11 +99,8 @@ def adam_step(
 
 
 def _and_update(state: Any, after: Any, step: Any, *arguments: Any) -> None:
-    """Makes the step, which gives None, and updates the state: Ctrl-C falls before both or after both.
-
-    Python handles signals between its own instructions, and the update calls the step within one of them.
-    """
-    state.update(chain(filter(None, map(step, *([a] for a in arguments))), after))
+    """Makes the step and updates the state: Ctrl-C falls before both or after both."""
+    at_once([functools.partial(step, *arguments), functools.partial(state.update, after)])
 
 
 def clip_grad_norm(grads: Any, max_norm: Any, error_if_nonfinite: Any) -> Tensor:
