@@ -118,12 +118,13 @@ impl Engine for Gpu<'_> {
 
 #[cfg(feature = "gpu")]
 fn elsewhere(expected: Device, got: Device) -> Error {
-    Error::plain(Kind::Device, format!("expected a tensor on {expected}, got one on {got}"))
+    Error::found(Kind::Device, "device", format_args!("a tensor on {expected}"), format_args!("one on {got}"))
 }
 
 /// What is said where the crate was built without its GPU engine.
 pub fn built_without_gpu() -> Error {
-    Error::plain(Kind::Device, "this build of seqcore has no GPU engine").hint("use device=\"cpu\"")
+    let expected = "the CPU: this build of seqcore has no GPU engine";
+    Error::found(Kind::Device, "device", expected, "a GPU").hint("use device=\"cpu\"")
 }
 
 /// Runs `body` with `engine` bound to the engine of `device`: one body, compiled once for each.

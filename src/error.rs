@@ -1,5 +1,5 @@
 //! The one error of the crate. Every variant of [`Kind`] becomes one Python exception (`python/errors.rs`), and every
-//! message about an argument follows one template:
+//! message but those of our own mistakes follows one template:
 //! `{op}: {argument}: expected {what}, got {what}. Hint: {one thing to do}.` Without a hint it ends after the first
 //! full stop, and what ends with `?` or `!` gets none.
 
@@ -41,7 +41,9 @@ pub enum Kind {
 pub struct Error {
     /// the class
     pub kind: Kind,
-    /// the message without the hint
+    /// the operation; empty until it is known ([`Error::of`])
+    pub op: String,
+    /// the message without the operation and the hint
     pub message: String,
     /// one thing to do, a sentence without its full stop; empty where there is nothing
     pub hint: String,
@@ -56,7 +58,12 @@ impl Error {
         expected: impl fmt::Display,
         got: impl fmt::Display,
     ) -> Error {
-        Error { kind, message: format!("{op}: {argument}: expected {expected}, got {got}"), hint: String::new() }
+        Error::found(kind, argument, expected, got).of(op)
+    }
+
+    /// The same where it is found out below any operation: the one that was called adds its name.
+    pub fn found(kind: Kind, argument: &str, expected: impl fmt::Display, got: impl fmt::Display) -> Error {
+        Error::plain(kind, format!("{argument}: expected {expected}, got {got}"))
     }
 
     /// Wrong rank or size of `argument`.
@@ -74,9 +81,8 @@ impl Error {
         Error::argument(Kind::Value, op, argument, expected, got)
     }
 
-    /// An error that is about no single argument.
-    pub fn plain(kind: Kind, message: impl Into<String>) -> Error {
-        Error { kind, message: message.into(), hint: String::new() }
+    fn plain(kind: Kind, message: impl Into<String>) -> Error {
+        Error { kind, op: String::new(), message: message.into(), hint: String::new() }
     }
 
     /// A mistake of ours: never the caller's fault.
@@ -91,7 +97,13 @@ impl Error {
 
     /// No room for `what`.
     pub fn memory(what: impl fmt::Display) -> Error {
-        Error::plain(Kind::Memory, format!("no memory for {what}"))
+        Error::too_large(format_args!("room for {what}"), "none")
+    }
+
+    /// More than `expected` at once.
+    pub fn too_large(expected: impl fmt::Display, got: impl fmt::Display) -> Error {
+        Error::found(Kind::Memory, "memory", expected, got)
+            .hint("let go of what is no longer needed, or work in smaller pieces")
     }
 
     /// The caller asked the call to stop.
@@ -99,16 +111,39 @@ impl Error {
         Error::plain(Kind::Interrupted, "interrupted")
     }
 
-    /// Adds one thing to do.
+    /// Says which operation was called, where that is not said yet.
+    pub fn of(mut self, op: &str) -> Error {
+        if self.op.is_empty() {
+            self.op = op.into();
+        }
+        self
+    }
+
+    /// Adds one thing to do, instead of what was added before.
     pub fn hint(mut self, hint: impl Into<String>) -> Error {
         self.hint = hint.into();
         self
     }
 }
 
+/// [`Error::of`] for results.
+pub trait Of {
+    /// Says which operation was called, where an error does not say it yet.
+    fn of(self, op: &str) -> Self;
+}
+
+impl<T> Of for Result<T> {
+    fn of(self, op: &str) -> Result<T> {
+        self.map_err(|e| e.of(op))
+    }
+}
+
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let stop = |text: &str| if text.ends_with(['.', '?', '!']) { "" } else { "." };
+        if !self.op.is_empty() {
+            write!(f, "{}: ", self.op)?;
+        }
         write!(f, "{}{}", self.message, stop(&self.message))?;
         if !self.hint.is_empty() {
             write!(f, " Hint: {}{}", self.hint, stop(&self.hint))?;
@@ -138,5 +173,8 @@ mod tests {
         );
         assert_eq!(Error::value("op", "n", "at least 1", 0).to_string(), "op: n: expected at least 1, got 0.");
         assert_eq!(Error::internal("what?").hint("look.").to_string(), "what? Hint: look.");
+        let found = Error::found(Kind::Device, "device", "a GPU", "none");
+        assert_eq!(found.clone().of("to").of("copy").to_string(), "to: device: expected a GPU, got none.");
+        assert_eq!(found.to_string(), "device: expected a GPU, got none.");
     }
 }

@@ -17,6 +17,7 @@ __all__ = [
     "flag",
     "function",
     "integer",
+    "no_room",
     "not_built",
     "number",
     "path",
@@ -137,6 +138,11 @@ def path(op: str, name: str, value: Any) -> str | bytes:
     if ("\0" if isinstance(found, str) else b"\0") in found:
         raise ValueError(message(op, name, "a path without NUL", shown(found)))
     return found
+
+
+def no_room(op: str, what: str) -> MemoryError:
+    """The error to raise where NumPy found no memory."""
+    return MemoryError(message(op, "memory", f"room for {what}", "none", "let go of what is no longer needed"))
 
 
 def not_built(op: str, name: str, value: Any, default: Any) -> None:

@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from .errors import CheckpointError
+from .errors import CheckpointError, message
 
 __all__ = ["PIECE", "File", "header_and_order", "parsed", "quoted", "read"]
 
@@ -88,11 +88,13 @@ def _read(path: Any, file: Any, size: Any) -> File:
     plausible = len(start) == 9 and 2 <= length <= size - 8
     # b"\x80" and b"PK" may also be the low bytes of a good length
     if not (plausible and start[8:] == b"{") and (start[:1] == b"\x80" or start[:2] == b"PK"):
-        raise CheckpointError(
-            f"load_file: {os.fspath(path)!r}: expected a safetensors file, got what looks like a PyTorch pickle or a "
-            "zip archive; it is not unpickled here. Hint: convert it where torch and safetensors are installed:\n"
+        raise _wrong(
+            path,
+            "a safetensors file",
+            "what looks like a PyTorch pickle or a zip archive; it is not unpickled here",
+            "convert it where torch and safetensors are installed:\n"
             '    state = torch.load(path, map_location="cpu", weights_only=True)\n'
-            '    safetensors.torch.save_file(state, "model.safetensors")'
+            '    safetensors.torch.save_file(state, "model.safetensors")',
         )
     if size < 8:
         raise _wrong(path, "a safetensors file", f"one of {size} bytes")
@@ -229,8 +231,8 @@ def _widened(halves: np.ndarray) -> np.ndarray:
     return wide.view(np.float32).reshape(halves.shape)
 
 
-def _wrong(path: Any, expected: Any, got: Any) -> CheckpointError:
-    return CheckpointError(f"load_file: {os.fspath(path)!r}: expected {expected}, got {got}.")
+def _wrong(path: Any, expected: Any, got: Any, hint: str | None = None) -> CheckpointError:
+    return CheckpointError(message("load_file", repr(os.fspath(path)), expected, got, hint))
 
 
 def header_and_order(arrays: Any, metadata: Any, finish: Any) -> tuple[bytes, list[memoryview]]:

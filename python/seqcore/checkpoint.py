@@ -183,7 +183,10 @@ def load_file(path: Any) -> Checkpoint:
         ['bias', 'weight']
     """
     path = _arguments.path("load_file", "path", path)
-    file = _safetensors.read(path)
+    try:
+        file = _safetensors.read(path)
+    except MemoryError:
+        raise _arguments.no_room("load_file", f"the tensors of {path!r}") from None
     metadata = file.metadata
     if metadata.get("format") == "seqcore" or any(name in metadata for name in ("format_version", "checksum")):
         _check(path, file)

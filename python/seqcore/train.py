@@ -236,7 +236,7 @@ class Trainer:
         losses: list[tuple[Tensor, int]] = []
         state: tuple[Tensor, Tensor] | None = None
         if self.held_out is None:
-            raise ValueError("Trainer: validation: expected a held-out part of two characters or more, got none.")
+            raise ValueError(message("Trainer", "validation", "a held-out part of two characters or more", "none"))
         self.model.eval()
         try:
             with no_grad(), self.interrupts.open():
@@ -249,10 +249,7 @@ class Trainer:
             self.model.train()
         loss = sum(v * n for v, (_, n) in zip(values, losses, strict=True)) / sum(n for _, n in losses)
         if not math.isfinite(loss):
-            raise FloatingPointError(
-                f"step {self.steps}: the held-out loss is {loss}. "
-                "Hint: use a smaller learning rate; the last checkpoint is from before."
-            )
+            raise _spoilt("held-out loss", f"{loss} at step {self.steps}")
         return loss
 
     def finish_epoch(self) -> None:
@@ -393,10 +390,8 @@ class Trainer:
         for record, *_ in unread:
             record = replace(record, loss=next(values), gradient_norm=next(values))
             if not (math.isfinite(record.loss) and math.isfinite(record.gradient_norm)):
-                raise FloatingPointError(
-                    f"step {record.step}: the loss is {record.loss}, the gradient's norm {record.gradient_norm}. "
-                    "Hint: use a smaller learning rate; the last checkpoint is from before."
-                )
+                got = f"{record.loss} at step {record.step}, with a gradient of norm {record.gradient_norm}"
+                raise _spoilt("loss", got)
             epoch, total, characters = self.epoch_sums
             if epoch != record.epoch:
                 total, characters = 0.0, 0
@@ -446,11 +441,9 @@ class Trainer:
                 raise
             raise _no_training(path, f"one that is refused ({error})") from None
         if trainer.text != training["text"]:
-            raise CheckpointError(
-                f"{os.fsdecode(path)}: text: expected the one that the run began with "
-                f"({training['text']['characters']} characters), got another ({len(ids)}). "
-                "Hint: name the same files in the same order, with the same --encoding."
-            )
+            wanted = f"the text that the run began with, of {training['text']['characters']} characters"
+            hint = "name the same files in the same order, with the same --encoding"
+            raise CheckpointError(message("resume", os.fsdecode(path), wanted, f"another, of {len(ids)}", hint))
         trainer._check_position(training, path)
         position = training["position"]
         shape = (model.lstm.num_layers, trainer.streams.batch, model.lstm.hidden_size)
@@ -527,9 +520,8 @@ def training_in(checkpoint: "Checkpoint", path: str | os.PathLike) -> dict:
     config = a_checkpoint(op, checkpoint).config
     training = config.get("training") if isinstance(config, dict) else None
     if training is None or checkpoint.optimizer is None:
-        raise CheckpointError(
-            f"{os.fsdecode(path)}: the file holds no training to go on with. Hint: --init starts anew from its weights."
-        )
+        hint = "--init starts anew from its weights"
+        raise CheckpointError(message("resume", os.fsdecode(path), "training to go on with", "none", hint))
     whole, real = (int,), (int, float)
     form: dict[str, dict[str, tuple[type, ...]]] = {
         "options": {"batch": whole, "bptt": whole, "lr": real, "clip": real, "validation": real},
@@ -566,7 +558,12 @@ def training_in(checkpoint: "Checkpoint", path: str | os.PathLike) -> dict:
 
 
 def _no_training(path: str | os.PathLike, got: str) -> CheckpointError:
-    return CheckpointError(f"{os.fsdecode(path)}: training: expected the state of a run, got {got}.")
+    return CheckpointError(message("resume", os.fsdecode(path), "the state of a run", got))
+
+
+def _spoilt(name: str, got: str) -> FloatingPointError:
+    hint = "use a smaller learning rate; the last checkpoint is from before"
+    return FloatingPointError(message("Trainer", name, "a finite number", got, hint))
 
 
 def _fingerprint(ids: np.ndarray, characters: str) -> str:

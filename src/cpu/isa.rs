@@ -72,8 +72,8 @@ fn forced(name: &str) -> Result<Isa> {
     let available = Isa::available();
     available.iter().copied().find(|isa| isa.name() == name).ok_or_else(|| {
         let names: Vec<_> = available.iter().map(|isa| isa.name()).collect();
-        let what = format!("SEQCORE_ISA: expected one of {} on this processor, got {name}", names.join(", "));
-        Error::plain(Kind::State, what).hint("unset the variable")
+        let expected = format!("one of {} on this processor", names.join(", "));
+        Error::found(Kind::State, "SEQCORE_ISA", expected, name).hint("unset the variable")
     })
 }
 

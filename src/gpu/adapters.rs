@@ -78,7 +78,7 @@ pub(super) fn check_process() -> Result<()> {
     if opened_in == 0 || opened_in == std::process::id() {
         return Ok(());
     }
-    Err(Error::plain(Kind::Device, "the GPU was opened before fork() and cannot be used in the child")
+    Err(Error::found(Kind::Device, "device", "a GPU opened in this process", "one opened before fork()")
         .hint("start processes with the spawn method"))
 }
 
@@ -94,7 +94,8 @@ fn with_all<R>(f: impl FnOnce(&[wgpu::Adapter]) -> R) -> Result<R> {
     let mut all = ALL.lock().unwrap_or_else(PoisonError::into_inner);
     if all.is_none() {
         OPENED_IN.store(std::process::id(), Ordering::Release);
-        *all = Some(quietly(enumerate).map_err(|e| Error::plain(Kind::Device, format!("no GPU driver works: {e}")))?);
+        let none = |e| Error::found(Kind::Device, "device", "a GPU driver that works", format_args!("none ({e})"));
+        *all = Some(quietly(enumerate).map_err(none)?);
     }
     let adapters: &[wgpu::Adapter] = all.as_ref().map_or(&[], |all| &all.adapters);
     quietly(|| f(adapters)).map_err(Error::internal)
@@ -117,7 +118,7 @@ fn wants_software() -> Result<bool> {
         Ok(value) if value == "software" => Ok(true),
         other => {
             let got = other.unwrap_or_else(|_| "something that is not text".into());
-            Err(Error::plain(Kind::Device, format!("SEQCORE_GPU: expected \"software\" or nothing, got {got:?}")))
+            Err(Error::found(Kind::Device, "SEQCORE_GPU", "\"software\" or nothing", format_args!("{got:?}")))
         }
     }
 }

@@ -70,7 +70,7 @@ impl GpuBuffer {
     pub(super) fn block(&self, context: &Context) -> Result<&wgpu::Buffer> {
         if !std::ptr::eq(&*self.memory.context, context) {
             self.memory.context.check()?;
-            return Err(Error::plain(Kind::Device, "tensors on two different GPUs in one operation"));
+            return Err(Error::found(Kind::Device, "device", "tensors on one GPU", "tensors on two"));
         }
         self.memory.block.as_ref().ok_or_else(|| Error::internal("a GPU buffer without memory"))
     }

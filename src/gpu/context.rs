@@ -114,9 +114,13 @@ impl Context {
         };
         let wanted =
             wgpu::DeviceDescriptor { label: Some("seqcore"), required_limits: limits.clone(), ..Default::default() };
+        let refused = |why: &dyn std::fmt::Display| {
+            let got = format!("gpu:{index} ({}), which cannot: {why}", info.name);
+            Error::found(Kind::Device, "device", "a GPU that can be opened", got)
+        };
         let (device, queue) = quietly(|| pollster::block_on(adapter.request_device(&wanted)))
-            .map_err(|e| Error::plain(Kind::Device, format!("gpu:{index} ({}) cannot be opened: {e}", info.name)))?
-            .map_err(|e| Error::plain(Kind::Device, format!("gpu:{index} ({}) cannot be opened: {e}", info.name)))?;
+            .map_err(|e| refused(&e))?
+            .map_err(|e| refused(&e))?;
         let fault = Arc::new(Fault::default());
         let heard = fault.clone();
         device.on_uncaptured_error(Arc::new(move |error: wgpu::Error| heard.uncaught(error.to_string())));
@@ -216,10 +220,8 @@ impl Context {
         self.check()?;
         let class = class(bytes);
         if class > self.limits.buffer {
-            return Err(Error::memory(format_args!(
-                "{bytes} bytes in one piece: the GPU's largest buffer has {}",
-                self.limits.buffer
-            )));
+            let most = format!("at most {} bytes in one piece, this GPU's largest buffer", self.limits.buffer);
+            return Err(Error::too_large(most, bytes));
         }
         let before = if for_host { self.submissions.load(Ordering::Acquire) } else { u64::MAX };
         if let Some(buffer) = lock(&self.pool).take(class, before) {
@@ -240,8 +242,9 @@ impl Context {
         self.trim()?;
         if !lock(&self.pool).reserve(class) {
             let (held, _) = lock(&self.pool).bytes();
-            return Err(Error::memory(format_args!("{bytes} bytes on the GPU, beside {held} in use"))
-                .hint("SEQCORE_GPU_MEMORY sets how much may be used"));
+            let room = format!("room for {bytes} bytes on the GPU");
+            let got = format!("none beside {held} in use");
+            return Err(Error::too_large(room, got).hint("SEQCORE_GPU_MEMORY sets how much may be used"));
         }
         self.create(class).inspect_err(|_| lock(&self.pool).unreserve(class))
     }

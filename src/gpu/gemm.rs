@@ -137,10 +137,9 @@ impl Gpu<'_> {
             Ok("tile") => Ok(Shape::Tile),
             Ok("rows") => Ok(Shape::Rows),
             Ok("") | Err(_) => Ok(if self.is_software() { Shape::Rows } else { Shape::Tile }),
-            Ok(other) => Err(Error::plain(
-                Kind::Value,
-                format!("SEQCORE_GPU_GEMM: expected \"tile\" or \"rows\", got {other:?}"),
-            )),
+            Ok(other) => {
+                Err(Error::found(Kind::Value, "SEQCORE_GPU_GEMM", "\"tile\" or \"rows\"", format_args!("{other:?}")))
+            }
         }
     }
 

@@ -39,7 +39,8 @@ impl Fault {
             return Ok(());
         }
         let reason = self.reason.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        Err(Error::plain(Kind::DeviceLost, format!("the GPU is lost: {reason}"))
+        let got = format!("one that is lost: {reason}");
+        Err(Error::found(Kind::DeviceLost, "device", "a GPU that works", got)
             .hint("tensors on it are gone; make new ones, a new device is opened for them"))
     }
 

@@ -178,7 +178,8 @@ impl<'a> Gpu<'a> {
 
 /// `n`, a number of elements or a position, as kernels know it.
 pub fn position(op: &str, n: usize) -> Result<u32> {
-    u32::try_from(n).map_err(|_| Error::memory(format_args!("{op}: {n} elements in one operation on the GPU")))
+    let most = "fewer than 2^32 elements in one operation on the GPU";
+    u32::try_from(n).map_err(|_| Error::too_large(most, n).of(op))
 }
 
 /// What was sent to all devices since the last call.

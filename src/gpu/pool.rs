@@ -87,8 +87,8 @@ impl Pool {
 pub(super) fn budget(is_software: bool) -> Result<u64> {
     match std::env::var("SEQCORE_GPU_MEMORY") {
         Ok(text) if !text.is_empty() => parse_bytes(&text).ok_or_else(|| {
-            let message = format!("SEQCORE_GPU_MEMORY: expected bytes, or a number with K, M or G, got {text:?}");
-            Error::plain(Kind::Value, message)
+            let expected = "bytes, or a number with K, M or G";
+            Error::found(Kind::Value, "SEQCORE_GPU_MEMORY", expected, format_args!("{text:?}"))
         }),
         _ if is_software => Ok(available().map_or(u64::MAX, |bytes| bytes / 5 * 4)),
         _ => Ok(u64::MAX),

@@ -1,7 +1,7 @@
 //! Reading back: copy into memory that the host can map, submit, wait, copy out. The only place where a
 //! result's bytes come to the host, and so the last place where a loss can be seen before they are believed.
 
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Result};
 use crate::gpu::Gpu;
 use crate::gpu::buffer::GpuBuffer;
 use crate::gpu::context::lock;
@@ -52,7 +52,7 @@ impl Gpu<'_> {
         context.answered(&|| state.load(Ordering::Acquire) != 0, self.poll)?;
         if state.load(Ordering::Acquire) != 1 {
             context.fault.lose("memory could not be mapped for reading".into());
-            return Err(context.check().err().unwrap_or_else(|| Error::plain(Kind::DeviceLost, "mapping failed")));
+            return Err(context.check().err().unwrap_or_else(|| Error::internal("the device is not lost")));
         }
         context.guarded("reading back", || match reader.get_mapped_range(0..size) {
             Ok(view) => {

@@ -301,13 +301,10 @@ impl Gpu<'_> {
             let block = buffer.block(&self.context)?;
             let bytes = buffer.bytes().next_multiple_of(16).max(16);
             if bytes > self.context.limits.binding {
-                return Err(Error::memory(format_args!(
-                    "{} elements of {} in one piece: a kernel on this GPU sees at most {} bytes of a tensor",
-                    buffer.len(),
-                    buffer.dtype(),
-                    self.context.limits.binding
-                ))
-                .hint("use a smaller batch or shorter pieces of the sequence"));
+                let most = self.context.limits.binding;
+                let expected = format!("at most {most} bytes of one tensor, which is what a kernel on this GPU sees");
+                let got = format!("{} elements of {}", buffer.len(), buffer.dtype());
+                return Err(Error::too_large(expected, got));
             }
             // The block was made 16 bytes at a time too, and windows begin at multiples of 256.
             blocks.push(Bound { buffer: block, offset: buffer.offset(), size: NonZeroU64::new(bytes) });

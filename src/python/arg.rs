@@ -133,8 +133,8 @@ impl Other<'_> {
             Some((memory, made)) if made == *shape => Ok(if narrowed { narrow(&memory)? } else { memory }),
             // to convert another argument may run the caller's code, which may change this one
             _ => {
-                let what = format!("{op}: {name}: the array was changed while the call read its arguments");
-                Err(Error::plain(Kind::State, what).into())
+                let expected = "an array that stays as it is while the call reads its arguments";
+                Err(Error::argument(Kind::State, op, &name, expected, "one that was changed").into())
             }
         }
     }

@@ -4,7 +4,7 @@
 use crate::backend::Backend;
 use crate::cpu::Poll;
 use crate::device::{Device, Engine, Storage};
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Kind, Of, Result};
 use crate::on_device;
 use crate::python::arg::Arg;
 use crate::python::call::Call;
@@ -255,7 +255,7 @@ fn own(py: Python<'_>, device: Device, op: &str, arg: Arg<'_>) -> PyResult<Array
 #[pyfunction]
 fn zeros(py: Python<'_>, shape: Vec<usize>, dtype: &str, device: &str) -> PyResult<Array> {
     let (device, dtype) = (runtime::parse_device(device)?, runtime::parse_dtype(dtype)?);
-    let len = elements(&shape)?;
+    let len = elements(&shape).of("zeros")?;
     let storage = Call::new(py, "zeros").run(len as u64, false, move |poll: Poll<'_>| {
         on_device!(device, poll, |engine| Ok(engine.put(engine.zeros(dtype, len)?)))
     })?;
@@ -305,11 +305,8 @@ impl Saved {
         if self.storage.stamp().version() == self.version {
             return Ok(());
         }
-        let what = format!(
-            "{op}: backward: a tensor of shape {} that the forward call used was changed in place since",
-            self.shape
-        );
-        Err(Error::plain(Kind::State, what)
+        let got = format!("one of shape {} that was changed in place since", self.shape);
+        Err(Error::argument(Kind::State, op, "backward", "the tensors that the forward call used", got)
             .hint("call backward before the optimizer step or the in-place operation, or run forward again"))
     }
 }

@@ -4,7 +4,7 @@
 
 use crate::cpu::CpuBuffer;
 use crate::device::{Device, Storage};
-use crate::error::{Error, Kind, Result, panic_text};
+use crate::error::{Error, Kind, Of, Result, panic_text};
 use crate::python::arg::{Arg, Bools};
 use crate::python::array::{Array, Saved};
 use crate::python::gate::{self, Pass};
@@ -35,11 +35,9 @@ type Right = Option<Pass>;
 /// Err where a signal handler that interrupted a call wants to change tensors.
 fn allowed(mutates: bool) -> Result<()> {
     if INSIDE.get() && mutates {
-        return Err(Error::plain(
-            Kind::State,
-            "tensors cannot be changed from a signal handler that interrupts a call",
-        )
-        .hint("set a flag in the handler and act on it after the call"));
+        let expected = "no change of tensors from a signal handler that interrupts a call";
+        return Err(Error::found(Kind::State, "tensor", expected, "one")
+            .hint("set a flag in the handler and act on it after the call"));
     }
     Ok(())
 }
@@ -215,7 +213,7 @@ impl<'py> Call<'py> {
         work: impl FnOnce(crate::cpu::Poll<'_>) -> Result<R> + Send,
     ) -> PyResult<R> {
         let py = self.py;
-        allowed(mutates)?;
+        allowed(mutates).of(self.op)?;
         let (saved, op) = (&self.saved, self.op.trim_end_matches("_backward"));
         let work = |poll: crate::cpu::Poll<'_>| {
             saved.iter().try_for_each(|saved| saved.check(op))?;
@@ -224,7 +222,7 @@ impl<'py> Call<'py> {
         if ns < RELEASE_ABOVE_NS
             && let Some(_right) = right_now(mutates)
         {
-            return Ok(caught(|| work(&|| Ok(())))?);
+            return Ok(caught(|| work(&|| Ok(()))).of(self.op)?);
         }
         let signal: Mutex<Option<PyErr>> = Mutex::new(None);
         let result = if runtime::is_main_thread(py) {
@@ -256,7 +254,7 @@ impl<'py> Call<'py> {
         };
         match signal.into_inner().unwrap_or_else(PoisonError::into_inner) {
             Some(e) => Err(e),
-            None => Ok(result?),
+            None => Ok(result.of(self.op)?),
         }
     }
 

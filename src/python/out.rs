@@ -3,7 +3,7 @@
 use crate::backend::Buffer;
 use crate::cpu::CpuBuffer;
 use crate::device::Storage;
-use crate::error::{Error, Result};
+use crate::error::{Error, Of, Result};
 use crate::python::array::Array;
 use crate::python::normalize;
 use crate::tensor::{DType, Element, Shape, elements};
@@ -30,7 +30,7 @@ impl<'py> Out<'py> {
         match given {
             Some(array) => Ok(Out { memory: writeable(op, &array, dtype, &shape)?, array }),
             None => {
-                let memory = CpuBuffer::allocate(dtype, elements(&shape)?)?;
+                let memory = elements(&shape).and_then(|len| CpuBuffer::allocate(dtype, len)).of(op)?;
                 let array = Array::new(Storage::Cpu(memory.clone()), shape).into_ndarray(py)?;
                 Ok(Out { array, memory })
             }

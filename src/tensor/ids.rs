@@ -158,8 +158,8 @@ mod tests {
         let ids = [0, 64, 3, 70, -1, 5];
         let e = Ids::new("embedding", "ids", &ids, &[3, 2], 65, None, &|| Ok(())).unwrap_err();
         assert_eq!(
-            (e.kind, e.message.as_str()),
-            (Kind::Index, "embedding: ids: expected 0 <= id < 65, got 70 at (1, 1)")
+            (e.kind, e.to_string().as_str()),
+            (Kind::Index, "embedding: ids: expected 0 <= id < 65, got 70 at (1, 1).")
         );
         let e = Ids::new("embedding", "ids", &[-1], &[], 65, None, &|| Ok(())).unwrap_err();
         assert!(e.message.ends_with("got -1 at ()"), "{e}");

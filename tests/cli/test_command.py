@@ -60,7 +60,7 @@ def test_help_on_a_full_disk_has_failed():
         (">&-", ["--version"], 0, ""),
         ("2>&-", ["nonsense"], 2, ""),
         (">&- 2>&-", ["nonsense"], 2, ""),
-        ("<&-", ["lm", "train", "-"], 1, "seqcore: standard input: the file is empty.\n"),
+        ("<&-", ["lm", "train", "-"], 1, "seqcore: standard input: expected text, got an empty file.\n"),
     ],
 )
 def test_streams_that_are_closed_are_streams_that_nobody_reads(tmp_path, closed, arguments, status, says):

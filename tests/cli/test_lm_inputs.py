@@ -36,7 +36,7 @@ ORDINARY = "the cat sat on a mat and the dog ran under it\n" * 20
         (b"\xff\xfe" + ORDINARY.encode("utf-16-le"), 0, None),
         (ORDINARY.encode("utf-16-le"), 1, "binary"),
         (b"\xff\xfe\0\0" + ORDINARY.encode("utf-32-le"), 0, None),
-        (ORDINARY.encode() + b"F\xfc\xdfe", 1, f"offset {len(ORDINARY) + 1} "),
+        (ORDINARY.encode() + b"F\xfc\xdfe", 1, f"offset {len(ORDINARY) + 1}."),
         (bytes(range(256)) * 8, 1, "binary"),
         (ORDINARY.replace("\n", "\r\n").encode(), 0, None),
         (ORDINARY.replace("cat", "c\0t").encode(), 1, "NUL"),

@@ -1,6 +1,8 @@
 """What a user reads when something is wrong: the class, one sentence form, and hints that can be followed."""
 
+import ast
 import os
+import pathlib
 import re
 import subprocess
 import sys
@@ -10,8 +12,10 @@ import pytest
 
 import seqcore
 from command import run
-from seqcore import nn, ops
+from seqcore import _core, nn, ops
+from seqcore.data import Streams, TextError, Vocabulary, read_ids
 from seqcore.errors import message
+from seqcore.models import LanguageModel
 
 
 def test_one_form_with_and_without_hint():
@@ -68,15 +72,92 @@ def test_the_class_of_every_kind_of_error(kind):
         assert caught.type is wanted
 
 
-@pytest.mark.parametrize(
-    "kind", ["Shape", "DType", "Device", "Checkpoint", "Index", "Value", "Type", "Memory", "NotBuilt", "State"]
-)
+# the operation, the argument, what was expected, what came and at most one hint, in one line (S-20)
+FORM = r"(?!.*Hint:.*Hint:)[\w.]+: [^:]+: expected .+, got .+?[.?!]( Hint: .+[.?!])?"
+
+
+@pytest.mark.parametrize("kind", [kind for kind, (_, call) in KINDS.items() if call])
 def test_every_kind_speaks_in_one_form(kind):
-    """The operation, the argument, what was expected, what came and at most one hint, in one line (S-20)."""
-    form = r"(?!.*Hint:.*Hint:)[\w.]+: [^:]+: expected .+, got .+?[.?!]( Hint: .+[.?!])?"
     with pytest.raises(KINDS[kind][0]) as caught:
         KINDS[kind][1]()
-    assert re.fullmatch(form, str(caught.value)), caught.value
+    assert re.fullmatch(FORM, str(caught.value)), caught.value
+
+
+def spoilt():
+    model = LanguageModel("ab", embedding=2, hidden=2, layers=1)
+    with seqcore.no_grad():
+        model.linear.bias[0] = np.nan
+    return list(model.generate("a", length=1))
+
+
+def a_table():
+    column = seqcore.Tensor(np.zeros((2**23, 1), np.float32))
+    return column + column.reshape(1, -1)
+
+
+# what is said by something that does not know which operation was called, or of no array at all
+OTHERS = {
+    "a tensor that fits nowhere": (MemoryError, a_table),
+    "a product that fits nowhere": (MemoryError, lambda: ops.linear(*[np.zeros((2**40, 0), np.float32)] * 2)),
+    "a layer that fits nowhere": (MemoryError, lambda: nn.Linear(2**25, 2**25)),
+    "an index that fits nowhere": (MemoryError, lambda: seqcore.Tensor([1.0])[np.broadcast_to(0, 2**58)]),
+    "no form of Python's": (MemoryError, lambda: seqcore.Tensor([1.0])[range(2**44)]),
+    "len": (TypeError, lambda: len(seqcore.Tensor(1.0))),
+    "a mode without parentheses": (TypeError, lambda: seqcore.no_grad(print)),
+    "no forward": (NotImplementedError, lambda: nn.Module()(1)),
+    "a state of others": (RuntimeError, lambda: nn.Linear(2, 1).load_state_dict({"weight": [[1.0]], "others": 0})),
+    "outputs that are spoilt": (ValueError, spoilt),
+    "no text": (TextError, lambda: read_ids([])),
+    "an empty text": (TextError, lambda: read_ids([os.devnull])),
+    "a folder": (TextError, lambda: read_ids([os.path.dirname(__file__)])),
+    "no text of this encoding": (TextError, lambda: read_ids([_core.__file__])),
+    "a text too short": (TextError, lambda: Streams(np.zeros(3, int), 2, 2)),
+    "an unknown character": (TextError, lambda: Vocabulary("ab").encode("c")),
+    "an unknown encoding": (LookupError, lambda: read_ids([__file__], encoding="none")),
+}
+
+
+@pytest.mark.parametrize("case", OTHERS)
+def test_so_does_what_knows_no_operation(case):
+    with pytest.raises(OTHERS[case][0]) as caught:
+        OTHERS[case][1]()
+    said = str(caught.value)
+    assert re.fullmatch(FORM, said.strip("'")), said  # a LookupError shows itself in quotes
+
+
+GPU_VARIABLES = ["SEQCORE_GPU", "SEQCORE_GPU_MEMORY", "SEQCORE_GPU_GEMM"]
+
+
+@pytest.mark.parametrize("name", ["SEQCORE_ISA", *[pytest.param(it, marks=pytest.mark.gpu) for it in GPU_VARIABLES]])
+def test_so_does_a_wrong_environment(name):
+    script = f"""
+import seqcore
+from seqcore import nn
+try:
+    x = seqcore.Tensor([[1.0]], device={"cpu" if name == "SEQCORE_ISA" else "gpu"!r})
+    (x @ x).item()
+except Exception as error:
+    print(error)
+"""
+    env = {**os.environ, name: "nonsense"}
+    said = subprocess.run([sys.executable, "-c", script], env=env, capture_output=True, text=True).stdout.strip()
+    assert re.fullmatch(FORM, said) and f": {name}: expected" in said and "nonsense" in said, said
+
+
+def test_no_text_is_written_beside_the_form():
+    """What is raised outside the command line gets its text from `message`, what Rust raises from `Error::argument` or
+    `found`: `plain`, for mistakes of ours and Ctrl-C, is private."""
+    wild = []
+    package = pathlib.Path(seqcore.__file__).parent
+    for path in package.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            name = getattr(getattr(node, "func", None), "id", "")
+            texts = isinstance(node, ast.Call) and node.args[:1]
+            if name.endswith("Error") and texts and isinstance(texts[0], ast.JoinedStr | ast.Constant):
+                wild.append(f"{path.relative_to(package).as_posix()}: {ast.unparse(node)[:60]}")
+    # of the command line; Python's own form for a module's attributes; two that are said again by who catches them
+    wild = [it for it in wild if not it.startswith(("cli/", "__init__.py: AttributeError", "_safetensors.py: Value"))]
+    assert not wild
 
 
 @pytest.mark.parametrize(
@@ -197,7 +278,9 @@ def test_paths_and_modules_of_checkpoints(tmp_path):
 
 
 def test_load_state_dict_lists_what_is_wrong_plainly():
-    with pytest.raises(RuntimeError, match=r"loaded: weight: expected \(1, 2\), got \(1, 3\)\.$"):
+    with pytest.raises(
+        RuntimeError, match=r"got weight: expected \(1, 2\), got \(1, 3\)\. Hint: nothing was loaded\.$"
+    ):
         nn.Linear(2, 1).load_state_dict({"weight": [[1, 2, 3]], "bias": [1.0]})
 
 
@@ -250,5 +333,5 @@ def test_a_loss_that_is_not_finite_ends_training(tmp_path):
     text.write_text("some text of several words " * 100)
     small = ["--hidden", 8, "--layers", 1, "--batch", 2, "--bptt", 8, "--device", "cpu", "--clip", 0]
     done = run("lm", "train", text, *small, "--lr", "1e38", "--quiet", "--out", out, check=1)
-    assert done.stderr.startswith("seqcore: step ") and done.stderr.count("Hint") == 1
+    assert done.stderr.startswith("seqcore: Trainer: loss: expected a finite number") and done.stderr.count("Hint") == 1
     assert seqcore.load_file(out).model

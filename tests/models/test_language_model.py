@@ -119,7 +119,7 @@ def test_spoilt_weights_are_told(model):
     spoilt = {name: value.numpy(copy=True) for name, value in model.state_dict().items()}
     spoilt["linear.bias"][0] = np.nan
     model.load_state_dict(spoilt)
-    with pytest.raises(ValueError, match="not finite"):
+    with pytest.raises(ValueError, match="outputs that are finite"):
         next(model.generate("to "))
 
 
@@ -143,8 +143,8 @@ def test_saved_and_loaded_it_is_the_same_model(model, tmp_path):
 @pytest.mark.parametrize(
     ("change", "says"),
     [
-        ({"model": "SequenceTagger"}, "model: expected a language model of seqcore, got 'SequenceTagger'"),
-        ({"model": None}, "model: expected"),
+        ({"model": "SequenceTagger"}, "expected a language model of seqcore as model, got 'SequenceTagger'"),
+        ({"model": None}, "as model, got a file that names none"),
         ({"vocabulary": "ab"}, "embedding.weight"),
         ({"vocabulary": ""}, "vocabulary"),
         ({"vocabulary": "ba"}, "vocabulary"),

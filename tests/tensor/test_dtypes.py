@@ -89,7 +89,7 @@ def test_integers_are_not_overwritten_by_floats(value, device):
         assert isinstance(raised(call), seqcore.DTypeError)
     assert t.numpy().tolist() == [3, 4] and t.dtype == np.int64
     with pytest.raises(seqcore.DTypeError, match="expected integers, got float"):
-        values_for(t, np.array([1.5, 2.0]))
+        values_for("load_state_dict", "t", t, np.array([1.5, 2.0]))
     # as asked
     assert Tensor(value, dtype="int64").dtype == np.int64
     t[:] = [5, 6]

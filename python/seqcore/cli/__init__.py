@@ -65,7 +65,8 @@ def _reopen_closed_streams() -> None:
 def _failed(error: Exception, status: int) -> int:
     from ..errors import SeqcoreError, _closed
 
-    text = str(error)
+    # of a file of text, its name says enough
+    text = str(error).removeprefix("read: ")
     if isinstance(error, OSError) and error.strerror:
         name = error.filename
         text = (

@@ -336,7 +336,7 @@ def _begun(options: argparse.Namespace, place: str, display: "Display") -> "Trai
     try:
         return Trainer(model.to(place), ids, **_chosen(options, _TRAINING))
     except TextError as error:
-        raise TextError(f"{_named(options.files)}: {error}") from None
+        raise TextError(str(error).replace("Streams: ids", _named(options.files), 1)) from None
 
 
 def _chosen(options: argparse.Namespace, defaults: dict) -> dict:

@@ -67,10 +67,8 @@ class Streams:
         if length < 2:
             most = len(ids) // 2
             hint = f"use a batch of at most {most}, or more text" if most else "give more text"
-            raise TextError(
-                f"the text is too short: {len(ids):,} characters to train on make {batch} streams of {length}, "
-                f"and 2 is the least. Hint: {hint}."
-            )
+            got = f"{len(ids):,} to train on, too short for {batch} streams"
+            raise TextError(message("Streams", "ids", "2 characters or more in each stream", got, hint))
         self.rows = ids[: batch * length].reshape(batch, length)
         self.batch, self.length, self.bptt = batch, length, bptt
 

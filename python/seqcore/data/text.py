@@ -58,9 +58,9 @@ def check_encoding(encoding: str) -> str:
     try:
         info = codecs.lookup(encoding)
     except (LookupError, ValueError) as error:
-        raise LookupError(f"encoding: expected one that Python knows, got {encoding!r}.") from error
+        raise LookupError(message("read_ids", "encoding", "one that Python knows", repr(encoding))) from error
     if not info._is_text_encoding:
-        raise LookupError(f"encoding: expected one of text, got {encoding!r}.")
+        raise LookupError(message("read_ids", "encoding", "one of text", repr(encoding)))
     return info.name
 
 
@@ -141,10 +141,11 @@ def read_ids(
             gathered.add(text, path, before)
         if gathered.total == before:
             if len(paths) == 1 or skipped is None:
-                raise TextError(f"{display_name(path)}: the file is empty.")
+                raise _refused(path, "text", "an empty file")
             skipped(f"{display_name(path)}: the file is empty; skipped.")
     if not gathered.total:
-        raise TextError("the files are all empty." if paths else "no file was given.")
+        wanted, got = ("text", "files that are all empty") if paths else ("at least one", "none")
+        raise TextError(message("read_ids", "paths", wanted, got))
     return gathered.finish()
 
 
@@ -174,10 +175,8 @@ class _Gathered:
         if unknown.size:
             if self.fixed is not None:
                 at = int(unknown[0])
-                raise TextError(
-                    f"{display_name(path)}: expected characters of the vocabulary of {len(self.fixed)}, "
-                    f"got {spelled(text[at])} at character {self.total - before + at}."
-                )
+                got = f"{spelled(text[at])} at character {self.total - before + at}"
+                raise _refused(path, f"characters of the vocabulary of {len(self.fixed)}", got)
             self._meet(np.unique(codes[unknown]))
             ids = self.place[codes]
         end = self.total + len(ids)
@@ -202,9 +201,9 @@ def _opened(path: str | os.PathLike) -> AbstractContextManager[BinaryIO]:
         return nullcontext(sys.stdin.buffer)
     mode = os.stat(path).st_mode
     if stat.S_ISDIR(mode):
-        raise TextError(f"{display_name(path)}: this is a folder. Hint: name the files in it.")
+        raise _refused(path, "a regular file", "a folder", "name the files in it")
     if not stat.S_ISREG(mode):
-        raise TextError(f'{display_name(path)}: this is not a regular file. Hint: "-" reads standard input.')
+        raise _refused(path, "a regular file", "a pipe, socket or device", '"-" reads standard input')
     return cast(BinaryIO, open(path, "rb", buffering=0))
 
 
@@ -221,13 +220,11 @@ def _decoded(file: BinaryIO, path: str | os.PathLike, explicit: str | None) -> I
         except UnicodeDecodeError as error:
             raise _no_text(path, encoding, error, offset - waiting, final) from None
         except UnicodeError as error:
-            raise TextError(f"{display_name(path)}: {error}.") from None
+            raise _refused(path, encoding.upper(), f"bytes that are not ({error})") from None
         if explicit is None and "\0" in text:
             at = offset - waiting + len(text[: text.index("\0")].encode(encoding))
-            raise TextError(
-                f"{display_name(path)}: the file looks binary: NUL at offset {at}. "
-                "Hint: if it is text, name its encoding (--encoding), for example utf-16-le."
-            )
+            hint = "if it is text, name its encoding (--encoding), for example utf-16-le"
+            raise _refused(path, "text", f"a file that looks binary, with NUL at offset {at}", hint)
         yield text
         if final:
             return
@@ -245,11 +242,15 @@ def _first_bytes(file: BinaryIO) -> bytes:
 
 def _no_text(path: str | os.PathLike, encoding: str, error: UnicodeDecodeError, base: int, final: bool) -> TextError:
     raw = error.object
-    at = f"{display_name(path)}: byte 0x{raw[error.start]:02X} at offset {base + error.start} is not {encoding.upper()}"
+    wanted, got = encoding.upper(), f"byte 0x{raw[error.start]:02X} at offset {base + error.start}"
     if final:
-        return TextError(f"{at}: the file ends inside a character.")
+        return _refused(path, wanted, f"{got}, where the file ends inside a character")
     sample = raw[max(0, error.start - 4096) : error.start + 4096]
     controls = sum(byte < 32 and byte not in _TEXT_CONTROLS for byte in sample)
     if b"\0" in sample or controls * 50 > len(sample):
-        return TextError(f"{at}; the file looks binary.")
-    return TextError(f"{at}. Hint: name the file's encoding (--encoding), for example latin-1 or cp1252.")
+        return _refused(path, wanted, f"{got} in a file that looks binary")
+    return _refused(path, wanted, got, "name the file's encoding (--encoding), for example latin-1 or cp1252")
+
+
+def _refused(path: str | os.PathLike, expected: str, got: str, hint: str | None = None) -> TextError:
+    return TextError(message("read", display_name(path), expected, got, hint))

@@ -54,7 +54,7 @@ class Vocabulary:
             raise TypeError(message("Vocabulary", "characters", "strings", shown(wrong[0])))
         self.characters = "".join(sorted(set("".join(given))))
         if not self.characters:
-            raise TextError("Vocabulary: characters: expected at least one, got none.")
+            raise TextError(message("Vocabulary", "characters", "at least one", "none"))
         self._table: np.ndarray | None = None
 
     def __len__(self) -> int:
@@ -83,9 +83,8 @@ class Vocabulary:
         unknown = np.flatnonzero(ids < 0)
         if unknown.size:
             at = int(unknown[0])
-            raise TextError(
-                f"text: expected characters of the vocabulary of {len(self)}, got {spelled(text[at])} at position {at}."
-            )
+            got = f"{spelled(text[at])} at position {at}"
+            raise TextError(message("encode", "text", f"characters of the vocabulary of {len(self)}", got))
         return ids.astype(ids_dtype(len(self)))
 
     def decode(self, ids: Iterable[int]) -> str:

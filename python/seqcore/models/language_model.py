@@ -104,7 +104,7 @@ class LanguageModel(nn.Module):
         try:
             ids = self.vocabulary.encode(first)
         except TextError as error:
-            raise TextError(f"generate: prompt: {str(error).removeprefix('text: ')}") from None
+            raise TextError(str(error).replace("encode: text", "generate: prompt", 1)) from None
         draws = np.random.default_rng(secrets.randbits(64) if seed is None else seed)
         # checked above, when called: a generator's body runs only when the first character is asked for
         return self._written(ids, length, temperature, draws, stop)
@@ -167,7 +167,8 @@ def _for_inference(module: Any) -> Any:
 
 def _drawn(logits: np.ndarray, temperature: float, draws: np.random.Generator) -> int:
     if not np.isfinite(logits).all():
-        raise ValueError("generate: the model's output is not finite. Hint: its weights hold NaN or infinity.")
+        hint = "its weights hold NaN or infinity"
+        raise ValueError(message("generate", "model", "outputs that are finite", "some that are not", hint))
     if temperature == 0:
         return int(logits.argmax())
     # the maximum goes first: its weight is 1, and what a small temperature sends to -inf weighs nothing
@@ -181,7 +182,7 @@ def _checked(checkpoint: Checkpoint, path: str | bytes) -> dict:
     on the word of a configuration."""
 
     def bad(argument: str, expected: str, got: object) -> CheckpointError:
-        return CheckpointError(f"{os.fsdecode(path)}: {argument}: expected {expected}, got {str(got)[:80]}.")
+        return CheckpointError(message("load", os.fsdecode(path), f"{expected} as {argument}", str(got)[:80]))
 
     config = checkpoint.config if checkpoint.format_version is not None else None
     config = config if isinstance(config, dict) else {}

@@ -9,7 +9,7 @@ from typing import Any, ClassVar, NamedTuple, Self
 import numpy as np
 
 from .. import runtime
-from .._arguments import flag, function, shown, text
+from .._arguments import flag, function, no_room, shown, text
 from ..errors import DTypeError, message
 from ..tensor import Tensor, as_tensor, at_once, overwrite, own_memory, snapshot, values_for
 from ._parameter import Parameter
@@ -42,7 +42,7 @@ class Module:
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """What the module computes."""
-        raise NotImplementedError(f"{type(self).__name__}: forward is not defined.")
+        raise NotImplementedError(message(type(self).__name__, "forward", "a method of its own", "none"))
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         return self.forward(*args, **kwargs)
@@ -213,9 +213,10 @@ class Module:
             >>> layer([3.0, 4.0]).item()
             11.5
         """
+        op = "load_state_dict"
         if not hasattr(state_dict, "keys"):
-            raise TypeError(message("load_state_dict", "state_dict", "a mapping", type(state_dict).__name__))
-        strict = flag("load_state_dict", "strict", strict)
+            raise TypeError(message(op, "state_dict", "a mapping", type(state_dict).__name__))
+        strict = flag(op, "strict", strict)
         mine = dict(self._named_state())
         given = {str(name): state_dict[name] for name in state_dict.keys()}
         missing = [name for name in mine if name not in given]
@@ -229,14 +230,18 @@ class Module:
         for name, tensor in mine.items():
             if name in given:
                 try:
-                    pairs.append((tensor, values_for(tensor, given[name])))
-                except (MemoryError, RecursionError):  # no fault of the value
+                    pairs.append((tensor, values_for(op, _shown(name), tensor, given[name])))
+                except MemoryError:
+                    raise no_room(op, f"what {_shown(name)} becomes") from None
+                except RecursionError:  # no fault of the value
                     raise
                 except Exception as error:  # a foreign array may raise anything when it is read
-                    said = str(error).splitlines()[0] if str(error) else repr(error)
-                    trouble.append(f"{_shown(name)}: {said.rstrip('.')}")
+                    said = str(error).splitlines()[0].rstrip(".") if str(error) else repr(error)
+                    ours = said.startswith(f"{op}: ")
+                    trouble.append(said.removeprefix(f"{op}: ") if ours else f"{_shown(name)}: {said}")
         if trouble:
-            raise RuntimeError(f"load_state_dict: {type(self).__name__}: nothing was loaded: {'; '.join(trouble)}.")
+            wanted = f"the names and sizes of {type(self).__name__}"
+            raise RuntimeError(message(op, "state_dict", wanted, "; ".join(trouble), "nothing was loaded"))
         overwrite(pairs)
         return _Keys(missing, unexpected)
 

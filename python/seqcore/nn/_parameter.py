@@ -46,17 +46,24 @@ def room(layer: str, elements: int) -> None:
             return
     except MemoryError:
         pass
-    raise MemoryError(message(layer, "parameters", "sizes that fit into memory", f"{elements} elements"))
+    raise _too_large(layer, f"{elements} elements")
 
 
 def zeros(layer: str, shape: Any, device: Any, dtype: Any, requires_grad: bool = True) -> Parameter:
     """A Parameter of zeros, by default of float32; MemoryError where no machine could hold them."""
     if math.prod(shape) >= 1 << 60:
-        raise MemoryError(message(layer, "parameters", "sizes that fit into memory", shape))
+        raise _too_large(layer, shape)
     place = runtime.place(device)
     name = runtime.dtype_name("float32" if dtype is None else dtype, place)
     if name == "int64":
         raise DTypeError(message(layer, "dtype", "float32 or float64", name))
     made = Parameter(0.0, False)
-    made._array = _core.zeros(shape, name, place)
+    try:
+        made._array = _core.zeros(shape, name, place)
+    except MemoryError:
+        raise _too_large(layer, shape) from None
     return made.requires_grad_(requires_grad)
+
+
+def _too_large(layer: str, got: Any) -> MemoryError:
+    return MemoryError(message(layer, "parameters", "sizes that fit into memory", got))

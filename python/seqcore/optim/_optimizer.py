@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from .._arguments import flag, function, several, shown
-from ..errors import DeviceError, SeqcoreError, ShapeError, message
+from ..errors import ShapeError, message
 from ..tensor import Tensor, as_ndarray, enable_grad, overwrite, snapshot, values_for, zeros_like
 
 __all__ = ["Optimizer"]
@@ -219,12 +219,12 @@ class Optimizer:
             raise TypeError(message(op, name, f"an array of {p.shape}", "None"))
         tensor = zeros_like(p)
         try:
-            overwrite([(tensor, values_for(p, value))])
-        except (ValueError, TypeError, DeviceError) as error:
-            text = str(error).rstrip(".")
-            text = text if text.startswith("expected ") else f"expected an array of {p.shape}, got none ({text})"
-            kind = type(error) if isinstance(error, SeqcoreError) else ValueError
-            raise kind(f"{op}: {name}: {text}.") from error
+            overwrite([(tensor, values_for(op, name, p, value))])
+        except (ValueError, TypeError) as error:
+            if str(error).startswith(f"{op}: "):
+                raise
+            got = f"none ({str(error).rstrip('.')})"
+            raise ValueError(message(op, name, f"an array of {p.shape}", got)) from error
         if name in self._squares and (tensor.numpy() < 0).any():
             # NaN is what a run that diverged remembers, and its state is one to look at and to go on from
             raise ValueError(message(op, name, "means of squares, from 0", "one below 0"))

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from .. import _core
-from .._arguments import shown
+from .._arguments import no_room, shown
 from ..errors import DTypeError, ShapeError, message
 from ._tape import records
 from ._tensor import Saved, Tensor, as_ndarray, as_tensor, dtype_beside, record, wrap
@@ -195,7 +195,10 @@ def where(condition: Any, a: Any, b: Any) -> Tensor:
     y = _core.where(condition, a, b)
     if not records(a, b):
         return wrap(y)
-    condition = np.array(np.broadcast_to(condition, y.shape) if shape != y.shape else condition)
+    try:
+        condition = np.array(np.broadcast_to(condition, y.shape) if shape != y.shape else condition)
+    except MemoryError:
+        raise no_room("where", "a copy of condition") from None
     shapes, needs = (a.shape, b.shape), (a._requires_grad, b._requires_grad)
 
     def run(dy: Any) -> Any:
@@ -219,6 +222,8 @@ def compare(function: Any, x: Any, other: Any) -> Any:
         return function(values, other)
     except TypeError:
         return NotImplemented
+    except MemoryError:
+        raise no_room("compare", "the result") from None
     except ValueError:
         wanted = f"a shape that broadcasts with {values.shape}"
         raise ShapeError(message("compare", "other", wanted, np.shape(other))) from None

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .. import _core
-from .._arguments import shown
+from .._arguments import no_room, shown
 from ..errors import DTypeError, message
 from ._elementwise import unbroadcast
 from ._shape import check_expands, check_kept, contiguous_strides, repeated, viewed
@@ -149,6 +149,8 @@ def _read(op: str, shape: Any, index: Any) -> _Picked:
             view = _view(shape, index)
             return _Picked(list(shape), view.shape, view)
         return _split(shape, index)
+    except MemoryError:
+        raise no_room(op, "the ids of the index") from None
     except (IndexError, OverflowError, RuntimeError, TypeError, ValueError) as error:
         raise _refusal(op, shape, index, error) from None
 

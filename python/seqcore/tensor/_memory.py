@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from .. import _core
-from ..errors import DeviceError, DTypeError, ShapeError
+from ..errors import DTypeError, ShapeError, message
 from ._tensor import FIXED, Tensor, as_ndarray, wrap
 
 __all__ = ["cast", "overwrite", "own_memory", "snapshot", "values_for"]
@@ -33,19 +33,19 @@ def own_memory(tensor: Any) -> None:
     tensor._flags = FIXED
 
 
-def values_for(tensor: Any, value: Any) -> Tensor:
+def values_for(op: str, name: str, tensor: Any, value: Any) -> Tensor:
     """`value`, any array of numbers, as a CPU Tensor of the shape and dtype of `tensor`.
 
     Raises:
-        ShapeError, DTypeError, DeviceError, ValueError: it is not, with what is wrong: the caller knows the name.
+        ShapeError, DTypeError, DeviceError, ValueError: it is not.
     """
-    array = _array_of(value)
+    array = as_ndarray(op, name, value)
     if array.shape != tensor.shape:
-        raise ShapeError(f"expected {tensor.shape}, got {array.shape}")
+        raise ShapeError(message(op, name, tensor.shape, array.shape))
     if array.dtype.kind not in "fiu":
-        raise DTypeError(f"expected numbers, got {array.dtype}")
+        raise DTypeError(message(op, name, "numbers", array.dtype))
     if array.dtype.kind == "f" and tensor.dtype.kind == "i":
-        raise DTypeError(f"expected integers, got {array.dtype}")
+        raise DTypeError(message(op, name, "integers", array.dtype))
     if array.dtype == tensor.dtype:
         return wrap(_core.array(array))
     with np.errstate(over="ignore"):
@@ -54,7 +54,7 @@ def values_for(tensor: Any, value: Any) -> Tensor:
         for value, narrow in _pieces(array, made):
             if not np.array_equal(np.isinf(value), np.isinf(narrow)):
                 got = np.abs(value[np.isfinite(value)]).max()
-                raise ValueError(f"expected numbers that {tensor.dtype} holds, got {got}")
+                raise ValueError(message(op, name, f"numbers that {tensor.dtype} holds", got))
     return wrap(_core.array(made))
 
 
@@ -76,11 +76,3 @@ def _pieces(array: np.ndarray, into: np.ndarray) -> Any:
         buffersize=_PIECE,
     ) as pieces:
         yield from pieces
-
-
-def _array_of(value: Any) -> np.ndarray:
-    op, name = "load_state_dict", "value"
-    try:
-        return as_ndarray(op, name, value)
-    except (DTypeError, DeviceError, ShapeError, ValueError) as error:
-        raise type(error)(str(error).removeprefix(f"{op}: {name}: ")) from None

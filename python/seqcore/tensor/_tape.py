@@ -56,7 +56,8 @@ class _Recording(_core.Switch):
 
     def __init__(self, function: Any = None) -> None:
         if function is not None:
-            raise TypeError(f"{type(self).__name__}: write @{type(self).__name__}() with parentheses.")
+            name = type(self).__name__
+            raise TypeError(message(name, "function", "none", "one", f"write @{name}() with parentheses"))
 
     def __call__(self, function: Any) -> Any:
         if inspect.isgeneratorfunction(function):
@@ -179,10 +180,9 @@ def backward(tensor: Any, gradient: Any, wrap: Any, given: Any) -> None:
         _, node = heapq.heappop(heap)
         run, edges, arrays = node.run, node.edges, waiting.pop(node)
         if run is None:
-            raise RuntimeError(
-                f"backward: {node.op}: expected a graph that was not used yet, got one that backward went through "
-                "before. Hint: run forward again, or call detach() on what is carried over."
-            )
+            hint = "run forward again, or call detach() on what is carried over"
+            got = "one that backward went through before"
+            raise RuntimeError(message("backward", node.op, "a graph that was not used yet", got, hint))
         node.run = None
         node.edges = ()
         for edge, array in zip(edges, run(*arrays), strict=True):

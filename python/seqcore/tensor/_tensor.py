@@ -167,7 +167,7 @@ class Tensor:
 
     def __len__(self) -> int:
         if not self._array.shape:
-            raise TypeError("len() of a 0-d Tensor.")
+            raise TypeError(message("len", "tensor", "at least one axis", "shape ()"))
         return self._array.shape[0]
 
     def __repr__(self) -> str:

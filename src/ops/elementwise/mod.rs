@@ -16,7 +16,7 @@ pub mod python;
 pub mod reference;
 
 use crate::backend::Backend;
-use crate::error::{Error, Result};
+use crate::error::{Error, Of, Result};
 use crate::tensor::{DType, Layout, Shape, Walk, broadcast, elements};
 
 /// A function of one number.
@@ -238,7 +238,7 @@ impl FillSpec {
         if dtype == DType::I64 && !(value.trunc() == value && value.abs() <= 9_007_199_254_740_992.0) {
             return Err(Error::value("fill", "value", "an integer, for int64", value));
         }
-        Ok(FillSpec { dtype, len: elements(shape)?, value })
+        Ok(FillSpec { dtype, len: elements(shape).of("fill")?, value })
     }
 }
 

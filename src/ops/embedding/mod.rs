@@ -10,7 +10,7 @@
 pub mod python;
 
 use super::pick::PickSpec;
-use crate::error::{Error, Result};
+use crate::error::{Error, Of, Result};
 use crate::tensor::{DType, Ids, Shape, bytes, elements};
 
 /// The sizes of a call, checked before its ids are read.
@@ -57,8 +57,8 @@ impl EmbeddingSizes {
 
     fn checked(self) -> Result<EmbeddingSizes> {
         self.dtype.check_float(self.op, "weight")?;
-        bytes(&[self.vocabulary, self.features], self.dtype)?;
-        bytes(&[elements(&self.ids)?, self.features], self.dtype)?;
+        bytes(&[self.vocabulary, self.features], self.dtype).of(self.op)?;
+        bytes(&[elements(&self.ids).of(self.op)?, self.features], self.dtype).of(self.op)?;
         Ok(self)
     }
 

@@ -20,7 +20,7 @@ pub mod python;
 pub mod reference;
 
 use crate::backend::Backend;
-use crate::error::{Error, Result};
+use crate::error::{Error, Of, Result};
 use crate::tensor::{DType, Shape, bytes, elements};
 
 /// The sizes of a linear layer's call, checked: products of two of them do not wrap.
@@ -50,7 +50,7 @@ impl LinearSpec {
             return Err(Error::shape(op, "weight", "(out, in)", Shape::from(weight)));
         };
         let rows = match x.split_last() {
-            Some((&last, rows)) if last == input => elements(rows)?,
+            Some((&last, rows)) if last == input => elements(rows).of(op)?,
             _ => {
                 return Err(Error::shape(op, name, format_args!("(..., {input})"), Shape::from(x)).hint(format!(
                     "the last axis is the feature axis; the weight of shape {} takes {input} features",
@@ -62,9 +62,9 @@ impl LinearSpec {
             return Err(Error::shape(op, "bias", Shape::from([output]), Shape::from(bias)));
         }
         let spec = LinearSpec { dtype, rows, input, output };
-        bytes(&[rows.max(1), output.max(1)], dtype)?;
-        bytes(&[rows.max(1), input.max(1)], dtype)?;
-        bytes(&[output.max(1), input.max(1)], dtype)?;
+        bytes(&[rows.max(1), output.max(1)], dtype).of(op)?;
+        bytes(&[rows.max(1), input.max(1)], dtype).of(op)?;
+        bytes(&[output.max(1), input.max(1)], dtype).of(op)?;
         Ok(spec)
     }
 
@@ -142,9 +142,9 @@ impl MatmulSpec {
             let what = format!("{}, to go with a of shape {}", Shape(right), Shape::from(a));
             return Err(Error::shape("matmul", "b", what, Shape::from(b)));
         }
-        let batch = elements(lead_a)?;
+        let batch = elements(lead_a).of("matmul")?;
         for size in [[batch, m, k], [batch, k, n], [batch, m, n]] {
-            bytes(&size.map(|n| n.max(1)), dtype)?;
+            bytes(&size.map(|n| n.max(1)), dtype).of("matmul")?;
         }
         Ok(MatmulSpec { dtype, batch, m, k, n, transpose_a, transpose_b })
     }

@@ -22,7 +22,7 @@ pub mod python;
 pub mod reference;
 
 use crate::backend::Backend;
-use crate::error::{Error, Result};
+use crate::error::{Error, Of, Result};
 use crate::tensor::{DType, Ids, Shape, bytes};
 
 const OP: &str = "cross_entropy";
@@ -85,7 +85,7 @@ impl CrossEntropySizes {
         if targets != [rows] {
             return Err(Error::shape(OP, "target", Shape::from([rows]), Shape::from(targets)));
         }
-        bytes(&[rows.max(1), classes.max(1)], dtype)?;
+        bytes(&[rows.max(1), classes.max(1)], dtype).of(OP)?;
         Ok(CrossEntropySizes { dtype, rows, classes })
     }
 

@@ -83,7 +83,7 @@ impl Gpu<'_> {
 
 /// An index that a kernel takes: within a window, so far below 2^32.
 fn at(index: usize) -> Result<u32> {
-    u32::try_from(index).map_err(|_| Error::memory("an LSTM whose steps are larger than 2^32 elements"))
+    u32::try_from(index).map_err(|_| Error::memory("steps of more than 2^32 elements"))
 }
 
 impl Layer<Gpu<'_>> for Lstm<GpuBuffer> {

@@ -150,7 +150,7 @@ impl LstmStep {
             Ok(inner) => Ok(inner),
             Err(TryLockError::Poisoned(e)) => Ok(e.into_inner()),
             Err(TryLockError::WouldBlock) => {
-                Err(Error::plain(Kind::State, "lstm step: another thread is in a step of this stream")
+                Err(Error::argument(Kind::State, "lstm step", "stream", "one thread at a time in its steps", "two")
                     .hint("give each thread a stream of its own"))
             }
         }

@@ -13,7 +13,7 @@ use pyo3::prelude::*;
 /// Of a (rows, bound, width) in each row the blocks that the ids name: (rows, ids, width). -1 gives zeros.
 #[pyfunction]
 fn take(a: &Bound<'_, PyAny>, ids: &Bound<'_, PyAny>) -> PyResult<Array> {
-    let mut call = Call::new(a.py(), "take");
+    let mut call = Call::new(a.py(), "index");
     let (a, ids) = (call.any("a", a)?, call.ids("ids", ids)?);
     let sizes = Sizes::of("take", "a", &a.shape)?;
     let (device, dtype, shape) = (call.device(), a.dtype(), Shape::from([sizes.front, ids.len(), sizes.width]));
@@ -30,7 +30,7 @@ fn take(a: &Bound<'_, PyAny>, ids: &Bound<'_, PyAny>) -> PyResult<Array> {
 /// none.
 #[pyfunction]
 fn put_add(values: &Bound<'_, PyAny>, ids: &Bound<'_, PyAny>, bound: usize) -> PyResult<Array> {
-    let mut call = Call::new(values.py(), "put_add");
+    let mut call = Call::new(values.py(), "index");
     let (values, ids) = (call.float("values", values)?, call.ids("ids", ids)?);
     let Sizes { front, bound: picked, width, .. } = Sizes::of("put_add", "values", &values.shape)?;
     if picked != ids.len() {
@@ -52,7 +52,7 @@ fn put_add(values: &Bound<'_, PyAny>, ids: &Bound<'_, PyAny>, bound: usize) -> P
 /// place: all of them or none. No id comes twice but -1, where nothing is written, unless there is one value.
 #[pyfunction]
 fn assign_at(into: &Bound<'_, Array>, ids: &Bound<'_, PyAny>, values: &Bound<'_, Array>) -> PyResult<()> {
-    let mut call = Call::new(into.py(), "assign_at");
+    let mut call = Call::new(into.py(), "assign");
     let (into, values, ids) = (call.any("into", into)?, call.any("values", values)?, call.ids("ids", ids)?);
     let sizes = Sizes::of("assign_at", "into", &into.shape)?;
     let shape = Shape::from([sizes.front, ids.len(), sizes.width]);
@@ -71,7 +71,7 @@ fn assign_at(into: &Bound<'_, Array>, ids: &Bound<'_, PyAny>, values: &Bound<'_,
 /// The ids, but -1 where the same one comes again: those whose values `assign_at` is to write.
 #[pyfunction]
 fn last_ids(ids: &Bound<'_, PyAny>, bound: usize) -> PyResult<Array> {
-    let call = Call::new(ids.py(), "last_ids");
+    let call = Call::new(ids.py(), "assign");
     let ids = call.own_ids(call.ids("ids", ids)?)?;
     let shape = Shape::from([ids.len()]);
     let last = call.run(30 * ids.len() as u64, false, |poll| {

@@ -10,7 +10,7 @@
 pub mod python;
 
 use crate::backend::{Backend, Buffer};
-use crate::error::{Error, Result};
+use crate::error::{Error, Of, Result};
 use crate::ops::dropout::{Dropout, DropoutSpec};
 use crate::tensor::{DType, Shape, bytes, elements};
 
@@ -50,11 +50,11 @@ impl LayerSpec {
         }
         dtype.check_float(op, "x")?;
         // before any product of two sizes
-        elements(&[steps.max(1), batch.max(1), 2 * gates, hidden.max(input)])?;
-        elements(&[2 * gates, hidden, hidden.max(input)])?;
+        elements(&[steps.max(1), batch.max(1), 2 * gates, hidden.max(input)]).of(op)?;
+        elements(&[2 * gates, hidden, hidden.max(input)]).of(op)?;
         let spec = LayerSpec { dtype, steps, batch, input, hidden, gates, bias };
         for shape in [spec.x(), spec.by_gate(), spec.weight_ih(), spec.weight_hh()] {
-            bytes(&shape, dtype)?;
+            bytes(&shape, dtype).of(op)?;
         }
         Ok(spec)
     }

@@ -463,8 +463,8 @@ pub fn backward<'py>(
     let fresh = || this.held.iter().try_for_each(|held| held.check(forward));
     fresh()?;
     let stack = this.stack.lock().unwrap_or_else(PoisonError::into_inner).take().ok_or_else(|| {
-        let what = "expected what a forward call just gave, got one already used";
-        Error::plain(Kind::State, format!("{op}: saved: {what}")).hint("run forward again")
+        Error::argument(Kind::State, op, "saved", "what a forward call just gave", "one already used")
+            .hint("run forward again")
     })?;
     let ns = flops(&**cell, &this.layers, sizes) / 15;
     let (device, between, layers) = (this.device, this.between, &this.layers);

@@ -13,7 +13,7 @@ pub mod python;
 pub mod reference;
 
 use crate::backend::Backend;
-use crate::error::{Error, Result};
+use crate::error::{Error, Of, Result};
 use crate::ops::shape::axis_of;
 use crate::tensor::{DType, Layout, Shape, elements};
 
@@ -38,7 +38,7 @@ impl SumSpec {
     /// Sums over `axes` (counted from the end where negative; all where None), left in the shape as 1 by `keepdims`.
     pub fn new(dtype: DType, shape: &[usize], axes: Option<&[isize]>, keepdims: bool) -> Result<SumSpec> {
         dtype.check_float("sum", "a")?;
-        elements(shape)?;
+        elements(shape).of("sum")?;
         let mut summed = vec![axes.is_none(); shape.len()];
         for &axis in axes.unwrap_or(&[]) {
             let at = axis_of("sum", "axes", axis, shape.len())?;

@@ -14,7 +14,7 @@ pub mod python;
 pub mod reference;
 
 use crate::backend::Backend;
-use crate::error::{Error, Result};
+use crate::error::{Error, Of, Result};
 use crate::tensor::{DType, Layout, Shape, elements};
 
 /// A view to copy out of, or to place into, memory of `len` elements; checked.
@@ -42,7 +42,7 @@ impl StridedSpec {
         strides: &[isize],
         offset: usize,
     ) -> Result<StridedSpec> {
-        let len = elements(full)?;
+        let len = elements(full).of("place_strided")?;
         let view = Layout::new("place_strided", shape, strides, offset, len)?;
         if !view.is_distinct() {
             return Err(Error::internal("place_strided: a view that holds an element twice"));
@@ -84,10 +84,11 @@ impl CatSpec {
                 let expected = format_args!("{first} but for axis {axis}, as arrays[0]").to_string();
                 return Err(Error::shape("cat", &format!("arrays[{i}]"), expected, part));
             }
-            shape.0[axis] = shape.0[axis].checked_add(part[axis]).ok_or_else(|| Error::memory("joined arrays"))?;
+            shape.0[axis] =
+                shape.0[axis].checked_add(part[axis]).ok_or_else(|| Error::memory("joined arrays").of("cat"))?;
             widths.push(part[axis..].iter().product());
         }
-        elements(&shape)?;
+        elements(&shape).of("cat")?;
         Ok(CatSpec { dtype, outer: shape[..axis].iter().product(), shape, widths })
     }
 

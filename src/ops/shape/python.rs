@@ -11,7 +11,7 @@ use pyo3::prelude::*;
 /// A new array of what a view of a's memory shows; strides and offset in elements.
 #[pyfunction]
 fn copy_strided(a: &Bound<'_, PyAny>, shape: Vec<usize>, strides: Vec<isize>, offset: usize) -> PyResult<Array> {
-    let mut call = Call::new(a.py(), "copy_strided");
+    let mut call = Call::new(a.py(), "copy");
     let a = call.any("a", a)?;
     let spec = StridedSpec::copy(a.dtype(), a.len(), &shape, &strides, offset)?;
     let device = call.device();
@@ -30,7 +30,7 @@ fn place_strided(
     strides: Vec<isize>,
     offset: usize,
 ) -> PyResult<Array> {
-    let mut call = Call::new(values.py(), "place_strided");
+    let mut call = Call::new(values.py(), "place");
     let values = call.any("values", values)?;
     let spec = StridedSpec::place(values.dtype(), &full_shape, &values.shape, &strides, offset)?;
     let device = call.device();
@@ -51,7 +51,7 @@ fn assign_strided(
     strides: Vec<isize>,
     offset: usize,
 ) -> PyResult<()> {
-    let mut call = Call::new(into.py(), "assign_strided");
+    let mut call = Call::new(into.py(), "assign");
     let (into, values) = (call.any("into", into)?, call.any("values", values)?);
     if !values.shape.broadcasts_to(&shape) {
         let expected = format!("a shape that broadcasts to {}", Shape(shape));
