@@ -178,6 +178,14 @@ def test_uniform_values_are_rounded_once(size, dtype):
     assert t.dtype == dtype and np.array_equal(t.numpy(), want)
 
 
+@pytest.mark.parametrize(("a", "b"), [(2.0, 1.0), (np.inf, 1.0), (0.0, np.inf), (np.inf, np.inf), (0.0, np.nan)])
+def test_uniform_values_need_an_interval(a, b):
+    t = seqcore.Tensor([5.0])
+    with pytest.raises(ValueError, match=r"^uniform_: b: expected a number from a = .*, both finite, got "):
+        nn.init.uniform_(t, a, b)
+    assert t.item() == 5.0
+
+
 def test_a_sum_of_no_losses_is_0_and_not_minus_0(engine):
     for rows, target in ((0, []), (2, [-100, -100])):
         logits = Tensor(np.zeros((rows, 3)), requires_grad=True, **engine)

@@ -31,7 +31,9 @@ def uniform_(tensor: Any, a: Any = 0.0, b: Any = 1.0) -> Tensor:
         True
     """
     size, a = _size("uniform_", tensor), _held("uniform_", "a", a, tensor)
-    width = _held("uniform_", "b", b, tensor) - a
+    b = _held("uniform_", "b", b, tensor)
+    if not 0 <= (width := b - a) < math.inf:
+        raise ValueError(message("uniform_", "b", f"a number from a = {a}, both finite", b))
     source = _source(*runtime.draw())
     values = _core.zeros([size], tensor._array.dtype, "cpu")
     view = values.numpy(True)
