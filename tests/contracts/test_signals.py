@@ -52,10 +52,11 @@ CALLS = {
     "dot": "column.reshape(1, -1) @ column",
     "products of a batch": "squares @ squares",
     "one output": "backward(one_output, column.reshape(1, -1))",
+    "listing": "seqcore.cat(map(abs, itertools.repeat(1.5, 30_000_000)))",
 }
 
 SOURCE = """
-import _thread, os, signal, sys, threading, time
+import _thread, itertools, os, signal, sys, threading, time
 import numpy as np, seqcore
 from seqcore import nn, optim
 from seqcore.nn import functional

@@ -228,8 +228,10 @@ def test_ids_of_any_kind_are_decoded():
     for given in (ids, tuple(ids), iter(ids), np.array(ids, np.uint8), seqcore.Tensor(ids), map(np.int64, ids)):
         assert vocabulary.decode(given) == "cab"
     assert vocabulary.decode([]) == vocabulary.decode(np.zeros(0)) == ""
-    for wrong in ([1.0], np.ones(2), [True], np.array(2), [[1], [1, 2]], [[1]], ["a"], [10**400]):
+    for wrong in ([1.0], np.ones(2), [True], np.array(2), [[1], [1, 2]], [[1]], ["a"]):
         with pytest.raises((TypeError, ValueError), match=r"^Vocabulary: ids: expected "):
             vocabulary.decode(wrong)
     with pytest.raises(IndexError, match="expected 0 to 2, got 3"):
         vocabulary.decode([0, 3])
+    with pytest.raises(IndexError, match="expected 0 to 2, got an integer of 1329 bits"):
+        vocabulary.decode([10**400])

@@ -127,9 +127,7 @@ def read_ids(
     """
     if isinstance(paths, os.PathLike):
         raise TypeError(message("read_ids", "paths", "an iterable of paths", "one path", "read_ids([path])"))
-    paths = several("read_ids", "paths", paths, "paths")
-    for path in paths:
-        check_path("read_ids", "paths", path)
+    paths = several("read_ids", "paths", paths, "paths", lambda path: check_path("read_ids", "paths", path))
     if vocabulary is not None and not isinstance(vocabulary, Vocabulary):
         raise TypeError(message("read_ids", "vocabulary", "a Vocabulary or None", shown(vocabulary)))
     if skipped is not None:
