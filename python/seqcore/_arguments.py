@@ -145,6 +145,10 @@ def path(op: str, name: str, value: Any) -> str | bytes:
         raise TypeError(message(op, name, "a path", shown(value))) from None
     if ("\0" if isinstance(found, str) else b"\0") in found:
         raise ValueError(message(op, name, "a path without NUL", shown(found)))
+    try:
+        os.fsencode(found)
+    except UnicodeEncodeError:
+        raise ValueError(message(op, name, "a path that the file system can encode", shown(found))) from None
     return found
 
 

@@ -351,6 +351,8 @@ def test_paths(call):
     for value in ("a\0b", b"a\0b"):
         with pytest.raises(ValueError, match=rf"^{op} without NUL, got "):
             call(value)
+    with pytest.raises(ValueError, match=rf"^{op} that the file system can encode, got '.ud800'\.$"):
+        call("\ud800")
 
 
 def test_options_of_an_optimizer_are_a_mapping():

@@ -1,6 +1,7 @@
 """Reading text: every encoding, size and damage (fault row 32), in characters and in ids."""
 
 import codecs
+import contextlib
 import os
 import re
 import threading
@@ -91,6 +92,18 @@ def test_what_is_no_text_is_one_line_naming_file_and_offset(tmp_path, data, says
 
 def test_nul_is_a_character_where_the_encoding_is_named(tmp_path):
     assert read(written(tmp_path, b"d\0g"), "utf-8") == "d\0g"
+
+
+def test_what_cannot_be_read_is_named(monkeypatch):
+    class Failing:
+        def read(self, count):
+            raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr("seqcore.data.text._opened", lambda path: contextlib.nullcontext(Failing()))
+    for path, name in (("a.txt", "a.txt"), (b"a.txt", b"a.txt"), ("-", "standard input")):
+        with pytest.raises(OSError, match=r"Input/output error: ") as caught:
+            read_ids([path])
+        assert caught.value.filename == name
 
 
 def test_folders_and_pipes_are_refused(tmp_path):
