@@ -1,9 +1,9 @@
 """seqcore: recurrent sequence models, NumPy in and out."""
 
+from . import _start as _start  # isort: split
+
 import importlib
 from typing import Any
-
-from . import _start as _start  # isort: split
 
 from . import debug as debug
 from . import nn as nn

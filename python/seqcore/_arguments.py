@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import operator
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -27,6 +27,8 @@ __all__ = [
     "shown",
     "text",
 ]
+
+_REFERENCE = np.dtype(object).itemsize
 
 
 def shown(value: Any) -> str:
@@ -115,8 +117,9 @@ def function(op: str, name: str, value: Any) -> Any:
     return value
 
 
-def several(op: str, name: str, value: Any, of: str) -> list[Any]:
-    """A list of what an iterable gives; a string or mapping, whose keys alone would be taken, is none."""
+def several(op: str, name: str, value: Any, of: str, check: Callable[[Any], Any]) -> list[Any]:
+    """A list of what an iterable gives, each as `check` gives it, which refuses what is wrong; a string or mapping,
+    whose keys alone would be taken, is none."""
     if (
         isinstance(value, (str, bytes, Mapping))
         or not hasattr(type(value), "__iter__")
@@ -124,7 +127,13 @@ def several(op: str, name: str, value: Any, of: str) -> list[Any]:
     ):
         raise TypeError(message(op, name, f"an iterable of {of}", shown(value)))
     try:
-        return list(value)
+        try:
+            # as many references as it says that it has: what cannot be listed is not begun
+            bytes(_REFERENCE * operator.length_hint(value))
+        except OverflowError:
+            raise MemoryError from None
+        # one by one: the first that is wrong ends it, however many there are, and so does Ctrl-C
+        return [check(one) for one in value]
     except MemoryError:
         raise MemoryError(message(op, name, f"{of} that fit into memory", shown(value))) from None
 
@@ -137,6 +146,10 @@ def path(op: str, name: str, value: Any) -> str | bytes:
         raise TypeError(message(op, name, "a path", shown(value))) from None
     if ("\0" if isinstance(found, str) else b"\0") in found:
         raise ValueError(message(op, name, "a path without NUL", shown(found)))
+    try:
+        os.fsencode(found)
+    except UnicodeEncodeError:
+        raise ValueError(message(op, name, "a path that the file system can encode", shown(found))) from None
     return found
 
 

@@ -79,7 +79,11 @@ def read(path: Any) -> File:
     with open(descriptor, "rb", buffering=0) as file:
         if not stat.S_ISREG(status.st_mode):
             raise _wrong(path, "a regular file", "a pipe, socket or device")
-        return _read(path, file, status.st_size)
+        try:
+            return _read(path, file, status.st_size)
+        except OSError as error:
+            error.filename = os.fspath(path)
+            raise
 
 
 def _read(path: Any, file: Any, size: Any) -> File:

@@ -21,7 +21,7 @@ import numpy as np
 
 from . import _arguments, _safetensors, runtime
 from .errors import CheckpointError, message
-from .tensor import as_tensor
+from .tensor import as_tensor, overwrite, values_for
 
 fcntl: Any
 try:
@@ -112,6 +112,21 @@ def a_checkpoint(op: str, value: Any) -> Checkpoint:
     if not isinstance(value, Checkpoint):
         raise TypeError(message(op, "checkpoint", "what load_file gives", _arguments.shown(value)))
     return value
+
+
+def load_weights(module: Any, weights: Mapping[str, np.ndarray], where: str) -> None:
+    """Writes the tensors of a file into a module of their names and shapes; `where` they were read is for messages.
+
+    Raises:
+        CheckpointError: they are no numbers of the module's dtypes; nothing was written then.
+    """
+    pairs = []
+    for name, parameter in module.named_parameters():
+        try:
+            pairs.append((parameter, values_for(parameter, weights[name])))
+        except (TypeError, ValueError) as error:
+            raise CheckpointError(f"{where}: {name}: {error}.") from None
+    overwrite(pairs)
 
 
 def save(path: Any, module: Any, optimizer: Any = None, config: Any = None, *, state: Any = None) -> None:

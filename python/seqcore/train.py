@@ -4,6 +4,7 @@ What a run is, between two steps, is one file: weights, optimizer, random state,
 state and the sums of the epoch. A run that is killed and resumed computes the same bits as one that is not.
 """
 
+import functools
 import hashlib
 import json
 import math
@@ -24,7 +25,7 @@ from .checkpoint import a_checkpoint, save
 from .data import Streams, TextError, split
 from .errors import CheckpointError, message
 from .runtime import get_random_state, set_random_state
-from .tensor import Tensor, no_grad, stack
+from .tensor import Tensor, at_once, no_grad, stack
 
 if TYPE_CHECKING:
     from .checkpoint import Checkpoint
@@ -204,8 +205,8 @@ class Trainer:
         return digest.hexdigest()[:16]
 
     def step(self) -> None:
-        """One update of the weights. A step that fails or, in `run`, is interrupted has not happened."""
-        random, before = get_random_state(), self.steps
+        """One update of the weights. A step that fails has not happened; one that Ctrl-C ends has, or has not."""
+        random, before, updates = get_random_state(), self.steps, self._updates()
         try:
             with self.interrupts.open():
                 ids, following = self.streams[self.window]
@@ -215,17 +216,26 @@ class Trainer:
                 loss.backward()
                 norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.options["clip"] or math.inf)
             record = Record(before + 1, self.epoch + 1, ids.size, math.nan, math.nan)
-            made, carried = (record, loss.detach(), norm), (state[0].detach(), state[1].detach())
+            after: dict[str, Any] = {"steps": before + 1, "window": self.window + 1}
+            after["_state"] = (state[0].detach(), state[1].detach())
+            if after["window"] == len(self.streams):
+                after |= {"epoch": self.epoch + 1, "window": 0, "_state": None, "_due": self.held_out is not None}
+            made = (record, loss.detach(), norm)
+            count = [functools.partial(vars(self).update, after), functools.partial(self._unread.append, made)]
             self.optimizer.step()
-            self.steps, self.window, self._state = before + 1, self.window + 1, carried
+            at_once(count)
         except BaseException:
             if self.steps == before:
-                set_random_state(random)
+                if self._updates() == updates:
+                    set_random_state(random)
+                else:
+                    # Ctrl-C came between the update and its count
+                    at_once(count)
             raise
-        self._unread.append(made)
-        if self.window == len(self.streams):
-            self.epoch, self.window, self._state = self.epoch + 1, 0, None
-            self._due = self.held_out is not None
+
+    def _updates(self) -> int:
+        """Those that the optimizer has counted, each in the call that made it."""
+        return next((state["step"] for state in self.optimizer.state.values()), 0)
 
     def validate(self) -> float:
         """The mean loss over the held-out part, read from its beginning: nats per character.

@@ -12,16 +12,19 @@ use crate::tensor::{DType, Shape, elements};
 use numpy::npyffi::flags::{NPY_ARRAY_ALIGNED, NPY_ARRAY_C_CONTIGUOUS};
 use numpy::npyffi::{NPY_TYPES, PyArrayObject, PyDataType_ELSIZE};
 use numpy::{PyArrayDescrMethods, PyUntypedArray, PyUntypedArrayMethods};
-use pyo3::exceptions::{PyBufferError, PyMemoryError, PyRuntimeError, PyTypeError, PyValueError};
+use pyo3::exceptions::{PyBufferError, PyException, PyMemoryError, PyRuntimeError, PyTypeError, PyValueError};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
-use pyo3::types::PyType;
+use pyo3::types::{PyList, PySlice, PyType};
 use std::cell::Cell;
 use std::ptr::NonNull;
 
 /// NumPy's own limit is 64, the numpy crate's is 32; no operation takes more than a handful.
 const MAX_RANK: usize = 32;
+
+/// Elements of a list that NumPy converts at once: under a millisecond, and what stays in the cache.
+const LISTED: usize = 1 << 15;
 
 thread_local! {
     /// Set while NumPy makes an array of a list: Tensors in it are asked for their values, and nobody for a gradient.
@@ -219,10 +222,13 @@ fn plain<'py>(op: &str, name: &str, value: &Bound<'py, PyAny>) -> PyResult<(Boun
         } else {
             is_list = !value.hasattr(intern!(py, "__array__"))?;
             let asarray = numpy_attr(py, "asarray")?;
-            let outside = IN_LIST.replace(is_list);
-            let made = asarray.call1((value,));
-            IN_LIST.set(outside);
-            made
+            let read = |value: &Bound<'py, PyAny>| {
+                let outside = IN_LIST.replace(is_list);
+                let made = asarray.call1((value,));
+                IN_LIST.set(outside);
+                made
+            };
+            long_list(value, read).transpose().unwrap_or_else(|| read(value))
         };
         let made = made.map_err(|e| unreadable(op, name, value, e, is_foreign, is_list))?;
         made.cast_into::<PyUntypedArray>().map_err(PyErr::from)?
@@ -241,6 +247,45 @@ fn plain<'py>(op: &str, name: &str, value: &Bound<'py, PyAny>) -> PyResult<(Boun
         }
     }
     Ok((array, is_list))
+}
+
+/// What NumPy makes of a long flat list of numbers, made in pieces: it asks for no signals itself. None where pieces
+/// differ in dtype or are no numbers, since what NumPy makes of a list then follows from all of it.
+fn long_list<'py>(
+    value: &Bound<'py, PyAny>,
+    read: impl Fn(&Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>>,
+) -> PyResult<Option<Bound<'py, PyAny>>> {
+    let (py, len) = (value.py(), value.cast_exact::<PyList>().map_or(0, |list| list.len()));
+    let mut made: Option<Bound<'py, PyUntypedArray>> = None;
+    for start in (0..len).step_by(LISTED) {
+        let end = len.min(start + LISTED);
+        if end == len && made.is_none() {
+            break; // a short one
+        }
+        let place = PySlice::new(py, start as isize, end as isize, 1);
+        let piece = match value.get_item(&place).and_then(|part| read(&part)) {
+            Ok(piece) => piece.cast_into::<PyUntypedArray>().map_err(PyErr::from)?,
+            // NumPy says it of the whole list; Ctrl-C is no such error
+            Err(error) if error.is_instance_of::<PyException>(py) => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        let dtype = piece.dtype();
+        // a list that changed meanwhile may have fewer
+        if piece.shape() != [end - start] || !matches!(dtype.kind(), b'b' | b'i' | b'u' | b'f') {
+            return Ok(None);
+        }
+        let whole = match made.take() {
+            Some(whole) => whole,
+            None => numpy_attr(py, "empty")?.call1((len, &dtype))?.cast_into().map_err(PyErr::from)?,
+        };
+        if !whole.dtype().is_equiv_to(&dtype) {
+            return Ok(None);
+        }
+        whole.set_item(place, piece)?;
+        made = Some(whole);
+        py.check_signals()?;
+    }
+    Ok(made.map(Bound::into_any))
 }
 
 /// Why NumPy made no array of the value. What a foreign array raises of itself, by `__array__`, is the best that can be

@@ -146,16 +146,17 @@ def test_help_loads_nothing_that_import_does_not():
 
 
 @pytest.mark.parametrize(
-    "module", ["numpy", "numpy._core.multiarray", "seqcore._core", "seqcore.cli.parser", "seqcore.cli.lm"]
+    "module",
+    ["typing", "enum", "numpy", "numpy._core.multiarray", "seqcore._core", "seqcore.cli.parser", "seqcore.cli.lm"],
 )
 def test_ctrl_c_while_it_starts_is_quiet(module, tmp_path):
     """A program that imports seqcore gets its KeyboardInterrupt all the same."""
     pressed = f"""
-import signal, sys
+import _signal, sys
 class Pressed:
     def find_spec(name, path=None, target=None):
         if name == {module!r}:
-            signal.raise_signal(signal.SIGINT)
+            _signal.raise_signal(_signal.SIGINT)
 sys.meta_path.insert(0, Pressed)
 """
     (tmp_path / "sitecustomize.py").write_text(pressed)

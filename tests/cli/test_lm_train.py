@@ -535,13 +535,17 @@ def test_initial_weights_from_pytorch(tmp_path, text):
     said = run("lm", "train", text, *SMALL, "--layers", 1, "--init", init, "--out", tmp_path / "x", check=1).stderr
     assert "lstm.weight_ih_l1" in said
     run("lm", "train", text, *SMALL, "--init", text, "--out", tmp_path / "x", check=1)
+    write_safetensors(init, bare | {"linear.bias": bare["linear.bias"] > 0})
+    said = run("lm", "train", text, *SMALL, "--init", init, "--out", tmp_path / "x", check=1).stderr
+    assert said.endswith(f"--init {init}: linear.bias: expected numbers, got bool.\n")
     run("lm", "train", text, *SMALL, "--init", tmp_path / "absent", "--out", tmp_path / "x", check=1)
 
 
 def write_safetensors(path, arrays):
     header, offset = {}, 0
     for name, value in arrays.items():
-        header[name] = {"dtype": "F32", "shape": list(value.shape), "data_offsets": [offset, offset + value.nbytes]}
+        dtype = "F32" if value.dtype == np.float32 else "BOOL"
+        header[name] = {"dtype": dtype, "shape": list(value.shape), "data_offsets": [offset, offset + value.nbytes]}
         offset += value.nbytes
     text = json.dumps(header).encode()
     path.write_bytes(len(text).to_bytes(8, "little") + text + b"".join(value.tobytes() for value in arrays.values()))

@@ -252,6 +252,21 @@ def test_iterables(op, argument, call):
     # nor a mapping, whose keys alone would be taken
     for value in (None, "a", b"a", 1.5, object(), np.array(1.5), np.float32, Named(), {1: 2}):
         assert isinstance(refused(op, argument, call, value), TypeError), value
+    # more than any list holds
+    assert type(refused(op, argument, call, range(1 << 70))) is MemoryError
+
+
+@rows(SEVERAL)
+def test_the_first_that_is_wrong_ends_an_iterable(op, argument, call):
+    """However many follow: a view may have any number of rows without any memory."""
+    read = []
+    wrong = (read.append(i) or object() for i in range(1000))
+    if op in ("cat", "stack"):
+        # any object may be a tensor, but an array of them is none of several
+        for value in (array(3, 2), tensor(3, 2), np.broadcast_to(np.float32(1), (1 << 20, 1))):
+            assert isinstance(refused(op, argument, call, value), TypeError), value
+    else:
+        assert isinstance(refused(op, argument, call, wrong), TypeError) and len(read) == 1
 
 
 @rows(FUNCTIONS)
@@ -336,6 +351,8 @@ def test_paths(call):
     for value in ("a\0b", b"a\0b"):
         with pytest.raises(ValueError, match=rf"^{op} without NUL, got "):
             call(value)
+    with pytest.raises(ValueError, match=rf"^{op} that the file system can encode, got '.ud800'\.$"):
+        call("\ud800")
 
 
 def test_options_of_an_optimizer_are_a_mapping():
@@ -343,7 +360,8 @@ def test_options_of_an_optimizer_are_a_mapping():
         assert type(refused("Optimizer", "defaults", lambda v: optim.Optimizer([parameter()], v), value)) is TypeError
     for value in (5, None, [1], "params", {}, {"lr": 1}):
         groups = [{"params": [parameter()]}, value]
-        assert type(refused("SGD", "param_group", optim.SGD, groups)) is TypeError
+        name = "param_group" if isinstance(value, dict) else "params"
+        assert type(refused("SGD", name, optim.SGD, groups)) is TypeError
 
 
 def test_indices_that_no_axis_has():

@@ -306,6 +306,18 @@ def test_what_cannot_be_written(path):
     assert path.read_bytes() == before
 
 
+def test_what_cannot_be_read(path, monkeypatch):
+    """An error of the disk names the file."""
+    seqcore.save(path, nn.Linear(3, 2))
+
+    def failing(*_):
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr("seqcore._safetensors._fill", failing)
+    error = raised(seqcore.load_file, path)
+    assert isinstance(error, OSError) and (error.errno, error.filename) == (5, str(path)) and str(path) in str(error)
+
+
 def test_order_of_system_calls(path, monkeypatch):
     """fault 26: write, fsync of the file, rename, fsync of the folder; a failure at any of them (fault 24)."""
     module = nn.Linear(3, 2)

@@ -41,7 +41,7 @@ SIZES = {
     "outer": lambda: seqcore.Tensor(np.zeros((2**22, 1), np.float32)) @ np.zeros((1, 2**22), np.float32),
     "where": lambda: seqcore.where(huge(2**40, dtype=np.bool_), 1.0, 0.0),
     "list": lambda: seqcore.Tensor([huge(2**40)]),
-    "cat": lambda: seqcore.cat(huge(2**46, 2)),
+    "cat": lambda: seqcore.cat([huge(2**46, 2)] * 2),
     "range": lambda: seqcore.stack(range(2**46)),
     "compare": lambda: seqcore.Tensor(1.0) > huge(2**44),
     "Linear": lambda: nn.Linear(2**31, 2**31),

@@ -52,17 +52,21 @@ CALLS = {
     "dot": "column.reshape(1, -1) @ column",
     "products of a batch": "squares @ squares",
     "one output": "backward(one_output, column.reshape(1, -1))",
+    "list of floats": "seqcore.Tensor(listed)",
+    "list of bools": "seqcore.where(listed, 1.0, 0.0)",
+    "list beside a tensor": "long[:20_000_000] + listed",
+    "listing": "seqcore.cat(map(abs, itertools.repeat(1.5, 30_000_000)))",
 }
 
 SOURCE = """
-import _thread, os, signal, sys, threading, time
+import _thread, itertools, os, signal, sys, threading, time
 import numpy as np, seqcore
 from seqcore import nn, optim
 from seqcore.nn import functional
 from seqcore.nn.functional import cross_entropy
 from integers import bits, ids as integer_ids, numbers
 
-signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGALRM, signal.default_int_handler)
 seqcore.set_num_threads(int(sys.argv[2]))
 name, call = sys.argv[1], sys.argv[3]
 lstm, xs = nn.LSTM(256, 512), np.ones((100, 64, 256), np.float32)
@@ -97,6 +101,9 @@ if name == "one output":
     one_output = nn.Linear(20_000_000, 1)
 if name in ("mask", "normal", "transpose of long rows"):
     longer = seqcore.Tensor(np.ones(120_000_000, np.float32))
+
+if name.startswith("list "):
+    listed = [True, False] * 10_000_000 if "bools" in name else [0.5, 1.5] * 10_000_000
 
 if name.startswith("mixed"):
     halves = np.arange(40_000_000).reshape(8000, 5000) % 2 == 0
@@ -133,19 +140,15 @@ want = check()
 code = compile(call, "call", "exec")
 times = []
 for i in range(int(sys.argv[4])):
-    sent = [0.0]
-    def send(wait=0.01 + 0.017 * i):
-        time.sleep(wait)
-        sent[0] = time.perf_counter()
-        os.kill(os.getpid(), signal.SIGINT)
-    thread = threading.Thread(target=send)
+    wait = 0.01 + 0.017 * i
+    sent = time.perf_counter() + wait
     try:
-        thread.start()
+        # not from a thread: it would have to wait for a call that keeps the interpreter's lock
+        signal.setitimer(signal.ITIMER_REAL, wait)
         while True:
             exec(code)
     except KeyboardInterrupt:
-        times.append(time.perf_counter() - sent[0])
-    thread.join()
+        times.append(time.perf_counter() - sent)
     assert check() == want
 print(*times)
 """

@@ -1,6 +1,7 @@
 """Reading text: every encoding, size and damage (fault row 32), in characters and in ids."""
 
 import codecs
+import contextlib
 import os
 import re
 import threading
@@ -91,6 +92,18 @@ def test_what_is_no_text_is_one_line_naming_file_and_offset(tmp_path, data, says
 
 def test_nul_is_a_character_where_the_encoding_is_named(tmp_path):
     assert read(written(tmp_path, b"d\0g"), "utf-8") == "d\0g"
+
+
+def test_what_cannot_be_read_is_named(monkeypatch):
+    class Failing:
+        def read(self, count):
+            raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr("seqcore.data.text._opened", lambda path: contextlib.nullcontext(Failing()))
+    for path, name in (("a.txt", "a.txt"), (b"a.txt", b"a.txt"), ("-", "standard input")):
+        with pytest.raises(OSError, match=r"Input/output error: ") as caught:
+            read_ids([path])
+        assert caught.value.filename == name
 
 
 def test_folders_and_pipes_are_refused(tmp_path):
@@ -228,8 +241,10 @@ def test_ids_of_any_kind_are_decoded():
     for given in (ids, tuple(ids), iter(ids), np.array(ids, np.uint8), seqcore.Tensor(ids), map(np.int64, ids)):
         assert vocabulary.decode(given) == "cab"
     assert vocabulary.decode([]) == vocabulary.decode(np.zeros(0)) == ""
-    for wrong in ([1.0], np.ones(2), [True], np.array(2), [[1], [1, 2]], [[1]], ["a"], [10**400]):
+    for wrong in ([1.0], np.ones(2), [True], np.array(2), [[1], [1, 2]], [[1]], ["a"]):
         with pytest.raises((TypeError, ValueError), match=r"^Vocabulary: ids: expected "):
             vocabulary.decode(wrong)
     with pytest.raises(IndexError, match="expected 0 to 2, got 3"):
         vocabulary.decode([0, 3])
+    with pytest.raises(IndexError, match="expected 0 to 2, got an integer of 1329 bits"):
+        vocabulary.decode([10**400])

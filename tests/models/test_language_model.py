@@ -194,6 +194,25 @@ def test_foreign_and_damaged_files(model, tmp_path):
         LanguageModel.load(tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("value", "says"), [(np.bool_(True), "numbers, got bool"), (1e300, r"numbers that float32 holds, got 1e\+300")]
+)
+def test_weights_that_are_no_floats(model, tmp_path, value, says):
+    """A whole file, by its checksum, of what no model can have."""
+
+    class Spoilt:
+        def state_dict(self):
+            return model.state_dict() | {"linear.bias": self}
+
+        def numpy(self):
+            return np.full(model.linear.bias.shape, value)
+
+    path = tmp_path / "spoilt"
+    seqcore.save(path, Spoilt(), config=model.config())
+    with pytest.raises(seqcore.CheckpointError, match=rf"^{path}: linear\.bias: expected {says}\.$"):
+        LanguageModel.load(path)
+
+
 def test_a_vocabulary_object_is_taken_as_it_is():
     vocabulary = Vocabulary("xyz")
     assert LanguageModel(vocabulary, 2, 3, 1).vocabulary is vocabulary

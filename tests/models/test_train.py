@@ -235,6 +235,29 @@ def test_a_signal_at_every_instruction(part, tmp_path):
     signal_at(29, part, tmp_path)
 
 
+def test_a_signal_in_a_step_made_by_hand():
+    """Outside `run` it comes at once, and the weights, their count and the place in the text are of one moment."""
+
+    def stepped(at):
+        trainer, pressed = fresh(text=TEXT[:400], bptt=24), Instructions(at)
+        try:
+            with pressed:
+                for _ in range(3):
+                    trainer.step()
+        except KeyboardInterrupt:
+            pass
+        while trainer.steps < 4:
+            trainer.step()
+        return pressed.count, trainer
+
+    count, whole = stepped(-1)
+    records, final = whole.read(), weights(whole)
+    for at in range(1, count, 3):
+        _, trainer = stepped(at)
+        assert trainer.read() == records and same(weights(trainer), final), at
+        assert (trainer.epoch, trainer.window) == (whole.epoch, whole.window)
+
+
 def test_a_step_that_fails_has_not_happened(uninterrupted, monkeypatch):
     found, final, _ = uninterrupted
     trainer, told = fresh(), Losses()

@@ -11,7 +11,7 @@ import torch
 
 import seqcore
 from seqcore import Tensor, nn
-from seqcore.tensor import values_for
+from seqcore.tensor import as_ndarray, values_for
 from torch_compare import raised
 
 NAMES = ("int64", "float32", "float64")
@@ -178,3 +178,42 @@ def test_numbers_beyond_float32_are_infinite(recwarn):
         t.zero_()
         assert Tensor([value], dtype="float64").item() == value
     assert not recwarn.list
+
+
+MANY = (1 << 15) + 3  # more than are converted at once
+LISTS = {
+    "floats": lambda: [0.1, -1e300] * MANY,
+    "integers": lambda: [1, -(2**62)] * MANY,
+    "bools": lambda: [True, False] * MANY,
+    "as many as are converted at once": lambda: [1, 2] * (1 << 14),
+    "integers, then a float": lambda: [2**60 + 1] * MANY + [0.5],
+    "bools, then an integer": lambda: [True] * MANY + [7],
+    "integers, then large ones": lambda: [-1] * MANY + [2**63],
+    "large integers": lambda: [2**63] * MANY,
+    "large integers, then one below 0": lambda: [2**63] * MANY + [-1],
+    "integers, then one too large": lambda: [1] * MANY + [2**70],
+    "numbers of NumPy": lambda: [np.float32(0.1)] * MANY,
+    "numbers of NumPy, then others": lambda: [np.float32(0.1)] * MANY + [0.1],
+    "small integers of NumPy, then large": lambda: [np.int8(1)] * MANY + [300],
+    "arrays without axes": lambda: [np.array(1.5)] * MANY,
+    "tensors": lambda: [Tensor(1.5)] * (MANY // 8) + [0.1] * MANY,
+    "rows": lambda: [[1.0, 2.0]] * MANY,
+    "a row at the end": lambda: [1.0] * MANY + [[2.0]],
+    "a string at the end": lambda: [1.0] * MANY + ["a"],
+    "nothing at the end": lambda: [1.0] * MANY + [None],
+    "strings": lambda: ["a"] * MANY,
+}
+
+
+@pytest.mark.parametrize("name", LISTS)
+def test_a_long_list_is_what_numpy_makes_of_it(name):
+    given = LISTS[name]()
+    want, got = raised(np.asarray, given), raised(as_ndarray, "op", "name", given)
+    assert (want is None) == (got is None)
+    if want is not None:
+        assert isinstance(got, seqcore.ShapeError) and str(want).splitlines()[0].rstrip(".") in str(got)
+        return
+    want, got = np.asarray(given), as_ndarray("op", "name", given)
+    assert got.dtype == want.dtype and got.shape == want.shape and type(got) is np.ndarray
+    assert got.tolist() == want.tolist() if want.dtype.kind == "O" else got.tobytes() == want.tobytes()
+    assert got.flags.writeable and got.flags.c_contiguous

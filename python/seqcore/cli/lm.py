@@ -346,7 +346,7 @@ def _chosen(options: argparse.Namespace, defaults: dict) -> dict:
 
 def _initialise(model: "LanguageModel", path: str) -> None:
     """Weights from a file of a model that seqcore saved, or of a bare state_dict."""
-    from ..checkpoint import load_file
+    from ..checkpoint import load_file, load_weights
     from ..errors import CheckpointError
 
     found = load_file(path)
@@ -358,7 +358,7 @@ def _initialise(model: "LanguageModel", path: str) -> None:
         each = ", ".join(f"{ascii(n)[1:-1]} {wanted.get(n, 'unknown')} but {got.get(n, 'missing')}" for n in wrong[:8])
         more = f" and {len(wrong) - 8} more" if len(wrong) > 8 else ""
         raise CheckpointError(f"--init {path}: expected the model's tensors, got others: {each}{more}.")
-    model.load_state_dict(weights)
+    load_weights(model, weights, f"--init {path}")
 
 
 def _resumed(options: argparse.Namespace, place: str, display: "Display") -> "Trainer":

@@ -127,9 +127,7 @@ def read_ids(
     """
     if isinstance(paths, os.PathLike):
         raise TypeError(message("read_ids", "paths", "an iterable of paths", "one path", "read_ids([path])"))
-    paths = several("read_ids", "paths", paths, "paths")
-    for path in paths:
-        check_path("read_ids", "paths", path)
+    paths = several("read_ids", "paths", paths, "paths", lambda path: check_path("read_ids", "paths", path))
     if vocabulary is not None and not isinstance(vocabulary, Vocabulary):
         raise TypeError(message("read_ids", "vocabulary", "a Vocabulary or None", shown(vocabulary)))
     if skipped is not None:
@@ -208,7 +206,7 @@ def _opened(path: str | os.PathLike) -> AbstractContextManager[BinaryIO]:
 
 
 def _decoded(file: BinaryIO, path: str | os.PathLike, explicit: str | None) -> Iterator[str]:
-    data = _first_bytes(file)
+    data = _first_bytes(file, path)
     mark, encoding = next(((m, e) for m, e in _MARKS if data.startswith(m)), (b"", explicit or "utf-8"))
     decoder = codecs.getincrementaldecoder(encoding)("strict")
     offset, data = len(mark), data[len(mark) :]
@@ -229,15 +227,24 @@ def _decoded(file: BinaryIO, path: str | os.PathLike, explicit: str | None) -> I
         if final:
             return
         offset += len(data)
-        data = file.read(PIECE) or b""
+        data = _read(file, path)
 
 
-def _first_bytes(file: BinaryIO) -> bytes:
+def _first_bytes(file: BinaryIO, path: str | os.PathLike) -> bytes:
     """At least the four bytes of a mark, if there are four: a pipe may give fewer at a time."""
-    data = file.read(PIECE) or b""
-    while 0 < len(data) < 4 and (more := file.read(PIECE)):
+    data = _read(file, path)
+    while 0 < len(data) < 4 and (more := _read(file, path)):
         data += more
     return data
+
+
+def _read(file: BinaryIO, path: str | os.PathLike) -> bytes:
+    try:
+        return file.read(PIECE) or b""
+    except OSError as error:
+        name = os.fspath(path)
+        error.filename = "standard input" if name == "-" else name
+        raise
 
 
 def _no_text(path: str | os.PathLike, encoding: str, error: UnicodeDecodeError, base: int, final: bool) -> TextError:

@@ -1,10 +1,11 @@
 """Which characters a model knows: ids for characters and back."""
 
 from collections.abc import Iterable
+from typing import Any
 
 import numpy as np
 
-from .._arguments import several, shown
+from .._arguments import integer, several, shown
 from .._arguments import text as string
 from ..errors import DTypeError, SeqcoreError, ShapeError, message
 from ..tensor import as_ndarray
@@ -47,12 +48,10 @@ class Vocabulary:
     """
 
     def __init__(self, characters: Iterable[str]):
-        given = (
-            characters if isinstance(characters, str) else several("Vocabulary", "characters", characters, "strings")
-        )
-        if wrong := [one for one in given if not isinstance(one, str)]:
-            raise TypeError(message("Vocabulary", "characters", "strings", shown(wrong[0])))
-        self.characters = "".join(sorted(set("".join(given))))
+        op, name = "Vocabulary", "characters"
+        if not isinstance(characters, str):
+            characters = several(op, name, characters, "strings", lambda one: string(op, name, one))
+        self.characters = "".join(sorted(set("".join(characters))))
         if not self.characters:
             raise TextError(message("Vocabulary", "characters", "at least one", "none"))
         self._table: np.ndarray | None = None
@@ -94,16 +93,21 @@ class Vocabulary:
             IndexError: an id outside 0 to len - 1.
         """
         op = "Vocabulary"
-        array = as_ndarray(op, "ids", ids if hasattr(ids, "__array__") else several(op, "ids", ids, "integers"))
-        if array.size and array.dtype.kind not in "iu":
-            raise DTypeError(message(op, "ids", "integers", array.dtype))
-        if array.ndim != 1:
-            raise ShapeError(message(op, "ids", "(n,)", array.shape))
-        numbers = array.tolist()
-        for i in numbers:
+        if hasattr(ids, "__array__"):
+            array = as_ndarray(op, "ids", ids)
+            if array.size and array.dtype.kind not in "iu":
+                raise DTypeError(message(op, "ids", "integers", array.dtype))
+            if array.ndim != 1:
+                raise ShapeError(message(op, "ids", "(n,)", array.shape))
+            ids = array
+
+        def character(i: Any) -> str:
+            i = integer(op, "ids", i)
             if not 0 <= i < len(self):
                 raise IndexError(message(op, "ids", f"0 to {len(self) - 1}", shown(i)))
-        return "".join(self.characters[i] for i in numbers)
+            return self.characters[i]
+
+        return "".join(several(op, "ids", ids, "integers", character))
 
     def _places(self) -> np.ndarray:
         # 4 MB: made when something is encoded, and only as long as the highest code point asks

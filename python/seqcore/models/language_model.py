@@ -10,7 +10,7 @@ import numpy as np
 from .. import nn
 from .._arguments import integer, real, text
 from .._arguments import path as check_path
-from ..checkpoint import Checkpoint, a_checkpoint, load_file, save
+from ..checkpoint import Checkpoint, a_checkpoint, load_file, load_weights, save
 from ..data import TextError, Vocabulary
 from ..errors import CheckpointError, ShapeError, message
 from ..tensor import Tensor, as_ndarray, as_tensor, no_grad
@@ -150,9 +150,9 @@ class LanguageModel(nn.Module):
     ) -> "LanguageModel":
         """The model in a checkpoint that is read already; `path` is for messages."""
         op = "from_checkpoint"
-        options = _checked(a_checkpoint(op, checkpoint), check_path(op, "path", path))
-        model = cls(**options)
-        model.load_state_dict(checkpoint.model)
+        name = check_path(op, "path", path)
+        model = cls(**_checked(a_checkpoint(op, checkpoint), name))
+        load_weights(model, checkpoint.model, os.fsdecode(name))
         return model if device is None else model.to(device)
 
 

@@ -52,7 +52,8 @@ class _Row(Module):
 
     def extend(self, modules: Any) -> Self:
         """Adds modules at the end."""
-        for module in several(type(self).__name__, "modules", modules, "Modules"):
+        name = "modules"
+        for module in several(type(self).__name__, name, modules, "Modules", lambda one: _checked(self, one, name)):
             self.append(module)
         return self
 
@@ -110,7 +111,7 @@ class ModuleList(_Row):
         return cls(modules)
 
 
-def _checked(row: Any, module: Any) -> Module:
+def _checked(row: Any, module: Any, name: str = "module") -> Module:
     if not isinstance(module, Module):
-        raise TypeError(message(type(row).__name__, "module", "a Module", type(module).__name__))
+        raise TypeError(message(type(row).__name__, name, "a Module", type(module).__name__))
     return module

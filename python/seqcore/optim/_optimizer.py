@@ -39,9 +39,10 @@ class Optimizer:
         self.defaults = dict(defaults)
         self.state: dict[Tensor, dict[str, Any]] = {}
         self.param_groups: list[dict[str, Any]] = []
-        groups = several(type(self).__name__, "params", params, "Tensors")
+        name = type(self).__name__
+        groups = several(name, "params", params, "Tensors", lambda p: p if isinstance(p, dict) else _leaf(name, p))
         if not groups:
-            raise ValueError(message(type(self).__name__, "params", "at least one Tensor", "none"))
+            raise ValueError(message(name, "params", "at least one Tensor", "none"))
         if not isinstance(groups[0], dict):
             groups = [{"params": groups}]
         for group in groups:
@@ -60,12 +61,8 @@ class Optimizer:
         if not isinstance(param_group, dict) or "params" not in param_group:
             raise TypeError(message(name, "param_group", 'a dict with "params"', type(param_group).__name__))
         params = param_group["params"]
-        params = [params] if isinstance(params, Tensor) else several(name, "params", params, "Tensors")
-        for p in params:
-            if not isinstance(p, Tensor):
-                raise TypeError(message(name, "params", "Tensors", type(p).__name__))
-            if not p.is_leaf:
-                raise ValueError(message(name, "params", "leaf Tensors", "the result of an operation"))
+        params = [params] if isinstance(params, Tensor) else params
+        params = several(name, "params", params, "Tensors", lambda p: _leaf(name, p))
         here = [id(p) for p in params] + [id(p) for group in self.param_groups for p in group["params"]]
         if len(set(here)) != len(here):
             raise ValueError(message(name, "params", "each Tensor once", "one twice", "drop the duplicate"))
@@ -237,3 +234,11 @@ class Optimizer:
             for group in self.param_groups
         ]
         return f"{type(self).__name__}({'; '.join(groups)})"
+
+
+def _leaf(name: str, p: Any) -> Tensor:
+    if not isinstance(p, Tensor):
+        raise TypeError(message(name, "params", "Tensors", type(p).__name__))
+    if not p.is_leaf:
+        raise ValueError(message(name, "params", "leaf Tensors", "the result of an operation"))
+    return p

@@ -35,7 +35,7 @@ def axis_of(op: str, dim: Any, rank: int, name: str = "dim") -> int:
 
 def reshape(x: Any, *shape: Any) -> Tensor:
     """The same values in the same order under another shape."""
-    sizes = [integer("reshape", "shape", n) for n in _several("reshape", "shape", shape)]
+    sizes = _several("reshape", "shape", shape, lambda n: integer("reshape", "shape", n))
     old = x._array.shape
     if sizes.count(-1) == 1:
         size, rest = math.prod(old), math.prod(n for n in sizes if n != -1)
@@ -56,7 +56,7 @@ def reshape(x: Any, *shape: Any) -> Tensor:
 def permute(x: Any, *dims: Any) -> Tensor:
     """The axes in another order."""
     old = x._array.shape
-    order = [axis_of("permute", d, len(old), "dims") for d in _several("permute", "dims", dims)]
+    order = _several("permute", "dims", dims, lambda d: axis_of("permute", d, len(old), "dims"))
     if sorted(order) != list(range(len(old))):
         raise ShapeError(message("permute", "dims", f"each of the {len(old)} axes once", tuple(order)))
     y = _permuted(x._array, order)
@@ -66,11 +66,10 @@ def permute(x: Any, *dims: Any) -> Tensor:
     return record("permute", y, (x,), lambda dy: (_permuted(dy, back),))
 
 
-def _several(op: str, name: str, given: Any) -> Any:
-    """Integers, given one by one or as one sequence."""
-    if len(given) != 1 or (hasattr(given[0], "__index__") and not getattr(given[0], "ndim", 0)):
-        return given
-    return several(op, name, given[0], "integers")
+def _several(op: str, name: str, given: Any, check: Any) -> list[int]:
+    """Integers, given one by one or as one sequence, each as `check` gives it."""
+    one_by_one = len(given) != 1 or (hasattr(given[0], "__index__") and not getattr(given[0], "ndim", 0))
+    return several(op, name, given if one_by_one else given[0], "integers", check)
 
 
 def _permuted(array: Any, dims: Any) -> Any:
@@ -189,7 +188,12 @@ def viewed(x: Any, shape: Any) -> Tensor:
 
 def _tensors(op: str, tensors: Any) -> list[Tensor]:
     """The arguments of a join as Tensors of one dtype, the widest of theirs, on one device."""
-    given = several(op, "tensors", tensors, "tensors")
+    if hasattr(tensors, "__array__"):
+        # as in PyTorch: its rows are joined already, and there may be any number of them
+        raise TypeError(
+            message(op, "tensors", "an iterable of tensors", shown(tensors), "give a list or tuple of them")
+        )
+    given = several(op, "tensors", tensors, "tensors", lambda t: t)
     if not given:
         raise ValueError(message(op, "tensors", "at least one", "none"))
     device = next((t.device for t in given if isinstance(t, Tensor)), "cpu")

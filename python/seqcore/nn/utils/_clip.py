@@ -39,9 +39,8 @@ def clip_grad_norm_(
         5.0
     """
     op = "clip_grad_norm_"
-    parameters = [parameters] if isinstance(parameters, Tensor) else several(op, "parameters", parameters, "Tensors")
-    if wrong := [p for p in parameters if not isinstance(p, Tensor)]:
-        raise TypeError(message(op, "parameters", "Tensors", shown(wrong[0])))
+    parameters = [parameters] if isinstance(parameters, Tensor) else parameters
+    parameters = several(op, "parameters", parameters, "Tensors", _checked)
     error_if_nonfinite = flag(op, "error_if_nonfinite", error_if_nonfinite)
     max_norm = real(op, "max_norm", max_norm)
     if math.isnan(max_norm) or max_norm < 0:
@@ -51,3 +50,9 @@ def clip_grad_norm_(
     if not grads:
         return Tensor(0.0)
     return clip_grad_norm(list(grads.values()), max_norm, error_if_nonfinite)
+
+
+def _checked(p: Any) -> Tensor:
+    if not isinstance(p, Tensor):
+        raise TypeError(message("clip_grad_norm_", "parameters", "Tensors", shown(p)))
+    return p
