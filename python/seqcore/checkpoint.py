@@ -123,9 +123,9 @@ def load_weights(module: Any, weights: Mapping[str, np.ndarray], where: str) -> 
     pairs = []
     for name, parameter in module.named_parameters():
         try:
-            pairs.append((parameter, values_for(parameter, weights[name])))
+            pairs.append((parameter, values_for("load", f"{where}, {name}", parameter, weights[name])))
         except (TypeError, ValueError) as error:
-            raise CheckpointError(f"{where}: {name}: {error}.") from None
+            raise CheckpointError(str(error)) from None
     overwrite(pairs)
 
 

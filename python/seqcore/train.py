@@ -319,12 +319,14 @@ class Trainer:
             Interrupted: a signal came; the checkpoint is written. FloatingPointError: as `read`.
             OSError: the last checkpoint could not be written (an earlier one that could not is the watcher's to tell).
         """
-        for name, count in (("epochs", epochs), ("steps", steps), ("save_steps", save_steps)):
-            if count is not None:
-                integer("run", name, count, 0)
-        for name, time_span in (("seconds", seconds), ("save_seconds", save_seconds)):
-            if time_span is not None:
-                number("run", name, time_span)
+        epochs, steps, save_steps = (
+            None if count is None else integer("run", name, count, 0)
+            for name, count in (("epochs", epochs), ("steps", steps), ("save_steps", save_steps))
+        )
+        seconds, save_seconds = (
+            None if time_span is None else number("run", name, time_span)
+            for name, time_span in (("seconds", seconds), ("save_seconds", save_seconds))
+        )
         if path is not None:
             check_path("run", "path", path)
         watcher = Watcher() if watcher is None else watcher

@@ -537,7 +537,7 @@ def test_initial_weights_from_pytorch(tmp_path, text):
     run("lm", "train", text, *SMALL, "--init", text, "--out", tmp_path / "x", check=1)
     write_safetensors(init, bare | {"linear.bias": bare["linear.bias"] > 0})
     said = run("lm", "train", text, *SMALL, "--init", init, "--out", tmp_path / "x", check=1).stderr
-    assert said.endswith(f"--init {init}: linear.bias: expected numbers, got bool.\n")
+    assert said.endswith(f"--init {init}, linear.bias: expected numbers, got bool.\n")
     run("lm", "train", text, *SMALL, "--init", tmp_path / "absent", "--out", tmp_path / "x", check=1)
 
 

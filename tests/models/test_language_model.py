@@ -143,8 +143,8 @@ def test_saved_and_loaded_it_is_the_same_model(model, tmp_path):
 @pytest.mark.parametrize(
     ("change", "says"),
     [
-        ({"model": "SequenceTagger"}, "expected a language model of seqcore as model, got 'SequenceTagger'"),
-        ({"model": None}, "as model, got a file that names none"),
+        ({"model": "SequenceTagger"}, "model: expected a language model of seqcore, got 'SequenceTagger'"),
+        ({"model": None}, "model: expected"),
         ({"vocabulary": "ab"}, "embedding.weight"),
         ({"vocabulary": ""}, "vocabulary"),
         ({"vocabulary": "ba"}, "vocabulary"),
@@ -209,7 +209,7 @@ def test_weights_that_are_no_floats(model, tmp_path, value, says):
 
     path = tmp_path / "spoilt"
     seqcore.save(path, Spoilt(), config=model.config())
-    with pytest.raises(seqcore.CheckpointError, match=rf"^{path}: linear\.bias: expected {says}\.$"):
+    with pytest.raises(seqcore.CheckpointError, match=rf"^load: {path}, linear\.bias: expected {says}\.$"):
         LanguageModel.load(path)
 
 

@@ -182,7 +182,7 @@ def _checked(checkpoint: Checkpoint, path: str | bytes) -> dict:
     on the word of a configuration."""
 
     def bad(argument: str, expected: str, got: object) -> CheckpointError:
-        return CheckpointError(message("load", os.fsdecode(path), f"{expected} as {argument}", str(got)[:80]))
+        return CheckpointError(message("load", f"{os.fsdecode(path)}, {argument}", expected, str(got)[:80]))
 
     config = checkpoint.config if checkpoint.format_version is not None else None
     config = config if isinstance(config, dict) else {}
