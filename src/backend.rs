@@ -120,14 +120,19 @@ impl Stamp {
         self.saved.load(Ordering::Acquire) > 0
     }
 
+    /// The image `kind` of the present version, if there is one.
+    pub fn image<P: Any + Send + Sync>(&self, kind: ImageKind) -> Option<Arc<P>> {
+        let version = self.version();
+        let images = self.images()?;
+        let found = images.iter().find(|(k, v, _)| *k == kind && *v == version);
+        found.and_then(|(_, _, image)| image.clone().downcast().ok())
+    }
+
     /// The image `kind` of the present version, made by `pack` if there is none yet. The operation names it, as
     /// `("linear", isa)`: so no list of kinds has to be kept.
     pub fn packed<P: Any + Send + Sync>(&self, kind: ImageKind, pack: impl FnOnce() -> Result<P>) -> Result<Arc<P>> {
         let version = self.version();
-        let found = self.images().and_then(|images| {
-            images.iter().find(|(k, v, _)| *k == kind && *v == version).map(|(_, _, image)| image.clone())
-        });
-        if let Some(image) = found.and_then(|image| image.downcast::<P>().ok()) {
+        if let Some(image) = self.image(kind) {
             return Ok(image);
         }
         let image = Arc::new(pack()?);

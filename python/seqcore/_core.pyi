@@ -170,9 +170,12 @@ class Saved:
 
 @disjoint_base
 class Switch:
-    """Sets a context variable, which holds (value, what stood before), for a block."""
+    """For a block, gives a context variable a value and remembers what stood before: it holds (value, before). A subclass
+    says in `_switch` which: the variable's get and set, and the value. A step in a block is a few microseconds, so
+    nothing more is looked up.
+    """
 
-    def __new__(cls, variable: Any, value: bool) -> Self: ...
+    def __new__(cls, function: Any | None = None) -> Self: ...
 
     def __enter__(self) -> None: ...
 

@@ -2,7 +2,7 @@
 //! not exist.
 
 use crate::backend::{Backend, Buffer};
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 use crate::gpu::Gpu;
 use crate::gpu::buffer::GpuBuffer;
 use crate::tensor::DType;
@@ -10,7 +10,7 @@ use crate::tensor::DType;
 impl Gpu<'_> {
     fn memory(&self, dtype: DType, len: usize, for_host: bool) -> Result<GpuBuffer> {
         if dtype == DType::F64 {
-            return Err(Error::dtype("gpu", "dtype", "float32", "float64, which is not available on the GPU")
+            return Err(Error::found(Kind::DType, "dtype", "float32, on a GPU", "float64")
                 .hint("compute on the CPU, or convert to float32"));
         }
         let bytes = u64::try_from(len).ok().and_then(|n| n.checked_mul(4));

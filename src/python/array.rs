@@ -216,6 +216,10 @@ fn array(
     if let Some(beside) = beside {
         broadcast(op, name, &beside, &arg.shape)?;
     }
+    if device != Device::Cpu && arg.dtype() == DType::F64 {
+        let how = normalize::conversion(name, value, "float32")?;
+        return Err(Error::dtype(op, name, "float32, on a GPU", "float64").hint(format!("{how} converts it")).into());
+    }
     own(value.py(), device, op, arg)
 }
 

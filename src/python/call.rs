@@ -9,7 +9,7 @@ use crate::python::arg::{Arg, Bools};
 use crate::python::array::{Array, Saved};
 use crate::python::gate::{self, Pass};
 use crate::python::kept::detached;
-use crate::python::transfer::{copy_to, on_cpu};
+use crate::python::transfer::{copy_to, host_ids, on_cpu};
 use crate::python::{normalize, runtime};
 use crate::tensor::{DType, Shape};
 use pyo3::prelude::*;
@@ -193,16 +193,13 @@ impl<'py> Call<'py> {
         self.run(storage.len() as u64, false, move |poll| copy_to(device, &storage, poll))
     }
 
-    /// The ids in CPU memory that nobody else can write to (S-10), whatever the device; those that came from a GPU
-    /// (sampling) are few and are read back.
+    /// The ids in CPU memory that nobody else can write to (S-10), whatever the device.
     pub fn own_ids(&self, ids: Arg<'_>) -> PyResult<CpuBuffer> {
         let (storage, alone) = ids.memory(self.op)?;
-        let storage = if alone {
-            storage
-        } else {
-            self.run(storage.len() as u64, false, |poll| copy_to(Device::Cpu, &storage, poll))?
-        };
-        Ok(on_cpu(&storage)?.clone())
+        if alone {
+            return Ok(on_cpu(&storage)?.clone());
+        }
+        self.run(storage.len() as u64, false, |poll| host_ids(&storage, poll))
     }
 
     /// Runs `work`, estimated at `ns` nanoseconds of one thread. With `mutates` it runs alone.

@@ -25,6 +25,8 @@ struct State {
     alone: bool,
     /// calls that mutate and wait: later readers let them pass
     waiting: usize,
+    /// all that wait: to wake nobody is a call of the system too, and a short step is not much longer
+    asleep: usize,
 }
 
 /// The right to run. Dropping it lets others pass.
@@ -41,9 +43,9 @@ impl Drop for Pass {
         } else {
             state.reading -= 1;
         }
-        let free = state.reading == 0;
+        let wake = state.reading == 0 && state.asleep > 0;
         drop(state);
-        if free {
+        if wake {
             self.gate.freed.notify_all();
         }
     }
@@ -65,9 +67,11 @@ pub fn pass_waiting(alone: bool, ask: impl Fn() -> Result<()>) -> Result<Pass> {
             return Ok(Pass { gate, alone });
         }
         state.waiting += usize::from(alone);
+        state.asleep += 1;
         let (woken, waited) = gate.freed.wait_timeout(state, ASK).unwrap_or_else(PoisonError::into_inner);
         state = woken;
         state.waiting -= usize::from(alone);
+        state.asleep -= 1;
         if waited.timed_out() {
             drop(state);
             ask()?;

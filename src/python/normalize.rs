@@ -16,7 +16,7 @@ use pyo3::exceptions::{PyBufferError, PyException, PyMemoryError, PyRuntimeError
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
-use pyo3::types::{PyList, PySlice, PyType};
+use pyo3::types::{PyBool, PyFloat, PyInt, PyList, PySlice, PyTuple, PyType};
 use std::cell::Cell;
 use std::ptr::NonNull;
 
@@ -162,6 +162,7 @@ pub fn bools<'py>(op: &str, name: &str, value: &Bound<'py, PyAny>) -> PyResult<B
     Ok(Bools::new(name, array))
 }
 
+const NO_MASK: &str = "an array without masked entries";
 const FLOATS: &str = "float32 or float64";
 const NUMBERS: &str = "float32, float64 or integers";
 
@@ -221,6 +222,9 @@ fn plain<'py>(op: &str, name: &str, value: &Bound<'py, PyAny>) -> PyResult<(Boun
             numpy_attr(py, "from_dlpack")?.call1((value,))
         } else {
             is_list = !value.hasattr(intern!(py, "__array__"))?;
+            if is_list && holds_masked(value, 0)? {
+                return Err(Error::dtype(op, name, NO_MASK, "a masked one in a list").into());
+            }
             let asarray = numpy_attr(py, "asarray")?;
             let read = |value: &Bound<'py, PyAny>| {
                 let outside = IN_LIST.replace(is_list);
@@ -238,15 +242,45 @@ fn plain<'py>(op: &str, name: &str, value: &Bound<'py, PyAny>) -> PyResult<(Boun
     if rank > MAX_RANK {
         return Err(Error::shape(op, name, format_args!("at most {MAX_RANK} axes"), rank).into());
     }
-    if array.hasattr(intern!(py, "mask"))? {
-        let ma = PyModule::import(py, intern!(py, "numpy.ma"))?;
-        if ma.call_method1(intern!(py, "is_masked"), (&array,))?.is_truthy()? {
-            return Err(Error::dtype(op, name, "an array without masked entries", "a masked array")
-                .hint(format!("say what stands for them: {name}.filled(0)"))
-                .into());
-        }
+    if is_masked(&array)? {
+        return Err(Error::dtype(op, name, NO_MASK, "a masked array")
+            .hint(format!("say what stands for them: {name}.filled(0)"))
+            .into());
     }
     Ok((array, is_list))
+}
+
+fn is_masked(value: &Bound<'_, PyAny>) -> PyResult<bool> {
+    let py = value.py();
+    if !value.hasattr(intern!(py, "mask")).unwrap_or(false) {
+        return Ok(false);
+    }
+    let ma = PyModule::import(py, intern!(py, "numpy.ma"))?;
+    ma.call_method1(intern!(py, "is_masked"), (value,))?.is_truthy()
+}
+
+/// Whether an array in nested lists has masked entries: what NumPy makes of the lists does not say so.
+fn holds_masked(value: &Bound<'_, PyAny>, depth: usize) -> PyResult<bool> {
+    if !(value.is_instance_of::<PyList>() || value.is_instance_of::<PyTuple>()) {
+        return is_masked(value);
+    }
+    // deeper than any array that lists can make
+    if depth > MAX_RANK {
+        return Ok(false);
+    }
+    for (at, item) in value.try_iter()?.enumerate() {
+        let item = item?;
+        if at % LISTED == LISTED - 1 {
+            value.py().check_signals()?;
+        }
+        let number = item.is_exact_instance_of::<PyFloat>()
+            || item.is_exact_instance_of::<PyInt>()
+            || item.is_exact_instance_of::<PyBool>();
+        if !number && holds_masked(&item, depth + 1)? {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 /// What NumPy makes of a long flat list of numbers, made in pieces: it asks for no signals itself. None where pieces
@@ -329,6 +363,8 @@ fn unreadable(op: &str, name: &str, value: &Bound<'_, PyAny>, e: PyErr, is_forei
         } else {
             Error::value(op, name, "an array that gives its values", format_args!("a {kind} ({said})"))
         }
+    } else if is(py.get_type::<PyValueError>()) {
+        Error::value(op, name, "an array that gives its values", format_args!("a {kind} ({said})"))
     } else {
         return e;
     };

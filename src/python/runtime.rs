@@ -2,7 +2,7 @@
 
 use crate::cpu;
 use crate::device::Device;
-use crate::error::{Error, Kind, Of, Result};
+use crate::error::{Error, Kind, Result};
 use crate::python::gate;
 use crate::tensor::DType;
 use pyo3::prelude::*;
@@ -135,7 +135,8 @@ fn devices(py: Python<'_>) -> PyResult<Vec<Bound<'_, PyDict>>> {
     #[allow(unused_mut)]
     let mut all = vec![processor];
     #[cfg(feature = "gpu")]
-    for (index, adapter) in py.detach(crate::gpu::usable_adapters).of("devices")?.into_iter().enumerate() {
+    for (index, adapter) in py.detach(crate::gpu::usable_adapters).map_err(|e| e.of("devices"))?.into_iter().enumerate()
+    {
         let info = PyDict::new(py);
         info.set_item("device", format!("gpu:{index}"))?;
         info.set_item("type", adapter.kind)?;
@@ -154,7 +155,7 @@ fn devices(py: Python<'_>) -> PyResult<Vec<Bound<'_, PyDict>>> {
 fn gpu_counters(py: Python<'_>) -> PyResult<Bound<'_, PyDict>> {
     #[cfg(feature = "gpu")]
     let (dispatches, submits, bytes_up, bytes_back) = {
-        let counts = crate::gpu::take_counts().of("gpu_counters")?;
+        let counts = crate::gpu::take_counts().map_err(|e| e.of("gpu_counters"))?;
         (counts.dispatches, counts.submits, counts.bytes_up, counts.bytes_back)
     };
     #[cfg(not(feature = "gpu"))]

@@ -1,12 +1,17 @@
 //! Moving memory: from device to device, and from one element type to another.
 
-use crate::backend::{Backend, Buffer};
+use crate::backend::{Backend, Buffer, ImageKind};
 use crate::cpu::map::PIECE;
 use crate::cpu::{Cpu, CpuBuffer, Fresh, Poll};
 use crate::device::{Device, Engine, Storage};
 use crate::error::{Error, Result};
+#[cfg(feature = "gpu")]
+use crate::gpu::GpuBuffer;
 use crate::on_device;
 use crate::tensor::DType;
+
+/// Of ids on a GPU, those that they are: their range is checked here at every use, and nothing has to be read back.
+const HOST_IDS: ImageKind = ("ids on the host", 0);
 
 /// A copy on another device, through this machine's memory where it must be.
 pub fn copy_to(device: Device, storage: &Storage, poll: Poll<'_>) -> Result<Storage> {
@@ -14,10 +19,10 @@ pub fn copy_to(device: Device, storage: &Storage, poll: Poll<'_>) -> Result<Stor
         Storage::Cpu(buffer) => buffer.clone(),
         #[cfg(feature = "gpu")]
         Storage::Gpu(buffer) => {
-            let host = CpuBuffer::allocate(storage.dtype(), storage.len())?;
-            let engine = crate::gpu::Gpu::on(buffer.context().clone(), poll);
-            // SAFETY: nobody else has a handle on the new memory.
-            engine.download(buffer, unsafe { host.bytes_mut() })?;
+            let host = match buffer.stamp().image::<CpuBuffer>(HOST_IDS) {
+                Some(ids) => Cpu::new(poll).upload(ids.dtype(), ids.bytes())?,
+                None => download(buffer, poll)?,
+            };
             if device == Device::Cpu {
                 return Ok(Storage::Cpu(host));
             }
@@ -27,7 +32,29 @@ pub fn copy_to(device: Device, storage: &Storage, poll: Poll<'_>) -> Result<Stor
     if device != Device::Cpu && host.dtype() == DType::I64 {
         ids_fit(host.slice::<i64>()?)?;
     }
-    on_device!(device, poll, |engine| Ok(engine.put(engine.upload(host.dtype(), host.bytes())?)))
+    let made = on_device!(device, poll, |engine| Ok(engine.put(engine.upload(host.dtype(), host.bytes())?)))?;
+    if made.device() != Device::Cpu && host.dtype() == DType::I64 {
+        made.stamp().packed(HOST_IDS, || Cpu::new(poll).upload(host.dtype(), host.bytes()))?;
+    }
+    Ok(made)
+}
+
+/// Ids in CPU memory that nobody writes to; those that were made on a GPU are read back once.
+pub fn host_ids(storage: &Storage, poll: Poll<'_>) -> Result<CpuBuffer> {
+    match storage {
+        Storage::Cpu(_) => on_cpu(&copy_to(Device::Cpu, storage, poll)?).cloned(),
+        #[cfg(feature = "gpu")]
+        Storage::Gpu(buffer) => Ok((*buffer.stamp().packed(HOST_IDS, || download(buffer, poll))?).clone()),
+    }
+}
+
+#[cfg(feature = "gpu")]
+fn download(buffer: &GpuBuffer, poll: Poll<'_>) -> Result<CpuBuffer> {
+    let host = CpuBuffer::allocate(buffer.dtype(), buffer.len())?;
+    let engine = crate::gpu::Gpu::on(buffer.context().clone(), poll);
+    // SAFETY: nobody else has a handle on the new memory.
+    engine.download(buffer, unsafe { host.bytes_mut() })?;
+    Ok(host)
 }
 
 /// A copy on another device, or the same one, with elements of another type.

@@ -175,6 +175,33 @@ def test_no_mask_is_lost(name):
     assert isinstance(error, RuntimeError if name == "module" else seqcore.DTypeError)
 
 
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("entry", [np.ma.masked, np.ma.array([1.0, 2.0], mask=[0, 1]), np.ma.array(5, mask=True)])
+def test_no_mask_is_lost_in_a_number_or_a_list(entry):
+    """S-5: NumPy makes NaN of one, with a warning, and drops the other's mask."""
+    t = seqcore.Tensor(np.ones((2, 2), np.float32))
+    calls = [lambda: seqcore.Tensor([1.0, entry]), lambda: seqcore.Tensor([[1.0], [entry]])]
+    calls += [lambda: nn.functional.relu([entry]), lambda: nn.functional.embedding([[entry]], t)]
+    calls += [lambda: t[[entry]], lambda: t + entry, lambda: t * [entry], lambda: t.__iadd__(entry)]
+    calls += [lambda: 2.0 / t[0] / entry, lambda: seqcore.where(t > 0, t, entry), lambda: t > [entry]]
+    calls += [lambda: t.__setitem__(0, [1.0, entry]), lambda: seqcore.cat([t, [entry]])]
+    for call in calls:
+        error = raised(call)
+        assert isinstance(error, seqcore.DTypeError), error
+        assert re.search(r": expected an array without masked entries, got a masked", str(error)), error
+    assert np.array_equal(t.numpy(), np.ones((2, 2)))
+    whole = np.ma.array([1.0, 2.0], mask=[0, 0])
+    assert seqcore.Tensor([whole, (3.0, 4.0)]).numpy().tolist() == [[1.0, 2.0], [3.0, 4.0]]
+
+
+@pytest.mark.parametrize("span", [np.timedelta64(5), np.timedelta64(2, "D"), np.timedelta64("NaT")])
+def test_a_time_is_no_number(span):
+    """S-5: though NumPy's class of spans derives from that of its integers."""
+    t = seqcore.Tensor([1.0, 2.0])
+    for call in (lambda: t + span, lambda: seqcore.where(t > 1, t, span), lambda: t * [span], lambda: t[span]):
+        assert isinstance(raised(call), seqcore.DTypeError | IndexError)
+
+
 def test_masked_arrays_with_nothing_masked_are_arrays():
     t, values = seqcore.Tensor([1.0, 2.0]), np.ma.masked_array([0.5, 2.5], [False, False])
     for got in (t > values, t == values):

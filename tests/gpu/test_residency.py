@@ -116,6 +116,35 @@ def test_a_training_step_reads_nothing_back(optimizer):
     assert all(p.device == "gpu:0" and p.grad.device == "gpu:0" for p in model.parameters())
 
 
+def test_ids_that_are_on_the_gpu_are_not_read_back():
+    """They are checked here, by what they were made of; those that were made there are read once."""
+    model = LanguageModel("abcdefgh", embedding=6, hidden=10, layers=1).to("gpu")
+    ids, following = (Tensor(RNG.integers(0, 8, (5, 4)), device="gpu") for _ in range(2))
+    x = Tensor(rounded(RNG, (8, 3)), True, "gpu")
+
+    def step(ids, following):
+        logits, _ = model(ids)
+        model.loss(logits, following).backward()
+        x[ids].sum().backward()
+
+    step(ids, following)
+    _, found = counted(lambda: step(ids, following))
+    assert found["bytes_back"] == 0 and found["submits"] <= 1
+    made = ids[1:]
+    _, found = counted(lambda: step(made, following[1:]))
+    assert found["bytes_back"] == 4 * made.numpy().size  # of the second call: `made` is known already
+    ids[0, 0] = 8  # what was known of them is known no longer
+    with pytest.raises(IndexError, match="8 at"):
+        model(ids)
+    ids.copy_(following)
+    assert np.array_equal(ids.numpy(), following.numpy()) and np.array_equal(
+        ids.to(dtype="float32").numpy(), following.numpy()
+    )
+    shown = ids.numpy()
+    shown[:] = 99
+    assert np.array_equal(ids.numpy(), following.numpy())
+
+
 F = nn.functional
 IDS = RNG.integers(0, 6, (4, 3))
 

@@ -266,13 +266,14 @@ def _div(a: Any, b: Any) -> Any:
 
 def _number(op: str, name: str, value: Any) -> float | None:
     """The value as a float if it is a number or a 0-d array of another library: those never change the dtype."""
-    if isinstance(value, (int, float, np.integer, np.floating)):
+    if isinstance(value, (int, float)) or (isinstance(value, np.generic) and value.dtype.kind in "iuf"):
         try:
             return float(value)
         except OverflowError:
             raise DTypeError(message(op, name, "a number that float64 holds", shown(value))) from None
     if isinstance(value, np.ndarray) and value.ndim == 0 and value.dtype.kind in "iuf":
-        return float(value)
+        # what is masked is no number, and refused as an array
+        return None if np.ma.is_masked(value) else float(value)
     return None
 
 

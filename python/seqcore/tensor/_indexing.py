@@ -148,7 +148,9 @@ def _read(op: str, shape: Any, index: Any) -> _Picked:
         if all(_is_view(i) or isinstance(i, np.integer) or type(i) is int for i in index):
             view = _view(shape, index)
             return _Picked(list(shape), view.shape, view)
-        return _split(shape, index)
+        return _split(op, shape, index)
+    except DTypeError:
+        raise
     except MemoryError:
         raise no_room(op, "the ids of the index") from None
     except (IndexError, OverflowError, RuntimeError, TypeError, ValueError) as error:
@@ -188,9 +190,9 @@ def _view(shape: Any, index: Any) -> _View:
     return _View(sizes, strides, offset if 0 not in sizes else 0)
 
 
-def _split(shape: Any, index: Any) -> _Picked:
+def _split(op: str, shape: Any, index: Any) -> _Picked:
     """View and pick of an index with arrays in it; an int beside them is one. Errors say nothing: see `_refusal`."""
-    parts = [i if _is_view(i) else _array(i) for i in index]
+    parts = [i if _is_view(i) else _array(op, i) for i in index]
     at = [k for k, i in enumerate(parts) if isinstance(i, np.ndarray)]
     # what arrays with anything between them pick comes in front
     apart = at[-1] - at[0] >= len(at)
@@ -233,9 +235,9 @@ def _split(shape: Any, index: Any) -> _Picked:
     return _Picked(list(shape), [*front, *ids.shape, *behind], view, _Pick(ids.reshape(-1), sizes, once))
 
 
-def _array(i: Any) -> np.ndarray:
+def _array(op: str, i: Any) -> np.ndarray:
     """Of a mask a copy: it is read twice."""
-    given = np.asarray(i)
+    given = _core.ndarray(op, "index", i) if isinstance(i, (list, tuple)) else np.asarray(i)
     if given.dtype == np.bool_:
         return np.array(given)
     if given.dtype.kind not in "iu" and (given.size or not isinstance(i, (list, tuple))):

@@ -16,7 +16,7 @@ import itertools
 import operator
 import os
 import threading
-from typing import Any, Self
+from typing import Any
 
 from .. import _core
 from ..errors import message
@@ -49,15 +49,7 @@ def at_once(calls: Any) -> None:
 class _Recording(_core.Switch):
     """Switches recording in a block or, as a decorator, in a function; per thread and per asyncio task."""
 
-    _flag = True
-
-    def __new__(cls, function: Any = None) -> Self:
-        return super().__new__(cls, _mode, cls._flag)
-
-    def __init__(self, function: Any = None) -> None:
-        if function is not None:
-            name = type(self).__name__
-            raise TypeError(message(name, "function", "none", "one", f"write @{name}() with parentheses"))
+    _switch = (_mode.get, _mode.set, True)
 
     def __call__(self, function: Any) -> Any:
         if inspect.isgeneratorfunction(function):
@@ -100,7 +92,7 @@ class no_grad(_Recording):
         False
     """
 
-    _flag = False
+    _switch = (_mode.get, _mode.set, False)
 
 
 class enable_grad(_Recording):

@@ -400,9 +400,9 @@ pub fn forward<'py>(
         Ok((y, last, stack.map(|stack| (given, stack, versions))))
     })?;
     let saved = kept.map(|(given, stack, versions)| {
-        let held = given.storages().zip(versions);
-        let held = held.map(|(s, version)| Saved::hold_at(s.clone(), Shape::from([s.len()]), version));
-        let mut held: Vec<Saved> = held.collect();
+        let held = given.storages().zip(given.shapes()).zip(versions);
+        let mut held: Vec<Saved> =
+            held.map(|((s, shape), version)| Saved::hold_at(s.clone(), shape, version)).collect();
         if !own {
             held.push(Saved::hold(y.clone(), sizes.y()));
         }
@@ -428,6 +428,20 @@ impl Given {
     fn storages(&self) -> impl Iterator<Item = &Storage> {
         let parameters = self.layers.iter().flat_map(|layer| layer.tensors.iter().flatten());
         std::iter::once(&self.x).chain(self.initial.iter().flatten()).chain(parameters)
+    }
+
+    /// Of each of these the shape, for messages.
+    fn shapes(&self) -> impl Iterator<Item = Shape> {
+        let Sizes { steps, batch, input, .. } = self.sizes;
+        let parameters = self.layers.iter().flat_map(|layer| {
+            let widths = [layer.input, layer.hidden];
+            layer.tensors.iter().enumerate().flat_map(move |(at, tensor)| {
+                let len = tensor.as_ref()?.len();
+                Some(widths.get(at).map_or(Shape::from([len]), |&width| Shape::from([len / width, width])))
+            })
+        });
+        let x = Shape::from([steps, batch, input]);
+        std::iter::once(x).chain(self.initial.iter().flatten().map(|_| self.sizes.states())).chain(parameters)
     }
 }
 
