@@ -414,7 +414,9 @@ def _summarise(trainer: "Trainer", display: "Display", out: Path) -> None:
 
     loss, validation = trainer.mean_loss(), trainer.validation_loss
     display.say(f"saved   {out} at step {trainer.steps:,}")
-    if validation is None:
+    if math.isnan(loss):
+        display.say("loss    unknown: the time was over before the first step")
+    elif validation is None:
         display.say(f"loss    {_nats(loss)}")
     else:
         display.say(f"loss    {figure(loss)} in training; held out {_nats(validation)}")
