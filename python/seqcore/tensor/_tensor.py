@@ -181,6 +181,14 @@ class Tensor:
             extra += ", requires_grad=True"
         return f"{type(self).__name__}({body}{extra})"
 
+    def __format__(self, spec: str) -> str:
+        if not spec:
+            return str(self)
+        if math.prod(self._array.shape) != 1:
+            got = f"{spec!r} for shape {self.shape}"
+            raise TypeError(message("format", "tensor", "one element where a format is given", got, "str(t) shows all"))
+        return format(self.item(), spec)
+
     # ---- into NumPy and Python
 
     def numpy(self, copy: bool = False) -> np.ndarray:
