@@ -118,10 +118,10 @@ def function(op: str, name: str, value: Any) -> Any:
 
 
 def several(op: str, name: str, value: Any, of: str, check: Callable[[Any], Any]) -> list[Any]:
-    """A list of what an iterable gives, each as `check` gives it, which refuses what is wrong; a string or mapping,
-    whose keys alone would be taken, is none."""
+    """A list of what an iterable gives, each as `check` gives it, which refuses what is wrong; a string, memory
+    or a mapping, whose keys alone would be taken, is none."""
     if (
-        isinstance(value, (str, bytes, Mapping))
+        isinstance(value, (str, bytes, bytearray, memoryview, Mapping))
         or not hasattr(type(value), "__iter__")
         or getattr(value, "ndim", None) == 0
     ):

@@ -473,7 +473,7 @@ class Trainer:
         trainer.identity = training["run"]
         trainer.steps, trainer.epoch, trainer.window = (position[name] for name in ("steps", "epoch", "window"))
         trainer.epoch_sums = tuple(training["epoch_sums"])
-        trainer.validation_loss, trainer._validated = training["validation_loss"], training.get("validated")
+        trainer.validation_loss, trainer._validated = training["validation_loss"], training["validated"]
         if training["awaiting_validation"] is not None:
             trainer._settled.append(Record(**training["awaiting_validation"]))
             trainer._due = True
@@ -495,8 +495,8 @@ class Trainer:
         awaiting, loss = training["awaiting_validation"], training["validation_loss"]
         if awaiting is not None and awaiting["step"] != steps:
             raise _no_training(path, f"an epoch that waits for its validation at step {steps}")
-        if (loss is not None and not 0 <= loss < math.inf) or not 0 <= (training.get("validated") or 0) <= steps:
-            raise _no_training(path, f"a validation loss {loss} at step {training.get('validated')} of {steps}")
+        if (loss is not None and not 0 <= loss < math.inf) or not 0 <= (training["validated"] or 0) <= steps:
+            raise _no_training(path, f"a validation loss {loss} at step {training['validated']} of {steps}")
 
 
 class Watcher:
@@ -554,17 +554,17 @@ def training_in(checkpoint: "Checkpoint", path: str | os.PathLike) -> dict:
             value = values[field]
             if type(value) not in types or (real == types and not math.isfinite(value)):
                 raise _no_training(path, f"{name} {field} {ascii(value)[:40]}")
-    if type(training.get("run")) is not str or not {"awaiting_validation", "validation_loss"} <= training.keys():
+    validation = {"awaiting_validation", "validated", "validation_loss"}
+    if type(training.get("run")) is not str or not validation <= training.keys():
         raise _no_training(path, "no run, or no validation")
     for name in form.keys() - {"text"}:
         if any(value is not None and value < 0 for value in training[name].values()):
             raise _no_training(path, f"{name} below 0")
     if not isinstance(sums, list) or [type(v) for v in sums] not in ([int, float, int], [int, int, int]):
         raise _no_training(path, "no sums of the epoch")
-    if type(training.get("validation_loss")) not in (float, int, type(None)):
+    if type(training["validation_loss"]) not in (float, int, type(None)):
         raise _no_training(path, "no validation loss")
-    # older files lack it: their last loss is computed again
-    if type(training.get("validated")) not in (int, type(None)):
+    if type(training["validated"]) not in (int, type(None)):
         raise _no_training(path, "no validated step")
     return training
 

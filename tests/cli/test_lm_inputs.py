@@ -88,8 +88,13 @@ def test_other_inputs(tmp_path, text):
     assert "0x85" in run("lm", "train", path, *flags, "--overwrite", check=1).stderr
     run("lm", "train", path, *flags, "--overwrite", "--encoding", "cp1252")
     assert "\u2026" in LanguageModel.load(tmp_path / "m").vocabulary
-    for encoding in ("nonsense", "hex"):
-        assert "encoding" in run("lm", "train", path, *flags, "--overwrite", "--encoding", encoding, check=2).stderr
+    for encoding, what in (
+        ("nonsense", "one that Python knows"),
+        ("", "one that Python knows"),
+        ("hex", "one of text"),
+    ):
+        said = run("lm", "train", path, *flags, "--overwrite", "--encoding", encoding, check=2).stderr
+        assert said == f"seqcore: --encoding: expected {what}, got {encoding!r}.\n"
     run("lm", "train", "-", *flags, "--overwrite", input=ORDINARY)
     assert "standard input" in run("lm", "train", "-", *flags, "--overwrite", input="", check=1).stderr
     assert "once" in run("lm", "train", "-", "-", *flags, "--overwrite", input="", check=2).stderr

@@ -336,6 +336,11 @@ def test_nothing_is_overwritten_unasked(tmp_path, text):
     assert (tmp_path / "m").read_bytes() != before and lines_in(tmp_path / "log") == 2
 
 
+def test_a_run_without_a_step_has_no_loss(tmp_path, text):
+    said = run("lm", "train", text, *SMALL, "--minutes", "1e-300", "--out", tmp_path / "m").stderr
+    assert "loss    unknown: the time was over before the first step\n" in said and "nan" not in said
+
+
 def test_what_is_read_is_never_written_to(tmp_path, text):
     (tmp_path / "link").symlink_to(text)
     os.link(text, tmp_path / "hard")

@@ -250,7 +250,8 @@ def test_strings(op, argument, call):
 @rows(SEVERAL)
 def test_iterables(op, argument, call):
     # nor a mapping, whose keys alone would be taken
-    for value in (None, "a", b"a", 1.5, object(), np.array(1.5), np.float32, Named(), {1: 2}):
+    memory = (b"a", bytearray(b"a"), memoryview(b"a"), memoryview(np.zeros((2, 2))))
+    for value in (None, "a", *memory, 1.5, object(), np.array(1.5), np.float32, Named(), {1: 2}):
         assert isinstance(refused(op, argument, call, value), TypeError), value
     # more than any list holds
     assert type(refused(op, argument, call, range(1 << 70))) is MemoryError

@@ -183,6 +183,42 @@ def test_hints_of_wrong_types_work(value, hint):
     assert text.endswith(f" Hint: {hint}." if hint else ".") and ("Hint" in text) == (hint is not None), text
 
 
+T, FLOATS = seqcore.Tensor([1.0, 2.0]), np.ones(2, np.float32)
+# a function of integers where floats are wanted, and the name that the message gives them
+TAKES_FLOATS = {
+    "exp": ("x", seqcore.exp),
+    "log": ("x", seqcore.log),
+    "sqrt": ("x", seqcore.tensor.sqrt),
+    "sigmoid": ("input", nn.functional.sigmoid),
+    "matmul a": ("a", lambda v: seqcore.matmul(v, FLOATS)),
+    "matmul b": ("b", lambda v: T @ v),
+    "where a": ("a", lambda v: seqcore.where(T > 1, v, FLOATS)),
+    "where b": ("b", lambda v: seqcore.where(T > 1, T, v)),
+    "T +": ("other", lambda v: T + v),
+    "- T": ("other", lambda v: v - T if hasattr(v, "dtype") else T.__rsub__(v)),
+    "T +=": ("other", seqcore.Tensor([1.0, 2.0]).__iadd__),
+    "T **": ("other", lambda v: T**v),
+    "cross_entropy": ("input", lambda v: nn.functional.cross_entropy(v, 1)),
+}
+
+
+@pytest.mark.parametrize("kind", ["array", "list", "torch"])
+@pytest.mark.parametrize("name", TAKES_FLOATS)
+def test_the_hint_for_integers_works(name, kind):
+    """In the words of what was given: an array has no `to` of ours, a list nothing at all."""
+    argument, call = TAKES_FLOATS[name]
+    value = np.array([1, 2])
+    value = {
+        "array": lambda: value,
+        "list": value.tolist,
+        "torch": lambda: pytest.importorskip("torch").from_numpy(value),
+    }[kind]()
+    with pytest.raises(seqcore.DTypeError, match=f"{argument}: expected float32 or float64, got int64") as raised:
+        call(value)
+    hint = str(raised.value).partition(" Hint: ")[2].removesuffix(" converts it.")
+    assert call(eval(hint, {"numpy": np, argument: value})).dtype == np.float32
+
+
 def _converted(hint, **names):
     """What the hint `convert one of them, for example EXPRESSION` makes."""
     expression = hint.partition("for example ")[2].removesuffix(".")

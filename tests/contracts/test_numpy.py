@@ -144,6 +144,19 @@ def test_python_protocols():
     assert len({t, Tensor([1.0]), t}) == 2
 
 
+def test_format(device):
+    """The one element as Python formats it; without a format a Tensor is as `str` shows it."""
+    loss = seqcore.Tensor([2.5], device=device, requires_grad=True).sum()
+    assert f"{loss:.3f}|{loss * 2:>6.1f}|{loss.reshape(1, 1):g}" == "2.500|   5.0|2.5"
+    assert f"{seqcore.Tensor([[7]], device=device):03d}" == "007"
+    for t in (loss, seqcore.Tensor([1.0, 2.0], device=device)):
+        assert f"{t}" == format(t) == str(t)
+    with pytest.raises(
+        TypeError, match=r"^format: tensor: expected one element .*, got '\.3f' for shape \(2,\)\. Hint: "
+    ):
+        f"{seqcore.Tensor([1.0, 2.0], device=device):.3f}"
+
+
 def test_to():
     t = Tensor(A, requires_grad=True)
     assert t.to("cpu") is t and t.float() is t and t.to("cpu", "float32") is t

@@ -445,6 +445,7 @@ ABSENT = object()
         (None, "epoch_sums", None),
         (None, "validation_loss", "x"),
         (None, "validated", "x"),
+        (None, "validated", ABSENT),
         (None, "awaiting_validation", {"step": 1}),
         (None, "options", {"batch": 5, "nonsense": 1}),
         (None, "position", None),

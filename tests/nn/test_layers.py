@@ -186,6 +186,18 @@ def test_uniform_values_need_an_interval(a, b):
     assert t.item() == 5.0
 
 
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, -1.0])
+def test_normal_values_need_a_distribution(value):
+    t = seqcore.Tensor([5.0])
+    with pytest.raises(ValueError, match=r"^normal_: std: expected a finite number from 0, got "):
+        nn.init.normal_(t, 0.0, value)
+    if value != -1.0:
+        with pytest.raises(ValueError, match=r"^normal_: mean: expected a finite number, got "):
+            nn.init.normal_(t, value)
+    assert t.item() == 5.0
+    assert nn.init.normal_(t, -2.0, 0.0).item() == -2.0
+
+
 def test_a_sum_of_no_losses_is_0_and_not_minus_0(engine):
     for rows, target in ((0, []), (2, [-100, -100])):
         logits = Tensor(np.zeros((rows, 3)), requires_grad=True, **engine)

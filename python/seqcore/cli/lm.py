@@ -41,6 +41,8 @@ seqcore lm generate model.safetensors --prompt "To be" --temperature 0.8 --lengt
 """
 _GENERATE = "Writes on from a prompt, one character at a time, on standard output."
 
+# what float32 holds, as all that enters a computation must
+_LARGEST = (2 - 2.0**-23) * 2.0**127
 # what makes a run what it is: fixed when it begins, kept in its checkpoint, and the same when it goes on
 _MODEL = {"embedding": 64, "hidden": 256, "layers": 2, "dropout": 0.2}
 _TRAINING = {"batch": 50, "bptt": 64, "lr": 2e-3, "clip": 1.0, "validation": 0.1}
@@ -79,15 +81,17 @@ def _register_train(parser: Parser) -> None:
     training = parser.add_argument_group("training")
     training.add_argument("--batch", type=whole(1), metavar="N", help="streams read side by side (50)")
     training.add_argument("--bptt", type=whole(1), metavar="N", help="characters a step looks back (64)")
-    training.add_argument("--lr", type=number(0, above=True), metavar="X", help="Adam's step size (0.002)")
-    training.add_argument("--clip", type=number(0), metavar="X", help="largest norm of the gradient, 0 for any (1)")
+    training.add_argument("--lr", type=number(0, _LARGEST, above=True), metavar="X", help="Adam's step size (0.002)")
+    training.add_argument("--clip", type=number(0, _LARGEST), metavar="X",
+                          help="largest norm of the gradient, 0 for any (1)")  # fmt: skip
     training.add_argument("--validation", type=number(0, 1), metavar="X", help="part of the text held out (0.1)")
     training.add_argument("--seed", type=seed, metavar="N", help="of the initial weights and of dropout (0)")
     training.add_argument(
         "--epochs", type=whole(1), metavar="N", help="times through the text, in all (10, unless limited below)"
     )
     training.add_argument("--steps", type=whole(1), metavar="N", help="end after this many steps in all")
-    training.add_argument("--minutes", type=number(0, above=True), metavar="X", help="end after this long, from now")
+    training.add_argument("--minutes", type=number(0, 1e9, above=True), metavar="X",
+                          help="end after this long, from now")  # fmt: skip
     training.add_argument("--device", type=device, default="auto", help="auto (a GPU if there is one), cpu, gpu, gpu:N")
     training.add_argument("--threads", type=whole(1, 1024), metavar="N", help="CPU threads (all)")
 
@@ -312,11 +316,11 @@ def _device(asked: str) -> tuple[str, str]:
 def _text(options: argparse.Namespace, display: "Display") -> "tuple[np.ndarray, Vocabulary]":
     from ..data import check_encoding, read_ids
 
-    if options.encoding:
+    if options.encoding is not None:
         try:
             check_encoding(options.encoding)
         except LookupError as error:
-            raise UsageError(f"--{error.args[0]}") from None
+            raise UsageError(f"--{error.args[0].removeprefix('read_ids: ')}") from None
     if options.files.count("-") > 1:
         raise UsageError("standard input (-) can be read only once")
     return read_ids(options.files, options.encoding, skipped=display.warn)
@@ -410,7 +414,9 @@ def _summarise(trainer: "Trainer", display: "Display", out: Path) -> None:
 
     loss, validation = trainer.mean_loss(), trainer.validation_loss
     display.say(f"saved   {out} at step {trainer.steps:,}")
-    if validation is None:
+    if math.isnan(loss):
+        display.say("loss    unknown: the time was over before the first step")
+    elif validation is None:
         display.say(f"loss    {_nats(loss)}")
     else:
         display.say(f"loss    {figure(loss)} in training; held out {_nats(validation)}")

@@ -13,7 +13,7 @@ from .._arguments import path as check_path
 from ..checkpoint import Checkpoint, a_checkpoint, load_file, load_weights, save
 from ..data import TextError, Vocabulary
 from ..errors import CheckpointError, ShapeError, message
-from ..tensor import Tensor, as_ndarray, as_tensor, no_grad
+from ..tensor import Tensor, as_floats, as_ndarray, no_grad
 
 
 class LanguageModel(nn.Module):
@@ -64,7 +64,7 @@ class LanguageModel(nn.Module):
 
     def loss(self, logits: Tensor, following: np.ndarray | Tensor) -> Tensor:
         """The mean cross-entropy in nats of `logits` (T, B, V) against the ids that did follow (T, B)."""
-        logits = as_tensor("loss", "logits", logits)
+        logits = as_floats("loss", "logits", logits)
         following = following if isinstance(following, Tensor) else as_ndarray("loss", "following", following)
         if not logits.shape:
             raise ShapeError(message("loss", "logits", "(T, B, V)", logits.shape))

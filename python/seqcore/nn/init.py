@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from .. import _core, runtime
-from .._arguments import integer, real, shown
+from .._arguments import integer, number, real, shown
 from ..errors import DTypeError, message
 from ..tensor import Tensor
 
@@ -49,7 +49,8 @@ def uniform_(tensor: Any, a: Any = 0.0, b: Any = 1.0) -> Tensor:
 def normal_(tensor: Any, mean: float = 0.0, std: float = 1.0) -> Tensor:
     """Fills `tensor` with numbers of a normal distribution (Box and Muller 1958)."""
     size = _size("normal_", tensor)
-    mean, std = _held("normal_", "mean", mean, tensor), _held("normal_", "std", std, tensor)
+    mean = number("normal_", "mean", _held("normal_", "mean", mean, tensor), -math.inf)
+    std = number("normal_", "std", _held("normal_", "std", std, tensor))
     # of the numbers that a pair needs, one comes from the first half of the stream, one from the second
     half = (size + 1) // 2
     stream = runtime.draw()
@@ -103,11 +104,11 @@ def _size(op: str, tensor: Any) -> int:
 
 def _held(op: str, name: str, value: Any, tensor: Tensor) -> float:
     """The value as a float that does not become infinite in the tensor's dtype."""
-    number = real(op, name, value)
+    value = real(op, name, value)
     with np.errstate(over="ignore"):
-        if math.isfinite(number) and not np.isfinite(tensor.dtype.type(number)):
-            raise ValueError(message(op, name, f"a number that {tensor.dtype} holds", number))
-    return number
+        if math.isfinite(value) and not np.isfinite(tensor.dtype.type(value)):
+            raise ValueError(message(op, name, f"a number that {tensor.dtype} holds", value))
+    return value
 
 
 def _source(seed: int, stream: int) -> np.random.Philox:

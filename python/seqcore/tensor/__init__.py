@@ -2,6 +2,7 @@
 
 from ._tensor import FIXED as FIXED  # first: the families take Tensor from there
 from ._tensor import Tensor as Tensor
+from ._tensor import as_floats as as_floats
 from ._tensor import as_ndarray as as_ndarray
 from ._tensor import as_tensor as as_tensor  # isort: split
 

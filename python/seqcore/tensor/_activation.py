@@ -6,7 +6,7 @@ from typing import Any
 
 from .. import _core
 from ._tape import records
-from ._tensor import Saved, Tensor, as_tensor, record, wrap
+from ._tensor import Saved, Tensor, record, wrap
 
 __all__ = ["relu", "sigmoid", "tanh"]
 
@@ -16,7 +16,6 @@ def _apply(function: Any, x: Any) -> Tensor:
     if not records(x):
         return wrap(y)
     kept = Saved(y)
-    x = as_tensor(function, "input", x)
     return record(function, y, (x,), lambda dy: (_core.activation_backward(function, kept.get(function), dy),))
 
 

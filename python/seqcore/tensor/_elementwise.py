@@ -11,7 +11,7 @@ from .. import _core
 from .._arguments import no_room, shown
 from ..errors import DTypeError, ShapeError, message
 from ._tape import records
-from ._tensor import Saved, Tensor, as_ndarray, as_tensor, dtype_beside, record, wrap
+from ._tensor import Saved, Tensor, as_floats, as_ndarray, as_tensor, dtype_beside, record, wrap
 
 __all__ = ["add", "compare", "div", "exp", "log", "mul", "neg", "power", "sqrt", "sub", "where"]
 
@@ -136,7 +136,6 @@ def exp(x: Any) -> Tensor:
         >>> seqcore.exp([0.0]).item()
         1.0
     """
-    x = as_tensor("exp", "x", x)
     y = _core.unary("exp", x)
     if not records(x):
         return wrap(y)
@@ -152,7 +151,6 @@ def log(x: Any) -> Tensor:
         >>> seqcore.log([1.0]).item()
         0.0
     """
-    x = as_tensor("log", "x", x)
     if not records(x):
         return wrap(_core.unary("log", x))
     kept = Saved(x._array)
@@ -168,7 +166,6 @@ def sqrt(x: Any) -> Tensor:
         >>> seqcore.Tensor([4.0]).sqrt().item()
         2.0
     """
-    x = as_tensor("sqrt", "x", x)
     y = _core.unary("sqrt", x)
     if not records(x):
         return wrap(y)
@@ -288,7 +285,7 @@ def _operand(op: str, a: Any, value: Any) -> Any:
         hasattr(value, "__dlpack__") or hasattr(value, "__array__")
     ):
         return NotImplemented
-    return as_tensor(op, "other", value, a._array.device, a._array.shape, a._array.dtype)
+    return as_floats(op, "other", value, a._array.device, a._array.shape, a._array.dtype)
 
 
 def _both(op: str, a: Any, b: Any, beside: Any = None) -> tuple[Tensor, Tensor]:
@@ -298,9 +295,9 @@ def _both(op: str, a: Any, b: Any, beside: Any = None) -> tuple[Tensor, Tensor]:
     if None not in numbers:
         return as_tensor(op, "a", numbers[0]), as_tensor(op, "b", numbers[1])
     if numbers[0] is None:
-        a = as_tensor(op, "a", a, device, beside, dtype_beside((b,)))
+        a = as_floats(op, "a", a, device, beside, dtype_beside((b,)))
     if numbers[1] is None:
-        b = as_tensor(op, "b", b, device, beside, dtype_beside((a,)))
+        b = as_floats(op, "b", b, device, beside, dtype_beside((a,)))
     if numbers[0] is not None:
         a = wrap(_core.fill((), numbers[0], _float_of(b), device))
     if numbers[1] is not None:

@@ -12,7 +12,7 @@ from .._arguments import choice, integer
 from ..errors import DTypeError, ShapeError, message
 from ._shape import permute, viewed
 from ._tape import records
-from ._tensor import Tensor, as_ndarray, as_tensor, record, shape_of, wrap
+from ._tensor import Tensor, as_floats, as_ndarray, record, shape_of, wrap
 
 __all__ = ["cross_entropy"]
 
@@ -37,7 +37,7 @@ def cross_entropy(input: Any, target: Any, ignore_index: int = -100, reduction: 
     ignore_index = integer("cross_entropy", "ignore_index", ignore_index, -(2**63), 2**63 - 1)
     # an array is copied when the target is known to fit
     shape, given = shape_of(input), shape_of(target)
-    x = as_tensor("cross_entropy", "input", input) if shape is None else input
+    x = as_floats("cross_entropy", "input", input) if shape is None else input
     shape = x.shape if shape is None else shape
     if given is None:
         target = as_ndarray("cross_entropy", "target", target)
@@ -52,7 +52,7 @@ def cross_entropy(input: Any, target: Any, ignore_index: int = -100, reduction: 
     if kind.startswith("float"):
         how = 'target.to(dtype="int64")' if isinstance(target, Tensor) else 'target.astype("int64")'
         raise DTypeError(message("cross_entropy", "target", "ids", kind, f"convert them with {how}"))
-    x = as_tensor("cross_entropy", "input", x)
+    x = as_floats("cross_entropy", "input", x)
     if len(shape) == 1:
         x = viewed(x, (1, shape[0]))
     elif len(shape) > 2:

@@ -22,6 +22,7 @@ from ._tape import Node, records
 __all__ = [
     "Saved",
     "Tensor",
+    "as_floats",
     "as_ndarray",
     "as_tensor",
     "dtype_beside",
@@ -180,6 +181,14 @@ class Tensor:
         elif self._requires_grad:
             extra += ", requires_grad=True"
         return f"{type(self).__name__}({body}{extra})"
+
+    def __format__(self, spec: str) -> str:
+        if not spec:
+            return str(self)
+        if math.prod(self._array.shape) != 1:
+            got = f"{spec!r} for shape {self.shape}"
+            raise TypeError(message("format", "tensor", "one element where a format is given", got, "str(t) shows all"))
+        return format(self.item(), spec)
 
     # ---- into NumPy and Python
 
@@ -504,6 +513,18 @@ def as_tensor(
         return value
     listed = "float64" if dtype == "float64" else "float32"
     return wrap(_core.array(value, device, op, name, beside, listed))
+
+
+def as_floats(
+    op: str, name: str, value: Any, device: Any = "cpu", beside: Any = None, dtype: str = "float32"
+) -> Tensor:
+    """As `as_tensor`; integers are refused in the words of what was given: a Tensor of them would be told to use `to`,
+    which arrays and lists lack."""
+    made = as_tensor(op, name, value, device, beside, dtype)
+    if made is not value and made._array.dtype == "int64":
+        how = f'{name}.astype("float32")' if hasattr(value, "astype") else f'numpy.asarray({name}, "float32")'
+        raise DTypeError(message(op, name, "float32 or float64", "int64", f"{how} converts it"))
+    return made
 
 
 def as_ndarray(op: str, name: str, value: Any) -> np.ndarray:
