@@ -11,7 +11,7 @@ import numpy as np
 from .. import tensor as functions
 from .._arguments import flag, integer, not_built, probability
 from ..errors import ShapeError, message
-from ..tensor import Tensor, as_tensor
+from ..tensor import Tensor, as_floats
 from . import init
 from ._module import Module
 from ._parameter import room, zeros
@@ -102,7 +102,7 @@ class _Recurrent(Module):
         x, *last = (np.asarray(a) if isinstance(a, np.matrix) else a for a in (x, *states.values()))
         states = dict(zip(states, last, strict=True))
         op = self._kind.lower()
-        x = x if isinstance(x, np.ndarray) else as_tensor(op, "input", x)
+        x = x if isinstance(x, np.ndarray) else as_floats(op, "input", x)
         batched = x.ndim == 3
         if x.ndim not in (2, 3) or x.shape[-1] != self.input_size:
             axes = "B, T" if self.batch_first else "T, B"
@@ -114,7 +114,7 @@ class _Recurrent(Module):
         given: list[Any] = []
         for name, state in states.items():
             if state is not None:
-                state = state if isinstance(state, np.ndarray) else as_tensor(op, name, state)
+                state = state if isinstance(state, np.ndarray) else as_floats(op, name, state)
                 expected: tuple[int, ...] = full if batched else (full[0], full[2])
                 if tuple(state.shape) != expected:
                     hint = "states are (num_layers, B, hidden_size), without B for unbatched x"
