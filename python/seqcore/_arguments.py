@@ -44,6 +44,11 @@ def shown(value: Any) -> str:
     return f"an object of type {type(value).__name__}"
 
 
+def _is_masked(value: Any) -> bool:
+    """Whether it is a number of which NumPy would give the hidden value, or NaN."""
+    return isinstance(value, np.ndarray) and bool(np.ma.is_masked(value))
+
+
 def flag(op: str, name: str, value: Any) -> bool:
     """A bool: Python's, NumPy's, or one of the integers 0 and 1."""
     if isinstance(value, np.bool_) or (isinstance(value, int) and value in (0, 1)):
@@ -54,7 +59,7 @@ def flag(op: str, name: str, value: Any) -> bool:
 def integer(op: str, name: str, value: Any, low: int | None = None, high: int | None = None) -> int:
     """A whole number from `low` to `high`, as an int."""
     try:
-        if isinstance(value, (bool, np.bool_)):
+        if isinstance(value, (bool, np.bool_)) or _is_masked(value):
             raise TypeError
         number = operator.index(value)
     except TypeError:
@@ -70,6 +75,8 @@ def real(op: str, name: str, value: Any) -> float:
     try:
         kind = getattr(getattr(value, "dtype", None), "kind", "f")
         if isinstance(value, (bool, str, bytes)) or getattr(value, "ndim", False) or kind not in "iuf":
+            raise TypeError
+        if _is_masked(value):
             raise TypeError
         return float(value)
     except (TypeError, ValueError):

@@ -23,6 +23,7 @@ __all__ = [
     "activation",
     "activation_backward",
     "adam_step",
+    "alone",
     "array",
     "assign",
     "assign_at",
@@ -190,6 +191,11 @@ def activation_backward(function: str, y: Any, dy: Any) -> Array:
 def adam_step(params: Sequence[Any], grads: Sequence[Any], m: Sequence[Any], v: Sequence[Any], vmax: Sequence[Any] | None, steps: Sequence[int], lr: float, beta1: float, beta2: float, eps: float, weight_decay: float, decoupled: bool, maximize: bool) -> None:
     """One step of Adam (AdamW with `decoupled`) on all params, in place on them, m, v and, for AMSGrad, vmax; `steps`
     counts this step.
+    """
+
+def alone(work: Any) -> Any:
+    """Calls `work`, and lets no other thread's call run until it is done: what it reads is still so when it writes. It
+    must not wait for another thread.
     """
 
 def array(value: Any, device: str = "cpu", op: str = "Tensor", name: str = "data", beside: Sequence[int] | None = None, listed: str = "float32") -> Array:

@@ -18,6 +18,12 @@ const SMALL: usize = 1 << 16;
 /// Bytes that go up at a time.
 const PIECE: usize = 16 << 20;
 
+/// Bytes that the host must have left where wgpu or a driver takes some without asking whether there are any: lists that
+/// grow with the number of buffers, and on an adapter that computes there all of its memory.
+/// New buffers and kernels leave some to work with those that are there.
+pub(super) const ROOM_TO_GROW: usize = 64 << 20;
+pub(super) const ROOM_TO_WORK: usize = 16 << 20;
+
 /// How long something is waited for that should come at once, or that we can do without.
 pub(super) const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -210,6 +216,15 @@ impl Context {
         self.fault.guarded(&self.device, what, f)
     }
 
+    /// Err where the host has no such room. Asked of software adapters only, before what can still be refused.
+    pub(super) fn check_host(&self, bytes: usize) -> Result<()> {
+        let mut room = Vec::<u8>::new();
+        let fits = !self.info.is_software || room.try_reserve_exact(bytes).is_ok();
+        // a compiler leaves out memory that nobody looks at
+        std::hint::black_box(&room);
+        if fits { Ok(()) } else { Err(Error::memory("what a software GPU takes of the host's memory")) }
+    }
+
     pub(super) fn recorder(&self) -> MutexGuard<'_, Recorder> {
         lock(&self.recorder)
     }
@@ -250,10 +265,17 @@ impl Context {
     }
 
     fn create(&self, size: u64) -> Result<wgpu::Buffer> {
+        // what was let go of has left its room, though not always in one piece
+        let grows = lock(&self.pool).grows();
+        if grows {
+            self.check_host(ROOM_TO_GROW)?;
+        }
         use wgpu::BufferUsages as Usage;
         let usage = Usage::STORAGE | Usage::COPY_SRC | Usage::COPY_DST;
         let wanted = wgpu::BufferDescriptor { label: None, size, usage, mapped_at_creation: false };
-        self.guarded("allocating", || self.device.create_buffer(&wanted))
+        let buffer = self.guarded("allocating", || self.device.create_buffer(&wanted))?;
+        lock(&self.pool).grown();
+        Ok(buffer)
     }
 
     fn trim(&self) -> Result<()> {

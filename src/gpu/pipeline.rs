@@ -3,7 +3,7 @@
 //! offset by which a time loop changes its parameters.
 
 use crate::error::{Error, Result};
-use crate::gpu::context::Context;
+use crate::gpu::context::{Context, ROOM_TO_GROW};
 use crate::gpu::shaders::{Access, Entry, find};
 use std::collections::HashMap;
 use std::num::NonZeroU64;
@@ -65,6 +65,7 @@ impl Pipelines {
         }
         let device = &context.device;
         let what = format!("shader {}:{}", shader.name, entry.name);
+        context.check_host(ROOM_TO_GROW)?;
         let module = match self.modules.get(shader.name) {
             Some(module) => module.clone(),
             None => {

@@ -21,13 +21,15 @@ pub(super) struct Pool {
     free: BTreeMap<u64, Vec<(u64, wgpu::Buffer)>>,
     free_bytes: u64,
     held_bytes: u64,
+    /// most bytes that were held
+    peak: u64,
     /// most bytes that may be held
     pub(super) budget: u64,
 }
 
 impl Pool {
     pub(super) fn new(budget: u64) -> Pool {
-        Pool { free: BTreeMap::new(), free_bytes: 0, held_bytes: 0, budget }
+        Pool { free: BTreeMap::new(), free_bytes: 0, held_bytes: 0, peak: 0, budget }
     }
 
     /// A free block of exactly this class, released before submission `before`.
@@ -47,6 +49,16 @@ impl Pool {
             self.held_bytes = after;
         }
         fits
+    }
+
+    /// Whether more is held, with what is reserved, than ever was.
+    pub(super) fn grows(&self) -> bool {
+        self.held_bytes > self.peak
+    }
+
+    /// Says that what was reserved is there.
+    pub(super) fn grown(&mut self) {
+        self.peak = self.peak.max(self.held_bytes);
     }
 
     /// Takes back what `reserve` counted.

@@ -6,7 +6,7 @@
 use crate::backend::Buffer;
 use crate::error::{Error, Result};
 use crate::gpu::buffer::GpuBuffer;
-use crate::gpu::context::Context;
+use crate::gpu::context::{Context, ROOM_TO_WORK};
 use crate::gpu::counters::Counters;
 use crate::gpu::guard::quietly;
 use crate::gpu::pipeline::{Kernel, Pipeline, Pipelines};
@@ -161,6 +161,7 @@ impl Context {
             entries
                 .push(wgpu::BindGroupEntry { binding: binding.number, resource: wgpu::BindingResource::Buffer(bound) });
         }
+        self.check_host(ROOM_TO_WORK)?;
         let wanted = wgpu::BindGroupDescriptor { label: None, layout: &pipeline.layout, entries: &entries };
         self.guarded("binding", || self.device.create_bind_group(&wanted))
     }

@@ -26,10 +26,12 @@ const SIGNALS_EVERY: Duration = Duration::from_millis(20);
 thread_local! {
     /// Set while this thread is inside a call: a signal handler may call in again.
     static INSIDE: Cell<bool> = const { Cell::new(false) };
+    /// Set while this thread has a pass for several calls.
+    static ALONE: Cell<bool> = const { Cell::new(false) };
 }
 
-/// What lets a call run: a pass of the gate or, in a call from a signal handler that interrupted a call, nothing
-/// beyond what that call has.
+/// What lets a call run: a pass of the gate or, among the calls of `alone` and in one from a signal handler that
+/// interrupted a call, nothing beyond what this thread has.
 type Right = Option<Pass>;
 
 /// Err where a signal handler that interrupted a call wants to change tensors.
@@ -43,11 +45,59 @@ fn allowed(mutates: bool) -> Result<()> {
 }
 
 fn right_now(mutates: bool) -> Option<Right> {
-    if INSIDE.get() { Some(None) } else { gate::pass_now(mutates).map(Some) }
+    if INSIDE.get() || ALONE.get() { Some(None) } else { gate::pass_now(mutates).map(Some) }
 }
 
 fn right_waiting(mutates: bool, ask: impl Fn() -> Result<()>) -> Result<Right> {
-    if INSIDE.get() { Ok(None) } else { gate::pass_waiting(mutates, ask).map(Some) }
+    if INSIDE.get() || ALONE.get() { Ok(None) } else { gate::pass_waiting(mutates, ask).map(Some) }
+}
+
+/// Runs `work` without the interpreter's lock, with what asks for signals.
+fn away<R: Send>(py: Python<'_>, work: impl FnOnce(crate::cpu::Poll<'_>) -> Result<R> + Send) -> PyResult<R> {
+    let signal: Mutex<Option<PyErr>> = Mutex::new(None);
+    let result = if runtime::is_main_thread(py) {
+        let asked = Mutex::new(Instant::now());
+        let poll = || {
+            let mut last = asked.lock().unwrap_or_else(PoisonError::into_inner);
+            if last.elapsed() < SIGNALS_EVERY {
+                return Ok(());
+            }
+            let answer = Python::attach(|py| py.check_signals());
+            *last = Instant::now();
+            answer.map_err(|e| {
+                *signal.lock().unwrap_or_else(PoisonError::into_inner) = Some(e);
+                Error::interrupted()
+            })
+        };
+        detached(py, || work(&poll))
+    } else {
+        let result = detached(py, || {
+            let result = work(&|| Ok(()));
+            runtime::before_return();
+            result
+        });
+        runtime::after_return();
+        result
+    };
+    match signal.into_inner().unwrap_or_else(PoisonError::into_inner) {
+        Some(e) => Err(e),
+        None => Ok(result?),
+    }
+}
+
+/// Calls `work`, and lets no other thread's call run until it is done: what it reads is still so when it writes. It
+/// must not wait for another thread.
+#[pyfunction]
+pub fn alone<'py>(work: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+    let right = match right_now(true) {
+        Some(right) => right,
+        None => away(work.py(), |poll| right_waiting(true, poll))?,
+    };
+    // what interrupted a call has the rights of that call, and no more
+    let before = ALONE.replace(ALONE.get() || right.is_some());
+    let result = work.call0();
+    ALONE.set(before);
+    result
 }
 
 /// Runs `work` and turns a panic into an `InternalError`.
@@ -221,38 +271,11 @@ impl<'py> Call<'py> {
         {
             return Ok(caught(|| work(&|| Ok(()))).of(self.op)?);
         }
-        let signal: Mutex<Option<PyErr>> = Mutex::new(None);
-        let result = if runtime::is_main_thread(py) {
-            let asked = Mutex::new(Instant::now());
-            let poll = || {
-                let mut last = asked.lock().unwrap_or_else(PoisonError::into_inner);
-                if last.elapsed() < SIGNALS_EVERY {
-                    return Ok(());
-                }
-                let answer = Python::attach(|py| py.check_signals());
-                *last = Instant::now();
-                answer.map_err(|e| {
-                    *signal.lock().unwrap_or_else(PoisonError::into_inner) = Some(e);
-                    Error::interrupted()
-                })
-            };
-            detached(py, || {
-                let _right = right_waiting(mutates, poll)?;
-                caught(|| work(&poll))
-            })
-        } else {
-            let result = detached(py, || {
-                let result = right_waiting(mutates, || Ok(())).and_then(|_right| caught(|| work(&|| Ok(()))));
-                runtime::before_return();
-                result
-            });
-            runtime::after_return();
-            result
-        };
-        match signal.into_inner().unwrap_or_else(PoisonError::into_inner) {
-            Some(e) => Err(e),
-            None => Ok(result.of(self.op)?),
-        }
+        let op = self.op;
+        away(py, |poll| {
+            let _right = right_waiting(mutates, poll).of(op)?;
+            caught(|| work(poll)).of(op)
+        })
     }
 
     /// Hands out a result.

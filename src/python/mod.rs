@@ -33,6 +33,7 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     array::register(module)?;
     runtime::register(module)?;
     module.add_class::<switch::Switch>()?;
+    module.add_function(wrap_pyfunction!(call::alone, module)?)?;
     #[cfg(feature = "testing")]
     testing::register(module)?;
     crate::ops::register(module)

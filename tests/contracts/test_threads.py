@@ -369,3 +369,48 @@ def test_ids_that_another_thread_changes():
         running.clear()
         thread.join(10)
     assert told
+
+
+WRITES = {
+    "a view's ids": (
+        lambda t, i: t.__setitem__((slice(1, None), [2 * i, 2 * i + 1]), 1.0),
+        lambda t, i: t[1:, 2 * i : 2 * i + 2],
+    ),
+    "ids apart": (lambda t, i: t.__setitem__(([1, 2], None, [i, i]), 1.0), lambda t, i: t[1:3, i]),
+    "ids": (lambda t, i: t.__setitem__([2 * i, 2 * i + 1], 1.0), lambda t, i: t[2 * i : 2 * i + 2]),
+    "a slice": (lambda t, i: t.__setitem__(slice(2 * i, 2 * i + 2), 1.0), lambda t, i: t[2 * i : 2 * i + 2]),
+}
+
+
+@pytest.mark.parametrize("kind", WRITES)
+@pytest.mark.parametrize("device", ["cpu", pytest.param("gpu", marks=pytest.mark.gpu)])
+def test_no_write_undoes_another(kind, device):
+    """fault 15: each to elements of its own."""
+    write, read = WRITES[kind]
+    for _ in range(40):
+        t = seqcore.Tensor(np.zeros((600, 400), np.float32), device=device)
+        together(*[lambda t=t, i=i: write(t, i) for i in range(4)])
+        assert all((read(t, i).numpy() == 1).all() for i in range(4))
+
+
+@pytest.mark.parametrize("device", ["cpu", pytest.param("gpu", marks=pytest.mark.gpu)])
+def test_no_update_in_place_is_lost(device):
+    """fault 15: += reads and writes at once, beside an optimizer and writes that change nothing."""
+    t = nn.Parameter(np.zeros((300, 300), np.float32), device=device)
+    t.grad = seqcore.Tensor(np.full((300, 300), -1.0, np.float32), device=device)
+    step = seqcore.optim.SGD([t], lr=1.0).step
+    whole = seqcore.Tensor(np.ones((300, 300), np.float32), device=device)
+    updates = {
+        "numbers": lambda: t.__iadd__(1.0),
+        "tensors": lambda: t.__iadd__(whole),
+        "steps": step,
+        "nothing": lambda: t.__imul__(1.0),
+    }
+
+    def repeated(update):
+        with seqcore.no_grad():
+            for _ in range(50):
+                update()
+
+    together(*[lambda u=u: repeated(u) for u in updates.values()])
+    assert (t.numpy() == 150).all()

@@ -221,7 +221,7 @@ class Module:
         given = {str(name): state_dict[name] for name in state_dict.keys()}
         missing = [name for name in mine if name not in given]
         unexpected = [name for name in given if name not in mine]
-        trouble = []
+        trouble, hints = [], list[str]()
         if strict and missing:
             trouble.append(f"missing: {', '.join(map(_shown, missing))}")
         if strict and unexpected:
@@ -236,12 +236,14 @@ class Module:
                 except RecursionError:  # no fault of the value
                     raise
                 except Exception as error:  # a foreign array may raise anything when it is read
-                    said = str(error).splitlines()[0].rstrip(".") if str(error) else repr(error)
+                    said, _, hint = (str(error).splitlines() or [repr(error)])[0].partition(" Hint: ")
+                    said, hints = said.rstrip("."), [*hints, hint]
                     ours = said.startswith(f"{op}: ")
                     trouble.append(said.removeprefix(f"{op}: ") if ours else f"{_shown(name)}: {said}")
         if trouble:
             wanted = f"the names and sizes of {type(self).__name__}"
-            raise RuntimeError(message(op, "state_dict", wanted, "; ".join(trouble), "nothing was loaded"))
+            got = "; ".join([*trouble, "nothing was loaded"])
+            raise RuntimeError(message(op, "state_dict", wanted, got, next(filter(None, hints), None)))
         overwrite(pairs)
         return _Keys(missing, unexpected)
 

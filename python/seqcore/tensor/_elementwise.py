@@ -13,12 +13,12 @@ from ..errors import DTypeError, ShapeError, message
 from ._tape import records
 from ._tensor import Saved, Tensor, as_floats, as_ndarray, as_tensor, dtype_beside, record, wrap
 
-__all__ = ["add", "compare", "div", "exp", "log", "mul", "neg", "power", "sqrt", "sub", "where"]
+__all__ = ["add", "compare", "div", "exp", "log", "mul", "neg", "operand", "power", "sqrt", "sub", "where"]
 
 
 def add(a: Any, b: Any) -> Any:
     """a + b."""
-    b = _operand("add", a, b)
+    b = operand("add", a, b)
     if b is NotImplemented:
         return b
     if type(b) is float:
@@ -28,7 +28,7 @@ def add(a: Any, b: Any) -> Any:
 
 def sub(a: Any, b: Any, reverse: bool = False) -> Any:
     """a - b; with `reverse` b - a."""
-    b = _operand("sub", a, b)
+    b = operand("sub", a, b)
     if b is NotImplemented:
         return b
     if type(b) is float:
@@ -39,7 +39,7 @@ def sub(a: Any, b: Any, reverse: bool = False) -> Any:
 
 def mul(a: Any, b: Any) -> Any:
     """a * b."""
-    b = _operand("mul", a, b)
+    b = operand("mul", a, b)
     if b is NotImplemented:
         return b
     if type(b) is float:
@@ -49,7 +49,7 @@ def mul(a: Any, b: Any) -> Any:
 
 def div(a: Any, b: Any, reverse: bool = False) -> Any:
     """a / b; with `reverse` b / a."""
-    b = _operand("div", a, b)
+    b = operand("div", a, b)
     if b is NotImplemented:
         return b
     if type(b) is float and not reverse:
@@ -76,7 +76,7 @@ def div(a: Any, b: Any, reverse: bool = False) -> Any:
 
 def power(a: Any, b: Any, reverse: bool = False) -> Any:
     """a ** b; with `reverse` b ** a. The gradient in the exponent is 0 at base 0 (as PyTorch has it)."""
-    b = _operand("pow", a, b)
+    b = operand("pow", a, b)
     if b is NotImplemented:
         return b
     if type(b) is float and not reverse:
@@ -274,7 +274,7 @@ def _number(op: str, name: str, value: Any) -> float | None:
     return None
 
 
-def _operand(op: str, a: Any, value: Any) -> Any:
+def operand(op: str, a: Any, value: Any) -> Any:
     """The second operand: a float, a Tensor, or NotImplemented for what is neither a number nor an array."""
     if isinstance(value, Tensor):
         return value

@@ -8,6 +8,7 @@ from typing import Any
 from .. import _core
 from ..errors import ShapeError, message
 from . import _indexing
+from ._elementwise import operand
 from ._shape import check_fits, check_kept, expand, repeated
 from ._tape import at_once, records
 from ._tensor import SHARED, as_tensor, record, wrap
@@ -37,17 +38,22 @@ def setitem(x: Any, index: Any, value: Any) -> None:
         _check_unshared("setitem", x)
     write, recorded = _indexing.setitem(x, index, value)
     made = None if recorded is None else record("setitem", x._array, *recorded)
-    _write([] if write is None else [write], x, made)
+    _core.alone(lambda: _write([] if write is None else [write()], x, made))
 
 
 def apply(op: str, function: Any, x: Any, other: Any) -> Any:
     """`x op= other`, where `function` of the two is what is written."""
     _check_writable(op, x)
     check_fits(op, "other", other, x.shape)
+    other = operand(function.__name__, x, other)
+    if other is NotImplemented:
+        return other
+    return _core.alone(lambda: _apply(op, function, x, other))
+
+
+def _apply(op: str, function: Any, x: Any, other: Any) -> Any:
     before = _as_before(x) if records(other) else x
     result = function(before, before if other is x else other)
-    if result is NotImplemented:
-        return result
     if result.shape != x.shape:  # a list, whose shape nobody knew before
         raise ShapeError(message(op, "tensor", f"{result.shape}, the result's shape", x.shape))
     result = result.to(dtype=x._array.dtype)

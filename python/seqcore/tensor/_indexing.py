@@ -38,8 +38,8 @@ def getitem(x: Any, index: Any) -> Tensor:
 def setitem(x: Any, index: Any, value: Any) -> Any:
     """`value` over what `index` picks, in place; the last one where an element is picked twice.
 
-    Gives the call that writes it and how `record` is to be called, with inputs and backward; None where nothing is to
-    be written, and where nothing is to be recorded.
+    Gives what makes the call that writes it, and how `record` is to be called, with inputs and backward; None where
+    nothing is to be written, and where nothing is to be recorded.
     """
     array = x._array
     picked = _read("setitem", array.shape, index)
@@ -50,7 +50,7 @@ def setitem(x: Any, index: Any, value: Any) -> Any:
         return None, ((x, value), lambda dy: (dy, _core.zeros(old, dy.dtype, dy.device))) if recorded else None
     if recorded or math.prod(old) > 1:
         picked = picked.last()
-    write = picked.writing(array, value._array)
+    write = functools.partial(picked.writing, array, value._array)
     if not recorded:
         return write, None
     needs = x._requires_grad, value._requires_grad
