@@ -23,7 +23,6 @@ __all__ = [
     "activation",
     "activation_backward",
     "adam_step",
-    "alone",
     "array",
     "assign",
     "assign_at",
@@ -124,8 +123,11 @@ class Array:
     def to(self, device: str, dtype: str | None = None) -> Array:
         """A copy, on `device` and of `dtype`."""
 
-    def assign(self, other: Array) -> None:
-        """Writes all of `other` (same shape and dtype, any device) over this memory."""
+    def assign(self, other: Array, version: int | None = None) -> None:
+        """Writes all of `other` (same shape and dtype, any device) over this memory.
+
+        With a `version`, of what `other` was made from: RuntimeError where this memory is of another by now.
+        """
 
 @final
 class LstmStep:
@@ -193,11 +195,6 @@ def adam_step(params: Sequence[Any], grads: Sequence[Any], m: Sequence[Any], v: 
     counts this step.
     """
 
-def alone(work: Any) -> Any:
-    """Calls `work`, and lets no other thread's call run until it is done: what it reads is still so when it writes. It
-    must not wait for another thread.
-    """
-
 def array(value: Any, device: str = "cpu", op: str = "Tensor", name: str = "data", beside: Sequence[int] | None = None, listed: str = "float32") -> Array:
     """An `Array` of its own memory from anything that is an array; errors call it `name` of `op`. One that does not
     broadcast with the shape `beside` is refused before it is copied. `listed` is the dtype of floats in a list.
@@ -211,9 +208,9 @@ def assign_at(into: Array, ids: Any, values: Array) -> None:
     place: all of them or none. No id comes twice but -1, where nothing is written, unless there is one value.
     """
 
-def assign_strided(into: Array, values: Array, shape: Sequence[int], strides: Sequence[int], offset: int) -> None:
+def assign_strided(into: Array, values: Array, shape: Sequence[int], strides: Sequence[int], offset: int, version: int | None = None) -> None:
     """Writes values, broadcast to shape, over what a view of into shows, in place: all of them or none. The view holds
-    no element twice.
+    no element twice. With a version, of what values was made from: RuntimeError where into is of another by now.
     """
 
 def binary(function: str, a: Any, b: Any) -> Array:

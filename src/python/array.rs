@@ -127,18 +127,31 @@ impl Array {
     }
 
     /// Writes all of `other` (same shape and dtype, any device) over this memory.
-    fn assign(&self, py: Python<'_>, other: &Array) -> PyResult<()> {
-        assign_all(py, vec![(self.storage.clone(), other.storage.clone())])
+    ///
+    /// With a `version`, of what `other` was made from: RuntimeError where this memory is of another by now.
+    #[pyo3(signature = (other, version=None))]
+    fn assign(&self, py: Python<'_>, other: &Array, version: Option<u64>) -> PyResult<()> {
+        assign_all(py, vec![(self.storage.clone(), other.storage.clone())], version)
     }
 }
 
 /// Writes every second array over its first: all or none, and no other call sees some of them written.
 #[pyfunction]
 fn assign(py: Python<'_>, pairs: Vec<(Py<Array>, Py<Array>)>) -> PyResult<()> {
-    assign_all(py, pairs.iter().map(|(a, b)| (a.get().storage.clone(), b.get().storage.clone())).collect())
+    assign_all(py, pairs.iter().map(|(a, b)| (a.get().storage.clone(), b.get().storage.clone())).collect(), None)
 }
 
-fn assign_all(py: Python<'_>, pairs: Vec<(Storage, Storage)>) -> PyResult<()> {
+/// Err where memory was written to since it had this version.
+pub fn unchanged(into: &Storage, version: Option<u64>) -> Result<()> {
+    match version {
+        Some(version) if into.stamp().version() != version => {
+            Err(Error::found(Kind::State, "tensor", "what it was when it was read", "what another thread wrote"))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn assign_all(py: Python<'_>, pairs: Vec<(Storage, Storage)>, version: Option<u64>) -> PyResult<()> {
     for (into, from) in &pairs {
         if into.len() != from.len() || into.dtype() != from.dtype() {
             return Err(Error::internal("assign: unequal arrays").into());
@@ -153,6 +166,7 @@ fn assign_all(py: Python<'_>, pairs: Vec<(Storage, Storage)>) -> PyResult<()> {
             let from = if from.device() == device { from } else { copy_to(device, &from, poll)? };
             moved.push((into, from));
         }
+        moved.iter().try_for_each(|(into, _)| unchanged(into, version))?;
         // all or none
         poll()?;
         let whole: crate::cpu::Poll<'_> = &|| Ok(());

@@ -26,12 +26,10 @@ const SIGNALS_EVERY: Duration = Duration::from_millis(20);
 thread_local! {
     /// Set while this thread is inside a call: a signal handler may call in again.
     static INSIDE: Cell<bool> = const { Cell::new(false) };
-    /// Set while this thread has a pass for several calls.
-    static ALONE: Cell<bool> = const { Cell::new(false) };
 }
 
-/// What lets a call run: a pass of the gate or, among the calls of `alone` and in one from a signal handler that
-/// interrupted a call, nothing beyond what this thread has.
+/// What lets a call run: a pass of the gate or, in a call from a signal handler that interrupted a call, nothing
+/// beyond what that call has.
 type Right = Option<Pass>;
 
 /// Err where a signal handler that interrupted a call wants to change tensors.
@@ -45,11 +43,11 @@ fn allowed(mutates: bool) -> Result<()> {
 }
 
 fn right_now(mutates: bool) -> Option<Right> {
-    if INSIDE.get() || ALONE.get() { Some(None) } else { gate::pass_now(mutates).map(Some) }
+    if INSIDE.get() { Some(None) } else { gate::pass_now(mutates).map(Some) }
 }
 
 fn right_waiting(mutates: bool, ask: impl Fn() -> Result<()>) -> Result<Right> {
-    if INSIDE.get() || ALONE.get() { Ok(None) } else { gate::pass_waiting(mutates, ask).map(Some) }
+    if INSIDE.get() { Ok(None) } else { gate::pass_waiting(mutates, ask).map(Some) }
 }
 
 /// Runs `work` without the interpreter's lock, with what asks for signals.
@@ -83,21 +81,6 @@ fn away<R: Send>(py: Python<'_>, work: impl FnOnce(crate::cpu::Poll<'_>) -> Resu
         Some(e) => Err(e),
         None => Ok(result?),
     }
-}
-
-/// Calls `work`, and lets no other thread's call run until it is done: what it reads is still so when it writes. It
-/// must not wait for another thread.
-#[pyfunction]
-pub fn alone<'py>(work: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
-    let right = match right_now(true) {
-        Some(right) => right,
-        None => away(work.py(), |poll| right_waiting(true, poll))?,
-    };
-    // what interrupted a call has the rights of that call, and no more
-    let before = ALONE.replace(ALONE.get() || right.is_some());
-    let result = work.call0();
-    ALONE.set(before);
-    result
 }
 
 /// Runs `work` and turns a panic into an `InternalError`.

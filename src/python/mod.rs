@@ -20,7 +20,7 @@ mod testing;
 mod transfer;
 
 pub use arg::Arg;
-pub use array::{Array, Saved, owned};
+pub use array::{Array, Saved, owned, unchanged};
 pub use call::Call;
 pub use out::Out;
 pub use runtime::{parse_device, parse_dtype};
@@ -33,7 +33,6 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     array::register(module)?;
     runtime::register(module)?;
     module.add_class::<switch::Switch>()?;
-    module.add_function(wrap_pyfunction!(call::alone, module)?)?;
     #[cfg(feature = "testing")]
     testing::register(module)?;
     crate::ops::register(module)

@@ -38,7 +38,7 @@ def setitem(x: Any, index: Any, value: Any) -> None:
         _check_unshared("setitem", x)
     write, recorded = _indexing.setitem(x, index, value)
     made = None if recorded is None else record("setitem", x._array, *recorded)
-    _core.alone(lambda: _write([] if write is None else [write()], x, made))
+    _until_alone(x, lambda: _write([] if write is None else [write()], x, made))
 
 
 def apply(op: str, function: Any, x: Any, other: Any) -> Any:
@@ -48,10 +48,23 @@ def apply(op: str, function: Any, x: Any, other: Any) -> Any:
     other = operand(function.__name__, x, other)
     if other is NotImplemented:
         return other
-    return _core.alone(lambda: _apply(op, function, x, other))
+    return _until_alone(x, lambda: _apply(op, function, x, other))
+
+
+def _until_alone(x: Any, update: Any) -> Any:
+    """Makes an update that reads x and writes to it; again where another thread or a signal's handler wrote since:
+    a lock would be held while Python runs, which may wait for whoever waits for the lock."""
+    while True:
+        version = x._array.version
+        try:
+            return update()
+        except RuntimeError:
+            if x._array.version == version:
+                raise
 
 
 def _apply(op: str, function: Any, x: Any, other: Any) -> Any:
+    version = x._array.version
     before = _as_before(x) if records(other) else x
     result = function(before, before if other is x else other)
     if result.shape != x.shape:  # a list, whose shape nobody knew before
@@ -59,7 +72,7 @@ def _apply(op: str, function: Any, x: Any, other: Any) -> Any:
     result = result.to(dtype=x._array.dtype)
     if records(result):
         _check_unshared(op, x)
-    assign = functools.partial(_core.assign, [(x._array, result._array)])
+    assign = functools.partial(x._array.assign, result._array, version)
     _write([assign], x, result if records(result) else None)
     return x
 

@@ -122,8 +122,10 @@ class _Picked(NamedTuple):
         )
 
     def writing(self, array: Any, value: Any) -> Any:
-        """The call that writes `value`, which broadcasts, over what is picked: all of it or, where it fails, none."""
+        """The call that writes `value`, which broadcasts, over what is picked: all of it or, where it fails, none. It
+        fails where another thread writes meanwhile to what is read before."""
         view: Any = self.view
+        version = array.version if self.pick and view else None
         if self.pick:
             if math.prod(value.shape) != 1:
                 value = repeated(value, self.shape) if list(value.shape) != self.shape else value
@@ -134,7 +136,7 @@ class _Picked(NamedTuple):
                 return write
             write()
             value = seen
-        return functools.partial(_core.assign_strided, array, value, *view)
+        return functools.partial(_core.assign_strided, array, value, view.shape, view.strides, view.offset, version)
 
 
 def _read(op: str, shape: Any, index: Any) -> _Picked:
