@@ -41,6 +41,7 @@ __all__ = [
     "fill",
     "gpu_counters",
     "gradient",
+    "ids_through",
     "in_list",
     "interpreter_ends",
     "last_ids",
@@ -208,9 +209,9 @@ def assign_at(into: Array, ids: Any, values: Array) -> None:
     place: all of them or none. No id comes twice but -1, where nothing is written, unless there is one value.
     """
 
-def assign_strided(into: Array, values: Array, shape: Sequence[int], strides: Sequence[int], offset: int, version: int | None = None) -> None:
+def assign_strided(into: Array, values: Array, shape: Sequence[int], strides: Sequence[int], offset: int) -> None:
     """Writes values, broadcast to shape, over what a view of into shows, in place: all of them or none. The view holds
-    no element twice. With a version, of what values was made from: RuntimeError where into is of another by now.
+    no element twice.
     """
 
 def binary(function: str, a: Any, b: Any) -> Array:
@@ -264,6 +265,11 @@ def gpu_counters() -> dict[str, Any]:
 
 def gradient(value: Any, dtype: str, shape: Sequence[int], op: str, name: str) -> Array:
     """The gradient of a result of this dtype and shape: an `Array` as it is, anything else in memory of its own."""
+
+def ids_through(ids: Any, view: tuple[Sequence[int], Sequence[int], int], axes: tuple[int, int], len: int) -> tuple[Array, int]:
+    """Of what ids pick from the axes from .. to of a view (shape, strides, offset) of len elements, seen as one axis: the
+    blocks of `width` elements that lie side by side, as ids of all such blocks of the memory, and width.
+    """
 
 def in_list() -> bool:
     """Whether this thread makes an array of a list, which a Tensor that requires grad must refuse."""

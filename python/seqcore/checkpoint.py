@@ -222,7 +222,7 @@ def _check(path: Any, file: Any) -> None:
     right = _checksum(file.entries, {k: v for k, v in metadata.items() if k != "checksum"}, file.crc)
     if stored != right:
         got = "none" if stored is None else _safetensors.quoted(stored)
-        hint = "the file was damaged or changed"
+        hint = "take a copy that was not damaged or changed"
         raise CheckpointError(message("load_file", repr(path), f"checksum {right}", got, hint))
     checkpoint = Checkpoint(file.tensors, metadata, path)
     for part in (checkpoint.config, checkpoint.random_state, checkpoint.optimizer):

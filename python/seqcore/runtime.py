@@ -132,7 +132,7 @@ def dtype_name(dtype: Any, device: Any = "cpu", op: str = "Tensor") -> str:
     if name not in _FLOATS and name != "int64":
         raise DTypeError(message(op, "dtype", "float32, float64 or int64", name or shown(dtype)))
     if name == "float64" and device != "cpu":
-        raise DTypeError(message(op, "dtype", f"float32 on {device}", name, "GPUs compute in float32"))
+        raise DTypeError(message(op, "dtype", f"float32 on {device}", name, "use float32, which GPUs compute in"))
     return name
 
 

@@ -20,6 +20,7 @@ mod sum;
 mod team;
 #[cfg(test)]
 pub(crate) mod testing;
+mod through;
 pub mod tile;
 mod time_loop;
 

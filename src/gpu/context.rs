@@ -18,10 +18,10 @@ const SMALL: usize = 1 << 16;
 /// Bytes that go up at a time.
 const PIECE: usize = 16 << 20;
 
-/// Bytes that the host must have left where wgpu or a driver takes some without asking whether there are any: lists that
-/// grow with the number of buffers, and on an adapter that computes there all of its memory.
-/// New buffers and kernels leave some to work with those that are there.
+/// Bytes that the host must have left before new buffers and kernels are made: wgpu and drivers take some without asking
+/// whether there are any, for lists that grow with the number of buffers and, on an adapter that computes there, for all.
 pub(super) const ROOM_TO_GROW: usize = 64 << 20;
+/// The same before work with those that are there: what is left where no new ones could be made.
 pub(super) const ROOM_TO_WORK: usize = 16 << 20;
 
 /// How long something is waited for that should come at once, or that we can do without.

@@ -141,16 +141,6 @@ fn assign(py: Python<'_>, pairs: Vec<(Py<Array>, Py<Array>)>) -> PyResult<()> {
     assign_all(py, pairs.iter().map(|(a, b)| (a.get().storage.clone(), b.get().storage.clone())).collect(), None)
 }
 
-/// Err where memory was written to since it had this version.
-pub fn unchanged(into: &Storage, version: Option<u64>) -> Result<()> {
-    match version {
-        Some(version) if into.stamp().version() != version => {
-            Err(Error::found(Kind::State, "tensor", "what it was when it was read", "what another thread wrote"))
-        }
-        _ => Ok(()),
-    }
-}
-
 fn assign_all(py: Python<'_>, pairs: Vec<(Storage, Storage)>, version: Option<u64>) -> PyResult<()> {
     for (into, from) in &pairs {
         if into.len() != from.len() || into.dtype() != from.dtype() {
@@ -166,7 +156,10 @@ fn assign_all(py: Python<'_>, pairs: Vec<(Storage, Storage)>, version: Option<u6
             let from = if from.device() == device { from } else { copy_to(device, &from, poll)? };
             moved.push((into, from));
         }
-        moved.iter().try_for_each(|(into, _)| unchanged(into, version))?;
+        if version.is_some_and(|version| moved.iter().any(|(into, _)| into.stamp().version() != version)) {
+            let expected = "what it was when it was read";
+            return Err(Error::found(Kind::State, "tensor", expected, "what another thread wrote"));
+        }
         // all or none
         poll()?;
         let whole: crate::cpu::Poll<'_> = &|| Ok(());
@@ -265,7 +258,7 @@ fn own(py: Python<'_>, device: Device, op: &str, arg: Arg<'_>) -> PyResult<Array
     let shape = arg.shape.clone();
     let (storage, _) = arg.memory(op)?;
     let ns = storage.len() as u64;
-    let storage = Call::new(py, "Tensor").run(ns, false, move |poll| copy_to(device, &storage, poll))?;
+    let storage = Call::new(py, "Tensor").run(ns, false, |poll| copy_to(device, &storage, poll).of(op))?;
     Ok(Array::new(storage, shape))
 }
 

@@ -4,7 +4,7 @@ use crate::backend::{Backend, Buffer, ImageKind};
 use crate::cpu::map::PIECE;
 use crate::cpu::{Cpu, CpuBuffer, Fresh, Poll};
 use crate::device::{Device, Engine, Storage};
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 #[cfg(feature = "gpu")]
 use crate::gpu::GpuBuffer;
 use crate::on_device;
@@ -93,7 +93,7 @@ fn cast(host: &CpuBuffer, dtype: DType, poll: Poll<'_>) -> Result<CpuBuffer> {
 /// Integers have 32 bits on a GPU.
 fn ids_fit(ids: &[i64]) -> Result<()> {
     match ids.iter().find(|&&id| i32::try_from(id).is_err()) {
-        Some(id) => Err(Error::value("to", "data", "integers from -2^31 to 2^31 - 1, on a GPU", id)),
+        Some(id) => Err(Error::found(Kind::Value, "data", "integers from -2^31 to 2^31 - 1, on a GPU", id)),
         None => Ok(()),
     }
 }

@@ -386,6 +386,9 @@ def test_an_index_takes_no_memory_of_the_tensors_size():
     resource.setrlimit(resource.RLIMIT_AS, (now + (24 << 20),) * 2)
     t[[1, 5], [2, 3]] = [1.0, 2.0]
     t[7, 1], t[-1, ::2] = 3.0, 4.0
+    t[9:, [4, 6]] = 5.0
+    t[[3, 2, 3], 1:] += 1.0
     print(*t[[1, 5, 7, -1], [2, 3, 1, -2]].numpy(), t[7].sum().item(), t[None, 5:6, 3].numpy())
+    print(*t[8::-1, [5, 4]][:2, 0].numpy(), t[1:, [4, 6]].mean().item(), t[3:1:-1, None, [0, 1]].numpy().ravel())
     """
-    assert program(source) == "1.0 2.0 3.0 4.0 3.0 [[2.]]"
+    assert program(source).split("\n") == ["1.0 2.0 3.0 4.0 3.0 [[2.]]", "0.0 0.0 4.995360851287842 [0. 1. 0. 1.]"]

@@ -167,7 +167,7 @@ def _for_inference(module: Any) -> Any:
 
 def _drawn(logits: np.ndarray, temperature: float, draws: np.random.Generator) -> int:
     if not np.isfinite(logits).all():
-        hint = "its weights hold NaN or infinity"
+        hint = "look for NaN and infinity in its weights"
         raise ValueError(message("generate", "model", "outputs that are finite", "some that are not", hint))
     if temperature == 0:
         return int(logits.argmax())

@@ -38,43 +38,36 @@ def setitem(x: Any, index: Any, value: Any) -> None:
         _check_unshared("setitem", x)
     write, recorded = _indexing.setitem(x, index, value)
     made = None if recorded is None else record("setitem", x._array, *recorded)
-    _until_alone(x, lambda: _write([] if write is None else [write()], x, made))
+    _write([] if write is None else [write], x, made)
 
 
 def apply(op: str, function: Any, x: Any, other: Any) -> Any:
-    """`x op= other`, where `function` of the two is what is written."""
+    """`x op= other`, where `function` of the two is what is written.
+
+    It is made again where another thread or a signal's handler wrote to x since x was read: a lock would be held while
+    Python runs, which may wait for whoever waits for the lock.
+    """
     _check_writable(op, x)
     check_fits(op, "other", other, x.shape)
     other = operand(function.__name__, x, other)
     if other is NotImplemented:
         return other
-    return _until_alone(x, lambda: _apply(op, function, x, other))
-
-
-def _until_alone(x: Any, update: Any) -> Any:
-    """Makes an update that reads x and writes to it; again where another thread or a signal's handler wrote since:
-    a lock would be held while Python runs, which may wait for whoever waits for the lock."""
     while True:
         version = x._array.version
+        before = _as_before(x) if records(other) else x
+        result = function(before, before if other is x else other)
+        if result.shape != x.shape:  # a list, whose shape nobody knew before
+            raise ShapeError(message(op, "tensor", f"{result.shape}, the result's shape", x.shape))
+        result = result.to(dtype=x._array.dtype)
+        if records(result):
+            _check_unshared(op, x)
+        assign = functools.partial(x._array.assign, result._array, version)
         try:
-            return update()
+            _write([assign], x, result if records(result) else None)
+            return x
         except RuntimeError:
             if x._array.version == version:
                 raise
-
-
-def _apply(op: str, function: Any, x: Any, other: Any) -> Any:
-    version = x._array.version
-    before = _as_before(x) if records(other) else x
-    result = function(before, before if other is x else other)
-    if result.shape != x.shape:  # a list, whose shape nobody knew before
-        raise ShapeError(message(op, "tensor", f"{result.shape}, the result's shape", x.shape))
-    result = result.to(dtype=x._array.dtype)
-    if records(result):
-        _check_unshared(op, x)
-    assign = functools.partial(x._array.assign, result._array, version)
-    _write([assign], x, result if records(result) else None)
-    return x
 
 
 def _as_before(x: Any) -> Any:

@@ -29,6 +29,8 @@ __all__ = ["getitem", "setitem"]
 def getitem(x: Any, index: Any) -> Tensor:
     """The elements that `index` picks, as a copy; a gradient adds up where one is picked twice."""
     picked = _read("getitem", x._array.shape, index)
+    if picked.view and picked.pick and 4 * math.prod(picked.shape) < math.prod(picked.view.shape):
+        picked = picked.in_memory()
     y = picked.read(x._array)
     if not records(x):
         return wrap(y)
@@ -38,8 +40,8 @@ def getitem(x: Any, index: Any) -> Tensor:
 def setitem(x: Any, index: Any, value: Any) -> Any:
     """`value` over what `index` picks, in place; the last one where an element is picked twice.
 
-    Gives what makes the call that writes it, and how `record` is to be called, with inputs and backward; None where
-    nothing is to be written, and where nothing is to be recorded.
+    Gives the call that writes it, and how `record` is to be called, with inputs and backward; None where nothing is to
+    be written, and where nothing is to be recorded.
     """
     array = x._array
     picked = _read("setitem", array.shape, index)
@@ -50,7 +52,8 @@ def setitem(x: Any, index: Any, value: Any) -> Any:
         return None, ((x, value), lambda dy: (dy, _core.zeros(old, dy.dtype, dy.device))) if recorded else None
     if recorded or math.prod(old) > 1:
         picked = picked.last()
-    write = functools.partial(picked.writing, array, value._array)
+    picked = picked.in_memory()
+    write = picked.writing(array, value._array)
     if not recorded:
         return write, None
     needs = x._requires_grad, value._requires_grad
@@ -80,6 +83,8 @@ class _Pick(NamedTuple):
 
     ids: np.ndarray
     sizes: tuple[int, int, int]
+    # of the view, if any, the axes from and to which the ids stand for
+    axes: tuple[int, int]
     # whether it is known that no id comes twice
     once: bool
 
@@ -121,22 +126,24 @@ class _Picked(NamedTuple):
             pick=self.pick._replace(ids=_core.last_ids(self.pick.ids, self.pick.sizes[1]).numpy(False), once=True)
         )
 
+    def in_memory(self) -> _Picked:
+        """The same without the view that ids pick from: an id for every block of the tensor's memory."""
+        if not self.pick or not self.view:
+            return self
+        length = math.prod(self.whole)
+        ids, width = _core.ids_through(self.pick.ids, self.view, self.pick.axes, length)
+        pick = self.pick._replace(ids=ids.numpy(False), sizes=(1, length // width, width))
+        return self._replace(view=None, pick=pick)
+
     def writing(self, array: Any, value: Any) -> Any:
-        """The call that writes `value`, which broadcasts, over what is picked: all of it or, where it fails, none. It
-        fails where another thread writes meanwhile to what is read before."""
-        view: Any = self.view
-        version = array.version if self.pick and view else None
-        if self.pick:
-            if math.prod(value.shape) != 1:
-                value = repeated(value, self.shape) if list(value.shape) != self.shape else value
-                value = value.reshape(self.pick.blocks())
-            seen = _core.copy_strided(array, *view) if view else array
-            write = functools.partial(_core.assign_at, seen.reshape(self.pick.sizes), self.pick.ids, value)
-            if not view:
-                return write
-            write()
-            value = seen
-        return functools.partial(_core.assign_strided, array, value, view.shape, view.strides, view.offset, version)
+        """The call that writes `value`, which broadcasts, over what is picked, in memory: all of it or none."""
+        if self.view:
+            return functools.partial(_core.assign_strided, array, value, *self.view)
+        pick: Any = self.pick
+        if math.prod(value.shape) != 1:
+            value = repeated(value, self.shape) if list(value.shape) != self.shape else value
+            value = value.reshape(pick.blocks())
+        return functools.partial(_core.assign_at, array.reshape(pick.sizes), pick.ids, value)
 
 
 def _read(op: str, shape: Any, index: Any) -> _Picked:
@@ -211,30 +218,22 @@ def _split(op: str, shape: Any, index: Any) -> _Picked:
             axis += rest if i is Ellipsis else _axes(i)
             continue
         of = shape[axis : axis + _axes(i)]
-        ids, bound = _ids(i, of), math.prod(of)
-        if apart and len(of) == 1 and ids.size:
-            # the view is copied, so it ends where the ids do
-            low, high = int(ids.min()), int(ids.max()) + 1
-            basic.append(slice(low, high))
-            ids, bound = np.asarray(ids - low), high - low
-        else:
-            basic += [slice(None)] * len(of) or [None]
+        basic += [slice(None)] * len(of) or [None]
         axes += range(len(basic) - max(len(of), 1), len(basic))
-        named.append((ids, bound))
+        named.append((_ids(i, of), math.prod(of)))
         axis += len(of)
-    view = None
-    first, seen = axes[0], list(shape)
-    if apart or any(i != slice(None) for i in basic):
-        view = _view(shape, tuple(basic))
-        if apart:
-            order = axes + [axis for axis in range(len(view.shape)) if axis not in axes]
-            view = _View([view.shape[a] for a in order], [view.strides[a] for a in order], view.offset)
-            first = 0
-        seen = view.shape
-    ids, front, behind = _joined(named), seen[:first], seen[first + len(axes) :]
+    view, first = _view(shape, tuple(basic)), axes[0]
+    if apart:
+        order = axes + [axis for axis in range(len(view.shape)) if axis not in axes]
+        view, first = _View([view.shape[a] for a in order], [view.strides[a] for a in order], view.offset), 0
+    seen = view.shape
+    whole = not apart and math.prod(seen) == math.prod(shape) and min(view.strides) >= 0
+    last = first + len(axes)
+    ids, front, behind = _joined(named), seen[:first], seen[last:]
     sizes = math.prod(front), math.prod(bound for _, bound in named), math.prod(behind)
     once = len(at) == 1 and parts[at[0]].dtype == np.bool_
-    return _Picked(list(shape), [*front, *ids.shape, *behind], view, _Pick(ids.reshape(-1), sizes, once))
+    pick = _Pick(ids.reshape(-1), sizes, (first, last), once)
+    return _Picked(list(shape), [*front, *ids.shape, *behind], None if whole else view, pick)
 
 
 def _array(op: str, i: Any) -> np.ndarray:

@@ -281,9 +281,8 @@ class Tensor:
             runtime.check_device("backward", "gradient", array.device, self._array.device)
         else:
             if np.prod(shape, dtype=object) != 1:
-                raise RuntimeError(
-                    message("backward", "gradient", f"an array of shape {shape}", None, "or call .sum().backward()")
-                )
+                hint = "give one, or call .sum().backward()"
+                raise RuntimeError(message("backward", "gradient", f"an array of shape {shape}", None, hint))
             array = _core.fill(shape, 1.0, self._array.dtype, self._array.device)
         _tape.backward(self, array, wrap, given)
 

@@ -7,7 +7,7 @@ use crate::device::{Engine, Storage};
 use crate::error::{Error, Result};
 use crate::on_device;
 use crate::python::{Array, Call};
-use crate::tensor::{DType, Ids, Shape};
+use crate::tensor::{DType, Ids, Layout, Shape, elements};
 use pyo3::prelude::*;
 
 /// Of a (rows, bound, width) in each row the blocks that the ids name: (rows, ids, width). -1 gives zeros.
@@ -87,6 +87,32 @@ fn last_ids(ids: &Bound<'_, PyAny>, bound: usize) -> PyResult<Array> {
     Ok(call.array(last, shape))
 }
 
+/// Of what ids pick from the axes from .. to of a view (shape, strides, offset) of len elements, seen as one axis: the
+/// blocks of `width` elements that lie side by side, as ids of all such blocks of the memory, and width.
+#[pyfunction]
+fn ids_through(
+    ids: &Bound<'_, PyAny>,
+    view: (Vec<usize>, Vec<isize>, usize),
+    axes: (usize, usize),
+    len: usize,
+) -> PyResult<(Array, usize)> {
+    let call = Call::new(ids.py(), "index");
+    let ((shape, strides, offset), (first, last)) = (view, axes);
+    let view = Layout::new("ids_through", &shape, &strides, offset, len)?;
+    if first >= last || last > shape.len() {
+        return Err(Error::internal("ids_through: axes that the view does not have").into());
+    }
+    let (ids, picked) = (call.own_ids(call.ids("ids", ids)?)?, elements(&shape[first..last])?);
+    let ns = (ids.len() as u64).saturating_mul((elements(&shape)? / picked.max(1)) as u64);
+    let (made, width) = call.run(ns, false, |poll| {
+        let given = Ids::new("ids_through", "ids", ids.slice()?, &[ids.len()], picked, Some(-1), poll)?;
+        let (made, width) = Cpu::new(poll).ids_through(&given, &view, first..last, len)?;
+        Ok((Storage::Cpu(made.done()), width))
+    })?;
+    let shape = Shape::from([made.len()]);
+    Ok((call.array(made, shape), width))
+}
+
 struct Sizes {
     op: &'static str,
     front: usize,
@@ -118,5 +144,6 @@ pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(take, module)?)?;
     module.add_function(wrap_pyfunction!(put_add, module)?)?;
     module.add_function(wrap_pyfunction!(assign_at, module)?)?;
-    module.add_function(wrap_pyfunction!(last_ids, module)?)
+    module.add_function(wrap_pyfunction!(last_ids, module)?)?;
+    module.add_function(wrap_pyfunction!(ids_through, module)?)
 }

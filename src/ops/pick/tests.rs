@@ -5,7 +5,7 @@ use crate::backend::Buffer;
 use crate::cpu::testing::{buffer, engines};
 use crate::cpu::{Cpu, CpuBuffer};
 use crate::error::{Error, Kind};
-use crate::tensor::noise;
+use crate::tensor::{Layout, noise};
 use std::sync::atomic::{AtomicI32, Ordering};
 
 /// A call; ids of -1 are skipped.
@@ -111,6 +111,40 @@ fn integers_and_bits() {
         for (width, y) in [(1, vec![odd, 0.0]), (2, vec![0.0, 1.0, 0.0, odd])] {
             let y_of = cpu.take(&spec(1, 4 / width, width, &[1, 0]), &buffer(&x)).unwrap();
             assert_eq!(bits(y_of.slice().unwrap()), bits(&y));
+        }
+    }
+}
+
+/// What ids pick of a view, copied, is what they pick through it.
+#[test]
+fn through_a_view() {
+    /// Shape, strides and offset of the view, elements of the memory, axes, width of the blocks.
+    type Case = (&'static [usize], &'static [isize], usize, usize, (usize, usize), usize);
+    let cases: &[Case] = &[
+        (&[4, 6], &[6, 1], 6, 30, (1, 2), 1),
+        (&[3, 4, 5], &[20, 5, 1], 20, 80, (1, 2), 5),
+        (&[3, 4, 4], &[20, 5, 1], 20, 80, (1, 2), 1),
+        (&[3, 2, 5], &[-20, 10, -1], 44, 60, (0, 1), 1),
+        (&[3, 2, 4], &[-32, 8, 1], 68, 96, (0, 1), 4),
+        (&[3, 4, 5], &[20, 5, 1], 0, 60, (1, 3), 1),
+        (&[5, 3, 4], &[1, 20, 5], 0, 60, (0, 2), 1),
+        (&[1, 4], &[0, 1], 0, 6, (0, 1), 1),
+        (&[1, 3], &[0, 1], 3, 6, (0, 1), 3),
+        (&[1], &[0], 2, 6, (0, 1), 1),
+        (&[40, 1, 900], &[1800, 7, 2], 1, 72_000, (0, 1), 1),
+        (&[40, 900, 2], &[1800, 2, 1], 0, 72_000, (1, 2), 2),
+        (&[0, 4], &[4, 1], 0, 24, (1, 2), 1),
+    ];
+    for &(shape, strides, offset, len, (first, last), width) in cases {
+        let x: Vec<f32> = (0..len).map(|i| i as f32).collect();
+        let view = Layout::new("t", shape, strides, offset, len).unwrap();
+        let bound = shape[first..last].iter().product();
+        let picked = spec(shape[..first].iter().product(), bound, shape[last..].iter().product(), &some(bound, 50));
+        let want = reference::take(&picked, &Cpu::quiet().gather(&x, &view).unwrap());
+        for cpu in engines() {
+            let (ids, found) = cpu.ids_through(&picked.ids, &view, first..last, len).unwrap();
+            assert_eq!(found, width, "{shape:?}");
+            assert_eq!(reference::take(&spec(1, len / width, width, &ids), &x), want, "{shape:?}");
         }
     }
 }

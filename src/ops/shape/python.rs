@@ -4,7 +4,7 @@ use super::{CatSpec, Move, StridedSpec};
 use crate::device::Engine;
 use crate::error::{Error, Result};
 use crate::on_device;
-use crate::python::{Arg, Array, Call, unchanged};
+use crate::python::{Arg, Array, Call};
 use crate::tensor::Shape;
 use pyo3::prelude::*;
 
@@ -42,16 +42,14 @@ fn place_strided(
 }
 
 /// Writes values, broadcast to shape, over what a view of into shows, in place: all of them or none. The view holds
-/// no element twice. With a version, of what values was made from: RuntimeError where into is of another by now.
+/// no element twice.
 #[pyfunction]
-#[pyo3(signature = (into, values, shape, strides, offset, version=None))]
 fn assign_strided(
     into: &Bound<'_, Array>,
     values: &Bound<'_, Array>,
     shape: Vec<usize>,
     strides: Vec<isize>,
     offset: usize,
-    version: Option<u64>,
 ) -> PyResult<()> {
     let mut call = Call::new(into.py(), "assign");
     let (into, values) = (call.any("into", into)?, call.any("values", values)?);
@@ -63,7 +61,6 @@ fn assign_strided(
     let (device, from) = (call.device(), values.shape.clone());
     let (into, values) = (call.here(into)?, call.here(values)?);
     call.run(spec.elements() as u64, true, |poll| {
-        unchanged(&into, version)?;
         on_device!(device, poll, |engine| {
             engine.assign_strided(&spec, &engine.get(&into)?, &engine.get(&values)?, &from)
         })
