@@ -95,29 +95,31 @@ impl Stamp {
         }
     }
 
-    /// Says that somebody outside now has a view through which they may write.
-    pub fn show(&self) {
-        self.shown.store(true, Ordering::Release);
+    /// Says that somebody outside is to have a view through which they may write. False where a backward call will
+    /// read this memory: nobody gets such a view then.
+    pub fn show(&self) -> bool {
+        if self.saved.load(Ordering::SeqCst) > 0 {
+            return false;
+        }
+        // both say their own before they look at the other's, so of two at once one sees the other (`save`)
+        self.shown.store(true, Ordering::SeqCst);
+        self.saved.load(Ordering::SeqCst) == 0
     }
 
     /// Whether somebody outside may write.
     pub fn is_shown(&self) -> bool {
-        self.shown.load(Ordering::Acquire)
+        self.shown.load(Ordering::SeqCst)
     }
 
-    /// Counts a backward call that will read this memory.
+    /// Counts a backward call that will read this memory, which nobody is shown from now on; whether somebody was is
+    /// to be asked after this.
     pub fn save(&self) {
-        self.saved.fetch_add(1, Ordering::AcqRel);
+        self.saved.fetch_add(1, Ordering::SeqCst);
     }
 
     /// Takes one such count back.
     pub fn unsave(&self) {
         self.saved.fetch_sub(1, Ordering::AcqRel);
-    }
-
-    /// Whether a backward call will read this memory.
-    pub fn is_saved(&self) -> bool {
-        self.saved.load(Ordering::Acquire) > 0
     }
 
     /// The image `kind` of the present version, if there is one.

@@ -249,8 +249,10 @@ def dropout(x: Any, p: float, seed: int, stream: int, name: str = "x") -> Array:
     stream and the element's place. The same call on dy gives dx. `name` is what errors call x.
     """
 
-def embedding(weight: Any, ids: Any, name: str = "ids") -> Array:
-    """Rows of weight (vocabulary, features) by their number: (..., features) for ids (...). `name` is what errors call the ids."""
+def embedding(weight: Any, ids: Any, name: str = "ids") -> tuple[Array, Array]:
+    """Rows of weight (vocabulary, features) by their number: (..., features) for ids (...); and the ids, in memory that
+    nobody else has, as they were read. `name` is what errors call the ids.
+    """
 
 def embedding_backward(dy: Any, ids: Any, num_embeddings: int, padding_idx: int | None = None) -> Array:
     """dweight (num_embeddings, features) from dy (..., features), the gradient of y = embedding(weight, ids); row
@@ -280,8 +282,10 @@ def interpreter_ends() -> None:
 def last_ids(ids: Any, bound: int) -> Array:
     """The ids, but -1 where the same one comes again: those whose values `assign_at` is to write."""
 
-def linear(x: Any, weight: Any, bias: Any | None = None, name: str = "x") -> Array:
-    """y = x weightᵀ + bias, with x (..., in), weight (out, in), bias (out,) and y (..., out). `name` is what errors call x."""
+def linear(x: Any, weight: Any, bias: Any | None = None, name: str = "x", keep_x: bool = False, keep_weight: bool = False) -> tuple[Array, Saved | None, Saved | None]:
+    """y = x weightᵀ + bias, with x (..., in), weight (out, in), bias (out,) and y (..., out); and x and weight as they were
+    read, where they are to be kept for backward. `name` is what errors call x.
+    """
 
 def linear_backward(x: Any, weight: Any, dy: Any, need_x: bool, need_weight: bool, need_bias: bool) -> tuple[Array | None, Array | None, Array | None]:
     """(dx, dweight, dbias), each None unless it is needed, from dy, the gradient of y = linear(x, weight, bias)."""

@@ -21,7 +21,7 @@ import numpy as np
 
 from . import _arguments, _safetensors, runtime
 from .errors import CheckpointError, message
-from .tensor import as_tensor, overwrite, values_for
+from .tensor import as_tensor, one_at_a_time, overwrite, values_for
 
 fcntl: Any
 try:
@@ -162,9 +162,10 @@ def save(path: Any, module: Any, optimizer: Any = None, config: Any = None, *, s
     metadata = {"format": "seqcore", "format_version": str(FORMAT_VERSION), "seqcore_version": runtime.VERSION}
     metadata["config"] = _as_json("config", config)
     metadata["random_state"] = json.dumps(runtime.get_random_state())
-    arrays = {f"model.{name}": tensor.numpy() for name, tensor in module.state_dict().items()}
-    if optimizer is not None:
-        saved = optimizer.state_dict()
+    with one_at_a_time():  # all of one moment: no step falls between the weights and the optimizer
+        weights, saved = module.state_dict(), None if optimizer is None else optimizer.state_dict()
+    arrays = {f"model.{name}": tensor.numpy() for name, tensor in weights.items()}
+    if saved is not None:
         metadata["optimizer"] = _as_json("optimizer", saved["param_groups"])
         for number, entry in saved["state"].items():
             arrays |= {f"optimizer.{number}.{k}": v.numpy() for k, v in entry.items() if v is not None}

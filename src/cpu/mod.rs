@@ -49,18 +49,19 @@ pub type Poll<'a> = &'a (dyn Fn() -> Result<()> + Sync);
 pub struct Cpu<'a> {
     poll: Poll<'a>,
     isa: Option<Isa>,
-    threads: Option<usize>,
+    threads: usize,
 }
 
 impl<'a> Cpu<'a> {
     /// An engine whose long work asks `poll` every few milliseconds, on the calling thread, outside kernels.
     pub fn new(poll: Poll<'a>) -> Cpu<'a> {
-        Cpu { poll, isa: None, threads: None }
+        // one answer for the whole call: scratch is made for so many threads, and another may set their number meanwhile
+        Cpu { poll, isa: None, threads: num_threads() }
     }
 
     /// An engine that nobody interrupts.
     pub fn quiet() -> Cpu<'static> {
-        Cpu { poll: &|| Ok(()), isa: None, threads: None }
+        Cpu::new(&|| Ok(()))
     }
 
     /// The same, not interruptible: for what must not stop half way.
@@ -86,7 +87,7 @@ impl<'a> Cpu<'a> {
 
     /// The same with at most `threads` threads, at least one, whatever the process uses.
     pub fn with_threads(self, threads: usize) -> Cpu<'a> {
-        Cpu { threads: Some(threads.max(1)), ..self }
+        Cpu { threads: threads.max(1), ..self }
     }
 
     /// `Err` when the caller wants the call to end.
@@ -113,7 +114,7 @@ impl<'a> Cpu<'a> {
 
     /// How many threads its work may use.
     pub fn threads(&self) -> usize {
-        self.threads.unwrap_or_else(num_threads)
+        self.threads
     }
 
     /// Does `work` for every unit below `units`, on the team if there is more than one. Units write to disjoint

@@ -51,10 +51,11 @@ impl<'py> Arg<'py> {
         Arg { shape, dtype, len, source: Source::Ours(storage) }
     }
 
-    /// A plain array, by its memory, which has as many elements as `shape` says.
+    /// A plain array, by its memory, which has as many elements as `shape` says and to which its owner may write.
     #[inline]
     pub fn borrowed(memory: CpuBuffer, shape: Shape) -> Arg<'py> {
         use crate::backend::Buffer;
+        memory.stamp().show();
         Arg { shape, dtype: memory.dtype(), len: memory.len(), source: Source::Borrowed(memory) }
     }
 

@@ -108,11 +108,7 @@ impl Array {
             let host = this.to(py, "cpu", None)?;
             return view(&Bound::new(py, host)?, true);
         }
-        let writeable = writeable && !this.storage.stamp().is_saved();
-        if writeable {
-            this.storage.stamp().show();
-        }
-        view(slf, writeable)
+        view(slf, writeable && this.storage.stamp().show())
     }
 
     /// A copy, on `device` and of `dtype`.
@@ -120,8 +116,9 @@ impl Array {
     fn to(&self, py: Python<'_>, device: &str, dtype: Option<&str>) -> PyResult<Array> {
         let device = runtime::parse_device(device)?;
         let dtype = dtype.map(runtime::parse_dtype).transpose()?.unwrap_or(self.storage.dtype());
-        let (from, call) = (self.storage.clone(), Call::new(py, "to"));
-        let ns = from.len() as u64;
+        let from = self.storage.clone();
+        let (ns, at) = (from.len() as u64, if device == Device::Cpu { from.device() } else { device });
+        let call = Call::new(py, "to").on(at, "tensor");
         let storage = call.run(ns, false, move |poll| copy_as(device, dtype, &from, poll))?;
         Ok(Array::new(storage, self.shape.clone()))
     }
@@ -148,7 +145,9 @@ fn assign_all(py: Python<'_>, pairs: Vec<(Storage, Storage)>, version: Option<u6
         }
     }
     let ns = pairs.iter().map(|(a, _)| a.len() as u64).sum();
-    Call::new(py, "assign").run(ns, true, move |poll| {
+    let devices = pairs.iter().flat_map(|(a, b)| [a.device(), b.device()]);
+    let at = devices.reduce(|a, b| if a == Device::Cpu { b } else { a }).unwrap_or(Device::Cpu);
+    Call::new(py, "assign").on(at, "tensor").run(ns, true, move |poll| {
         // what must be moved is moved first: after this nothing can fail for lack of memory
         let mut moved = Vec::with_capacity(pairs.len());
         for (into, from) in pairs {
@@ -258,7 +257,8 @@ fn own(py: Python<'_>, device: Device, op: &str, arg: Arg<'_>) -> PyResult<Array
     let shape = arg.shape.clone();
     let (storage, _) = arg.memory(op)?;
     let ns = storage.len() as u64;
-    let storage = Call::new(py, "Tensor").run(ns, false, |poll| copy_to(device, &storage, poll).of(op))?;
+    let storage =
+        Call::new(py, "Tensor").on(device, "device").run(ns, false, |poll| copy_to(device, &storage, poll).of(op))?;
     Ok(Array::new(storage, shape))
 }
 
@@ -267,7 +267,7 @@ fn own(py: Python<'_>, device: Device, op: &str, arg: Arg<'_>) -> PyResult<Array
 fn zeros(py: Python<'_>, shape: Vec<usize>, dtype: &str, device: &str) -> PyResult<Array> {
     let (device, dtype) = (runtime::parse_device(device)?, runtime::parse_dtype(dtype)?);
     let len = elements(&shape).of("zeros")?;
-    let storage = Call::new(py, "zeros").run(len as u64, false, move |poll: Poll<'_>| {
+    let storage = Call::new(py, "zeros").on(device, "device").run(len as u64, false, move |poll: Poll<'_>| {
         on_device!(device, poll, |engine| Ok(engine.put(engine.zeros(dtype, len)?)))
     })?;
     Ok(Array::new(storage, Shape(shape)))
@@ -288,24 +288,26 @@ impl Drop for Saved {
     }
 }
 
-/// The same memory, or a copy of it where somebody outside may write to it.
-pub fn owned(storage: Storage, poll: Poll<'_>) -> Result<Storage> {
-    let outside = match &storage {
-        Storage::Cpu(buffer) => buffer.is_borrowed() || storage.stamp().is_shown(),
-        #[cfg(feature = "gpu")]
-        Storage::Gpu(_) => false,
-    };
-    if outside { copy_to(storage.device(), &storage, poll) } else { Ok(storage) }
-}
-
 impl Saved {
-    /// Holds memory that nobody outside can write to.
-    pub fn hold(storage: Storage, shape: Shape) -> Saved {
+    /// Holds this memory, or a copy of it where somebody outside may write to it.
+    pub fn hold(storage: Storage, shape: Shape, poll: Poll<'_>) -> Result<Saved> {
         let version = storage.stamp().version();
-        Saved::hold_at(storage, shape, version)
+        let held = Saved::hold_at(storage, shape, version);
+        if !held.storage.stamp().is_shown() {
+            return Ok(held);
+        }
+        let copy = copy_to(held.storage.device(), &held.storage, poll)?;
+        Ok(Saved::hold_at(copy, held.shape.clone(), 0))
     }
 
-    /// The same, as of a version that a call has read.
+    /// As `hold`; `storage` is what is held from then on, so that what is computed from it and backward read the same.
+    pub fn hold_in(storage: &mut Storage, shape: Shape, poll: Poll<'_>) -> Result<Saved> {
+        let held = Saved::hold(storage.clone(), shape, poll)?;
+        *storage = held.storage.clone();
+        Ok(held)
+    }
+
+    /// Holds memory as of a version that a call has read.
     pub fn hold_at(storage: Storage, shape: Shape, version: u64) -> Saved {
         storage.stamp().save();
         Saved { storage, shape, version }
@@ -328,8 +330,8 @@ impl Saved {
     fn new(py: Python<'_>, value: &Bound<'_, PyAny>) -> PyResult<Saved> {
         let array = value.cast_exact::<Array>().map_err(PyErr::from)?.get();
         let from = array.storage.clone();
-        let storage = Call::new(py, "save").run(from.len() as u64, false, move |poll| owned(from, poll))?;
-        Ok(Saved::hold(storage, array.shape.clone()))
+        let shape = array.shape.clone();
+        Call::new(py, "save").run(from.len() as u64, false, move |poll| Saved::hold(from, shape, poll))
     }
 
     /// The array, if it is still what it was.

@@ -142,6 +142,15 @@ impl<'py> Call<'py> {
         normalize::ids(self.op, name, value)
     }
 
+    /// Ids that somebody gave: a Tensor of them is on the device of the call.
+    pub fn given_ids(&mut self, name: &str, value: &Bound<'py, PyAny>) -> PyResult<Arg<'py>> {
+        let ids = self.ids(name, value)?;
+        if let Some(device) = ids.device() {
+            self.place(name, device)?;
+        }
+        Ok(ids)
+    }
+
     /// Of one dtype and on one device with the arguments before it.
     fn checked(&mut self, name: &str, value: &Bound<'py, PyAny>, arg: Arg<'py>) -> PyResult<Arg<'py>> {
         match &self.dtype {
@@ -232,7 +241,8 @@ impl<'py> Call<'py> {
         if alone {
             return Ok(on_cpu(&storage)?.clone());
         }
-        self.run(storage.len() as u64, false, |poll| host_ids(&storage, poll))
+        let call = Call::new(self.py, self.op).on(storage.device(), "ids");
+        call.run(storage.len() as u64, false, |poll| host_ids(&storage, poll))
     }
 
     /// Runs `work`, estimated at `ns` nanoseconds of one thread. With `mutates` it runs alone.
@@ -249,7 +259,9 @@ impl<'py> Call<'py> {
             saved.iter().try_for_each(|saved| saved.check(op))?;
             work(poll)
         };
+        // on a GPU any call may open it, compile a kernel or wait for what was submitted
         if ns < RELEASE_ABOVE_NS
+            && self.device() == Device::Cpu
             && let Some(_right) = right_now(mutates)
         {
             return Ok(caught(|| work(&|| Ok(()))).of(self.op)?);

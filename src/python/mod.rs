@@ -20,7 +20,7 @@ mod testing;
 mod transfer;
 
 pub use arg::Arg;
-pub use array::{Array, Saved, owned};
+pub use array::{Array, Saved};
 pub use call::Call;
 pub use out::Out;
 pub use runtime::{parse_device, parse_dtype};

@@ -232,17 +232,17 @@ def _converted(hint, **names):
 def test_the_hint_of_a_dtype_clash_works(kind, dtype):
     """In the words of what the argument is: a Tensor has no `astype`."""
     values, other = np.ones((1, 2)), {"float32": np.float64, "float64": np.float32}[dtype]
-    weight = {
+    x = {
         "tensor": lambda: seqcore.Tensor(values.astype(other)),
         "array": lambda: values.astype(other),
         "list": values.tolist,
         "torch": lambda: pytest.importorskip("torch").from_numpy(values.astype(other)),
     }[kind]()
-    x = seqcore.Tensor(np.ones((1, 2), dtype))
-    with pytest.raises(seqcore.DTypeError, match=f"weight: expected {dtype}, as input") as raised:
+    weight = seqcore.Tensor(np.ones((1, 2), dtype))
+    with pytest.raises(seqcore.DTypeError, match=f"input: expected {dtype}, as weight") as raised:
         nn.functional.linear(x, weight)
-    made = _converted(str(raised.value), weight=weight)
-    assert nn.functional.linear(x, made).numpy().dtype == dtype
+    made = _converted(str(raised.value), input=x)
+    assert nn.functional.linear(made, weight).numpy().dtype == dtype
 
 
 def test_an_array_beside_a_tensor_is_the_one_to_convert():

@@ -39,6 +39,8 @@ CALLS = {
     "pick backward": "picked_back()",
     "mask": "longer[np.tile(mask, 3)]",
     "mask set": "written(mask, some)",
+    "mask across": "table_of_columns[across]",
+    "comparison across": "square == square.numpy().T",
     "ids set": "written(positions, few)",
     "mixed pick": "table_of_columns[..., halves, None]",
     "mixed set": "written_behind(halves)",
@@ -104,6 +106,9 @@ if name in ("mask", "normal", "transpose of long rows"):
 
 if name.startswith("list "):
     listed = [True, False] * 10_000_000 if "bools" in name else [0.5, 1.5] * 10_000_000
+
+if name == "mask across":
+    across = np.asfortranarray(np.arange(40_000_000).reshape(8000, 5000) % 2 == 0)
 
 if name.startswith("mixed"):
     halves = np.arange(40_000_000).reshape(8000, 5000) % 2 == 0

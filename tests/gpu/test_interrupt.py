@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from programs import silent
+from programs import program, silent
 
 pytestmark = pytest.mark.gpu
 
@@ -59,6 +59,34 @@ def test_forward(after):
     found = outcome(f"print(json.dumps([interrupted(lambda: lstm(x)[0].numpy(), {after}), whole()]))")
     assert found[0] is not None, "it was over before: the sequence is too short for this adapter"
     assert found[0] < SOON and found[1]
+
+
+def test_waiting_lets_other_threads_run():
+    """While a GPU is opened, and while what was submitted is waited for, another thread counts."""
+    source = """
+    import threading, time
+    import numpy as np, seqcore
+    from seqcore import Tensor
+    counted, during = [0], []
+    def count():
+        while True:
+            counted[0] += 1
+            time.sleep(0.0002)
+    threading.Thread(target=count, daemon=True).start()
+    def measured(call):
+        before = counted[0]
+        made = call()
+        during.append(counted[0] - before)
+        return made
+    a = measured(lambda: Tensor(np.ones((1024, 1024), np.float32), device="gpu"))
+    for _ in range(3):
+        b = a @ a
+        measured(b.sum().item)
+    print(during)
+    """
+    counts = eval(program(source))
+    # with the lock held it would stand still
+    assert counts[0] >= 5 and max(counts[1:]) >= 5, counts
 
 
 def test_backward():

@@ -26,9 +26,9 @@ def embedding(ids: Any, weight: Any) -> tuple[np.ndarray, Saved]:
                [4.]], dtype=float32)
     """
     arrays_only("embedding", weight=weight)
-    y = _core.embedding(weight, ids)
+    y, read = _core.embedding(weight, ids)
     rows = weight.shape[0] if hasattr(weight, "shape") else len(weight)
-    return out(y), Saved("embedding", _core.array(ids, "cpu", "embedding", "ids"), rows, y.shape, y.dtype)
+    return out(y), Saved("embedding", read, rows, y.shape, y.dtype)
 
 
 def embedding_backward(saved: Any, dy: Any) -> dict[str, np.ndarray]:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from .. import _core
-from ._saved import Saved, array_of, arrays_only, keep, out, take
+from ._saved import Saved, arrays_only, out, take
 
 __all__ = ["linear", "linear_backward"]
 
@@ -28,11 +28,8 @@ def linear(x: Any, weight: Any, bias: Any = None) -> tuple[np.ndarray, Saved]:
         array([[3., 4.]], dtype=float32)
     """
     arrays_only("linear", x=x, weight=weight, bias=bias)
-    # a Tensor is kept as of before the product: if another thread changes it meanwhile, backward will say so
-    kept = [keep(value) if array_of(value) else None for value in (x, weight)]
-    y = _core.linear(x, weight, bias)
-    kept = [early or keep(value) for early, value in zip(kept, (x, weight), strict=True)]
-    return out(y), Saved("linear", *kept, bias is not None)
+    y, kept_x, kept_weight = _core.linear(x, weight, bias, "x", True, True)
+    return out(y), Saved("linear", kept_x, kept_weight, bias is not None)
 
 
 def linear_backward(saved: Any, dy: Any) -> dict[str, np.ndarray]:

@@ -7,7 +7,7 @@ from typing import Any
 from .. import _core
 from ..errors import DeviceError, message
 
-__all__ = ["Saved", "array_of", "arrays_only", "gradient", "keep", "out", "take"]
+__all__ = ["Saved", "array_of", "arrays_only", "gradient", "out", "take"]
 
 
 class Saved:
@@ -47,12 +47,6 @@ class take:
 def array_of(value: Any) -> Any:
     """The Array of a Tensor; None of anything else, its class too."""
     return None if isinstance(value, type) else getattr(value, "_array", None)
-
-
-def keep(value: Any) -> Any:
-    """A handle for backward: on a copy of an array, or on a Tensor's memory at its present version."""
-    array = array_of(value)
-    return _core.Saved(_core.array(value) if array is None else array)
 
 
 def arrays_only(op: str, **arguments: Any) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 
 from .._arguments import flag, function, several, shown
 from ..errors import ShapeError, message
-from ..tensor import Tensor, as_ndarray, enable_grad, overwrite, snapshot, values_for, zeros_like
+from ..tensor import Tensor, as_ndarray, enable_grad, one_at_a_time, overwrite, snapshot, values_for, zeros_like
 
 __all__ = ["Optimizer"]
 
@@ -89,10 +89,11 @@ class Optimizer:
         # groups are dicts that anybody may change: all are looked at before the first one steps
         for group in self.param_groups:
             self._check(group)
-        for group in self.param_groups:
-            params = [p for p in group["params"] if p.grad is not None]
-            if params:
-                self._step(group, params)
+        with one_at_a_time():
+            for group in self.param_groups:
+                params = [p for p in group["params"] if p.grad is not None]
+                if params:
+                    self._step(group, params)
         return loss
 
     def _step(self, group: Any, params: Any) -> None:

@@ -10,6 +10,7 @@ import numpy as np
 from .. import _core
 from .._arguments import no_room, shown
 from ..errors import DTypeError, ShapeError, message
+from ._memory import pieces
 from ._tape import records
 from ._tensor import Saved, Tensor, as_floats, as_ndarray, as_tensor, dtype_beside, record, wrap
 
@@ -216,7 +217,11 @@ def compare(function: Any, x: Any, other: Any) -> Any:
         other = as_ndarray("compare", "other", other)
     values = x._array.numpy(False)
     try:
-        return function(values, other)
+        made = np.empty(np.broadcast_shapes(values.shape, np.shape(other)), np.bool_)
+        given = (values, other) if isinstance(other, np.ndarray) else (values,)
+        for *parts, into in pieces(*given, made):
+            into[...] = function(*parts) if len(parts) == 2 else function(parts[0], other)
+        return made if made.ndim else made[()]
     except TypeError:
         return NotImplemented
     except MemoryError:

@@ -8,7 +8,7 @@ from .. import _core
 from .._arguments import integer, shown
 from ..errors import message
 from ._tape import records
-from ._tensor import Tensor, keep, record, wrap
+from ._tensor import Tensor, record, wrap
 
 __all__ = ["embedding"]
 
@@ -30,21 +30,14 @@ def embedding(ids: Any, weight: Any, padding_idx: Any = None) -> Tensor:
                 [1.]])
     """
     if not records(weight):
-        y = _core.embedding(weight, ids, "input")
+        y, _ = _core.embedding(weight, ids, "input")
         if padding_idx is not None:
             padding_row("embedding", padding_idx, len(weight))
         return wrap(y)
     rows = weight._array.shape[0]
     padding_idx = None if padding_idx is None else padding_row("embedding", padding_idx, rows)
-    # an array is copied when it is known to be ids
-    kept = keep(ids) if isinstance(ids, Tensor) else None
-    y = _core.embedding(weight, ids, "input")
-    kept = kept or keep(wrap(_core.array(ids, "cpu", "embedding", "input")))
-
-    def run(dy: Any) -> Any:
-        return (_core.embedding_backward(dy, kept.get("embedding"), rows, padding_idx),)
-
-    return record("embedding", y, (weight,), run)
+    y, read = _core.embedding(weight, ids, "input")
+    return record("embedding", y, (weight,), lambda dy: (_core.embedding_backward(dy, read, rows, padding_idx),))
 
 
 def padding_row(op: str, padding_idx: Any, rows: Any) -> int:

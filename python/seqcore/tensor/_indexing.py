@@ -19,6 +19,7 @@ from .. import _core
 from .._arguments import no_room, shown
 from ..errors import DTypeError, message
 from ._elementwise import unbroadcast
+from ._memory import cast
 from ._shape import check_expands, check_kept, contiguous_strides, repeated, viewed
 from ._tape import records
 from ._tensor import Tensor, as_tensor, record, shape_of, wrap
@@ -240,7 +241,7 @@ def _array(op: str, i: Any) -> np.ndarray:
     """Of a mask a copy: it is read twice."""
     given = _core.ndarray(op, "index", i) if isinstance(i, (list, tuple)) else np.asarray(i)
     if given.dtype == np.bool_:
-        return np.array(given)
+        return cast(given, np.bool_)
     if given.dtype.kind not in "iu" and (given.size or not isinstance(i, (list, tuple))):
         raise IndexError
     return given

@@ -10,7 +10,7 @@ from ..errors import ShapeError, message
 from ._elementwise import _both
 from ._shape import expand, viewed
 from ._tape import is_recording, records
-from ._tensor import Tensor, keep_if, leaves, record, shape_of, wrap
+from ._tensor import Saved, Tensor, leaves, record, shape_of, wrap
 
 __all__ = ["linear", "matmul"]
 
@@ -34,15 +34,10 @@ def linear(input: Any, weight: Any, bias: Any = None) -> Tensor:
     inputs = (x, weight) if bias is None else (x, weight, bias)
     needs = [isinstance(t, Tensor) and t._requires_grad for t in inputs]
     if not (any(needs) and is_recording()):
-        return wrap(_core.linear(x, weight, bias, "input"))
+        return wrap(_core.linear(x, weight, bias, "input")[0])
     need_x, need_weight, need_bias = needs[0], needs[1], len(needs) > 2 and needs[2]
-    # before the product: if another thread changes a parameter between the two, backward will say so
-    kept_x = keep_if(need_weight, x) if isinstance(x, Tensor) else None
-    kept_weight = keep_if(need_x, weight) if isinstance(weight, Tensor) else None
-    y = _core.linear(x, weight, bias, "input")
-    # an array is copied once, here, and only where the weight's gradient will read it
-    kept_x = kept_x or keep_if(need_weight, x, y.device)
-    kept_weight = kept_weight or keep_if(need_x, weight, y.device)
+    y, *kept = _core.linear(x, weight, bias, "input", need_weight, need_x)
+    kept_x, kept_weight = (k or _Unread(t) for k, t in zip(kept, inputs, strict=False))
     count = len(inputs)
 
     def run(dy: Any) -> Any:
@@ -50,6 +45,18 @@ def linear(input: Any, weight: Any, bias: Any = None) -> Tensor:
         return _core.linear_backward(x, weight, dy, need_x, need_weight, need_bias)[:count]
 
     return record("linear", y, leaves(inputs), run)
+
+
+class _Unread:
+    """Stands for a `Saved` where backward reads the shape alone, so that later changes do no harm."""
+
+    __slots__ = ("value",)
+
+    def __init__(self, value: Any) -> None:
+        self.value = value._array if isinstance(value, Tensor) else value
+
+    def get(self, op: str) -> Any:
+        return self.value
 
 
 def matmul(a: Any, b: Any) -> Tensor:
@@ -97,13 +104,13 @@ def _product(a: Any, b: Any) -> Tensor:
     if not records(a, b):
         return wrap(_core.matmul(a, b))
     needs = a._requires_grad, b._requires_grad
-    kept_a, kept_b = keep_if(needs[1], a), keep_if(needs[0], b)
+    kept_a, kept_b = Saved(a._array) if needs[1] else None, Saved(b._array) if needs[0] else None
     y = _core.matmul(a, b)
 
     def run(dy: Any) -> Any:
         return (
-            _core.matmul(dy, kept_b.get("matmul"), transpose_b=True) if needs[0] else None,
-            _core.matmul(kept_a.get("matmul"), dy, transpose_a=True) if needs[1] else None,
+            _core.matmul(dy, kept_b.get("matmul"), transpose_b=True) if kept_b else None,
+            _core.matmul(kept_a.get("matmul"), dy, transpose_a=True) if kept_a else None,
         )
 
     return record("matmul", y, (a, b), run)

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from .. import _core
+from .. import _core, runtime
 from .._arguments import choice, integer
 from ..errors import DTypeError, ShapeError, message
 from ._shape import permute, viewed
@@ -45,6 +45,9 @@ def cross_entropy(input: Any, target: Any, ignore_index: int = -100, reduction: 
     if not shape:
         raise ShapeError(message("cross_entropy", "input", "(N, C), (C,) or (N, C, d1, ...)", shape))
     expected = shape[:-1] if len(shape) <= 1 else shape[:1] + shape[2:]
+    if given == shape and "float" in str(getattr(target, "dtype", "")):
+        wanted, got = f"ids of shape {expected}; the rest is not built yet", f"probabilities of shape {given}"
+        raise NotImplementedError(message("cross_entropy", "target", wanted, got, "target.argmax(1) gives ids"))
     if given != expected:
         hint = f"the class axis of input {shape} is axis 1; reshape logits to (N, C) and targets to (N,)"
         raise ShapeError(message("cross_entropy", "target", expected, given, hint))
@@ -61,6 +64,7 @@ def cross_entropy(input: Any, target: Any, ignore_index: int = -100, reduction: 
     if not isinstance(target, Tensor) and len(given) != 1:
         target = as_ndarray("cross_entropy", "target", target).reshape(-1)
     elif isinstance(target, Tensor):
+        runtime.check_device("cross_entropy", "target", target._array.device, x._array.device)
         target = target.numpy().reshape(-1)
     need = records(x)
     loss, grad = _core.cross_entropy(x, target, ignore_index, reduction, need)

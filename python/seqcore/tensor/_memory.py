@@ -10,9 +10,9 @@ from .. import _core
 from ..errors import DTypeError, ShapeError, message
 from ._tensor import FIXED, Tensor, as_ndarray, wrap
 
-__all__ = ["cast", "overwrite", "own_memory", "snapshot", "values_for"]
+__all__ = ["cast", "overwrite", "own_memory", "pieces", "snapshot", "values_for"]
 
-_PIECE = 1 << 20  # elements that NumPy copies at a time: between them Python handles Ctrl-C
+_PIECE = 1 << 20  # elements
 
 
 def snapshot(tensors: Any) -> list[Tensor]:
@@ -51,7 +51,7 @@ def values_for(op: str, name: str, tensor: Any, value: Any) -> Tensor:
     with np.errstate(over="ignore"):
         made = cast(array, tensor.dtype)
     if array.dtype.kind == made.dtype.kind == "f" and made.itemsize < array.itemsize:
-        for value, narrow in _pieces(array, made):
+        for value, narrow in pieces(array, made):
             if not np.array_equal(np.isinf(value), np.isinf(narrow)):
                 got = np.abs(value[np.isfinite(value)]).max()
                 raise ValueError(message(op, name, f"numbers that {tensor.dtype} holds", got))
@@ -61,18 +61,20 @@ def values_for(op: str, name: str, tensor: Any, value: Any) -> Tensor:
 def cast(array: np.ndarray, dtype: Any) -> np.ndarray:
     """A copy in C order, of another dtype, as `astype` makes it."""
     made = np.empty(array.shape, dtype)
-    for value, into in _pieces(array, made):
+    for value, into in pieces(array, made):
         into[...] = value
     return made
 
 
-def _pieces(array: np.ndarray, into: np.ndarray) -> Any:
-    """Parts of both, the second to be written to, of some elements each, whatever the strides."""
+def pieces(*arrays: np.ndarray) -> Any:
+    """Parts of arrays that broadcast to the last one, which is to be written to, of some elements each, whatever the
+    strides: between them Python handles Ctrl-C."""
+    use: Any = [["readonly"]] * (len(arrays) - 1) + [["readwrite"]]
     with np.nditer(
-        [array, into],
+        arrays,
         ["external_loop", "buffered", "zerosize_ok"],
-        [["readonly"], ["readwrite"]],
+        use,
         order="C",
         buffersize=_PIECE,
-    ) as pieces:
-        yield from pieces
+    ) as parts:
+        yield from parts

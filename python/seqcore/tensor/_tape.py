@@ -21,7 +21,7 @@ from typing import Any
 from .. import _core
 from ..errors import message
 
-__all__ = ["Node", "at_once", "backward", "enable_grad", "is_recording", "no_grad", "records"]
+__all__ = ["Node", "at_once", "backward", "enable_grad", "is_recording", "no_grad", "one_at_a_time", "records"]
 
 # (recording, what stood before): a linked list, so that a context manager needs no state of its own
 _mode: contextvars.ContextVar[Any] = contextvars.ContextVar("seqcore_recording", default=(True, None))
@@ -130,13 +130,18 @@ class Node:
         return f"<{self.op}>"
 
 
-# `.grad` is read, added to and written back: two threads' sums must not overwrite each other
-_accumulate = threading.RLock()
+_turn = threading.RLock()
+
+
+def one_at_a_time() -> Any:
+    """A block in which one thread at a time is, for what is read, computed with and written back: sums of gradients,
+    steps of an optimizer."""
+    return _turn
 
 
 def _after_fork() -> None:
-    global _accumulate
-    _accumulate = threading.RLock()
+    global _turn
+    _turn = threading.RLock()
 
 
 if hasattr(os, "register_at_fork"):
@@ -188,7 +193,7 @@ def backward(tensor: Any, gradient: Any, wrap: Any, given: Any) -> None:
             raise RuntimeError(message("backward", "tensor", "leaves that are leaves still", got, "write to a copy"))
     # one Array may have reached several leaves; each leaf's grad is memory of its own
     taken = {gradient.id} if given else set()
-    with _accumulate:
+    with one_at_a_time():
         grads = []
         # what was frozen since gets none, as in PyTorch
         leaves = {leaf: array for leaf, array in leaves.items() if leaf._requires_grad}

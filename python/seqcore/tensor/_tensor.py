@@ -26,8 +26,6 @@ __all__ = [
     "as_ndarray",
     "as_tensor",
     "dtype_beside",
-    "keep",
-    "keep_if",
     "leaves",
     "record",
     "record_many",
@@ -279,6 +277,8 @@ class Tensor:
             if array.dtype != self._array.dtype:
                 raise DTypeError(message("backward", "gradient", self._array.dtype, array.dtype))
             runtime.check_device("backward", "gradient", array.device, self._array.device)
+            if array.shape != shape:  # it said another
+                raise ShapeError(message("backward", "gradient", shape, array.shape))
         else:
             if np.prod(shape, dtype=object) != 1:
                 hint = "give one, or call .sum().backward()"
@@ -541,30 +541,6 @@ def dtype_beside(values: Any) -> str:
     """What `as_tensor` takes as `dtype` for Python's numbers among the values."""
     names = (v._array.dtype if isinstance(v, Tensor) else str(getattr(v, "dtype", "")) for v in values)
     return "float64" if any(name.endswith("float64") for name in names) else "float32"
-
-
-def keep(value: Any, device: Any = "cpu") -> Any:
-    """A handle on `value` for backward: `.get(op)` gives its Array, or raises when it was changed since."""
-    return Saved(value._array if isinstance(value, Tensor) else _core.array(value, device))
-
-
-class _Unread:
-    """Stands for a `Saved` where backward reads the shape alone, so that later changes do no harm."""
-
-    __slots__ = ("value",)
-
-    def __init__(self, value: Any) -> None:
-        self.value = value
-
-    def get(self, op: str) -> Any:
-        return self.value
-
-
-def keep_if(read: Any, value: Any, device: Any = "cpu") -> Any:
-    """As `keep` where backward will read the values, else a handle on the shape."""
-    if read:
-        return keep(value, device)
-    return _Unread(value._array if isinstance(value, Tensor) else value)
 
 
 _CONSTANT = None

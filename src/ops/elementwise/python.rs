@@ -85,6 +85,7 @@ fn fill(py: Python<'_>, shape: Vec<usize>, value: f64, dtype: &str, device: &str
     let spec = FillSpec::new(parse_dtype(dtype)?, &shape, value)?;
     let device = parse_device(device)?;
     let y = Call::new(py, "fill")
+        .on(device, "device")
         .run(spec.len as u64, false, |poll| on_device!(device, poll, |engine| Ok(engine.put(engine.fill(&spec)?))))?;
     Ok(Array::new(y, Shape(shape)))
 }

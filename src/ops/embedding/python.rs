@@ -2,30 +2,30 @@
 
 use super::EmbeddingSizes;
 use crate::backend::Buffer;
-use crate::device::Engine;
+use crate::device::{Engine, Storage};
 use crate::on_device;
 use crate::ops::pick::Pick;
 use crate::python::{Array, Call};
 use crate::tensor::Shape;
 use pyo3::prelude::*;
 
-/// Rows of weight (vocabulary, features) by their number: (..., features) for ids (...). `name` is what errors call the ids.
+/// Rows of weight (vocabulary, features) by their number: (..., features) for ids (...); and the ids, in memory that
+/// nobody else has, as they were read. `name` is what errors call the ids.
 #[pyfunction]
 #[pyo3(signature = (weight, ids, name="ids"))]
-fn embedding(weight: &Bound<'_, PyAny>, ids: &Bound<'_, PyAny>, name: &str) -> PyResult<Array> {
+fn embedding(weight: &Bound<'_, PyAny>, ids: &Bound<'_, PyAny>, name: &str) -> PyResult<(Array, Array)> {
     let mut call = Call::new(weight.py(), "embedding");
-    let (weight, ids) = (call.float("weight", weight)?, call.ids(name, ids)?);
+    let (weight, ids) = (call.float("weight", weight)?, call.given_ids(name, ids)?);
     let sizes = EmbeddingSizes::forward(weight.dtype(), &weight.shape, &ids.shape)?;
-    let (device, mut shape) = (call.device(), ids.shape.clone());
+    let (device, of, mut shape) = (call.device(), ids.shape.clone(), ids.shape.clone());
     let (weight, ids) = (call.here(weight)?, call.own_ids(ids)?);
     shape.0.push(sizes.features);
     let ns = (ids.len() as u64).saturating_mul(5 + sizes.features as u64 / 8);
     let y = call.run(ns, false, |poll| {
         let spec = sizes.with(name, ids.slice()?, poll)?;
-        drop(ids);
         on_device!(device, poll, |engine| Ok(engine.put(engine.take(&spec, &engine.get(&weight)?)?)))
     })?;
-    Ok(call.array(y, shape))
+    Ok((call.array(y, shape), call.array(Storage::Cpu(ids), of)))
 }
 
 /// dweight (num_embeddings, features) from dy (..., features), the gradient of y = embedding(weight, ids); row

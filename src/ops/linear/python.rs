@@ -4,7 +4,7 @@ use super::{Linear, LinearNeeds, LinearSpec, MatmulSpec};
 use crate::device::{Engine, Storage};
 use crate::error::Error;
 use crate::on_device;
-use crate::python::{Array, Call};
+use crate::python::{Array, Call, Saved};
 use crate::tensor::{DType, Shape};
 use pyo3::prelude::*;
 
@@ -16,29 +16,38 @@ fn estimate(dtype: DType, products: u64, elements: usize) -> u64 {
     }
 }
 
-/// y = x weightᵀ + bias, with x (..., in), weight (out, in), bias (out,) and y (..., out). `name` is what errors call x.
+/// y = x weightᵀ + bias, with x (..., in), weight (out, in), bias (out,) and y (..., out); and x and weight as they were
+/// read, where they are to be kept for backward. `name` is what errors call x.
 #[pyfunction]
-#[pyo3(signature = (x, weight, bias=None, name="x"))]
+#[pyo3(signature = (x, weight, bias=None, name="x", keep_x=false, keep_weight=false))]
 fn linear(
     x: &Bound<'_, PyAny>,
     weight: &Bound<'_, PyAny>,
     bias: Option<&Bound<'_, PyAny>>,
     name: &str,
-) -> PyResult<Array> {
+    keep_x: bool,
+    keep_weight: bool,
+) -> PyResult<(Array, Option<Saved>, Option<Saved>)> {
     let mut call = Call::new(x.py(), "linear");
-    let (x, weight) = (call.float(name, x)?, call.float("weight", weight)?);
+    // a layer's weight is where and what it should be: what differs from it is x
+    let weight = call.float("weight", weight)?;
+    let x = call.float(name, x)?;
     let bias = call.optional("bias", bias)?;
     let bias_shape = bias.as_ref().map(|b| b.shape.0.as_slice());
     let spec = LinearSpec::new("linear", x.dtype(), (name, &x.shape), &weight.shape, bias_shape)?;
     let (device, shape) = (call.device(), spec.y(&x.shape));
-    let (x, weight, bias) = (call.here(x)?, call.here(weight)?, bias.map(|b| call.here(b)).transpose()?);
-    let y = call.run(estimate(spec.dtype, spec.products(), x.len()), false, |poll| {
+    let shapes = (x.shape.clone(), weight.shape.clone());
+    let (mut x, mut weight, bias) = (call.here(x)?, call.here(weight)?, bias.map(|b| call.here(b)).transpose()?);
+    let (y, kept_x, kept_weight) = call.run(estimate(spec.dtype, spec.products(), x.len()), false, |poll| {
+        let kept_x = keep_x.then(|| Saved::hold_in(&mut x, shapes.0, poll)).transpose()?;
+        let kept_weight = keep_weight.then(|| Saved::hold_in(&mut weight, shapes.1, poll)).transpose()?;
         on_device!(device, poll, |engine| {
             let bias = bias.as_ref().map(|b| engine.get(b)).transpose()?;
-            Ok(engine.put(engine.linear(&spec, &engine.get(&x)?, &engine.get(&weight)?, bias.as_ref())?))
+            let y = engine.linear(&spec, &engine.get(&x)?, &engine.get(&weight)?, bias.as_ref())?;
+            Ok((engine.put(y), kept_x, kept_weight))
         })
     })?;
-    Ok(call.array(y, shape))
+    Ok((call.array(y, shape), kept_x, kept_weight))
 }
 
 type Gradients = (Option<Array>, Option<Array>, Option<Array>);

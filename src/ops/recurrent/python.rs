@@ -8,7 +8,7 @@ use crate::cpu::Poll;
 use crate::device::{Device, Engine, Storage};
 use crate::error::{Error, Kind, Result};
 use crate::ops::dropout::Dropout;
-use crate::python::{Arg, Array, Call, Saved, owned};
+use crate::python::{Arg, Array, Call, Saved};
 use crate::tensor::{DType, Shape};
 use pyo3::intern;
 use pyo3::prelude::*;
@@ -391,21 +391,14 @@ pub fn forward<'py>(
     let how = How { between, save, own };
     let (y, last, kept) = call.run(ns, false, |poll| {
         let mut given = Given { x, initial, layers, sizes };
-        if save {
-            given = given.owned(poll)?;
-        }
+        let mut held = if save { given.hold(poll)? } else { Vec::new() };
         let (y, last, stack) = cell.forward(device, poll, &given, how)?;
-        // as this call has read them: another may change them as soon as it is done
-        let versions: Vec<u64> = given.storages().map(|s| s.stamp().version()).collect();
-        Ok((y, last, stack.map(|stack| (given, stack, versions))))
-    })?;
-    let saved = kept.map(|(given, stack, versions)| {
-        let held = given.storages().zip(given.shapes()).zip(versions);
-        let mut held: Vec<Saved> =
-            held.map(|((s, shape), version)| Saved::hold_at(s.clone(), shape, version)).collect();
-        if !own {
-            held.push(Saved::hold(y.clone(), sizes.y()));
+        if save && !own {
+            held.push(Saved::hold(y.clone(), sizes.y(), poll)?);
         }
+        Ok((y, last, stack.map(|stack| (given, stack, held))))
+    })?;
+    let saved = kept.map(|(given, stack, held)| {
         let stack = Mutex::new(Some(stack));
         RecurrentSaved { cell, device, layers: given.layers, between, sizes, held, stack }
     });
@@ -414,23 +407,15 @@ pub fn forward<'py>(
 }
 
 impl Given {
-    /// The same, where what somebody outside could still write to is copied.
-    fn owned(self, poll: Poll<'_>) -> Result<Given> {
-        let all = |all: Vec<Option<Storage>>| -> Result<Vec<Option<Storage>>> {
-            all.into_iter().map(|s| s.map(|s| owned(s, poll)).transpose()).collect()
-        };
-        let layers = self.layers.into_iter().map(|p| Ok(Parameters { tensors: all(p.tensors)?, ..p }));
-        let layers = layers.collect::<Result<_>>()?;
-        Ok(Given { x: owned(self.x, poll)?, initial: all(self.initial)?, layers, sizes: self.sizes })
+    /// What backward will read, held; what somebody outside could still write to is a copy from then on.
+    fn hold(&mut self, poll: Poll<'_>) -> Result<Vec<Saved>> {
+        let shapes: Vec<Shape> = self.shapes().collect();
+        let parameters = self.layers.iter_mut().flat_map(|layer| layer.tensors.iter_mut().flatten());
+        let all = std::iter::once(&mut self.x).chain(self.initial.iter_mut().flatten()).chain(parameters);
+        all.zip(shapes).map(|(storage, shape)| Saved::hold_in(storage, shape, poll)).collect()
     }
 
-    /// The inputs and all parameters.
-    fn storages(&self) -> impl Iterator<Item = &Storage> {
-        let parameters = self.layers.iter().flat_map(|layer| layer.tensors.iter().flatten());
-        std::iter::once(&self.x).chain(self.initial.iter().flatten()).chain(parameters)
-    }
-
-    /// Of each of these the shape, for messages.
+    /// The shapes of the inputs and all parameters.
     fn shapes(&self) -> impl Iterator<Item = Shape> {
         let Sizes { steps, batch, input, .. } = self.sizes;
         let parameters = self.layers.iter().flat_map(|layer| {
