@@ -41,7 +41,18 @@ class Dropout(Module):
 
 
 class Sigmoid(Module):
-    """1 / (1 + exp(-x))."""
+    """1 / (1 + exp(-x)), element by element.
+
+    Inputs: x (...), an array or Tensor, float32 or float64. Output: y (...), of the dtype of x.
+
+    Raises:
+        DTypeError: x is of another dtype.
+
+    Example:
+        >>> import seqcore
+        >>> seqcore.nn.Sigmoid()([0.0]).item()
+        0.5
+    """
 
     def forward(self, input: Any) -> Tensor:
         """The sigmoid of the input."""
@@ -49,7 +60,18 @@ class Sigmoid(Module):
 
 
 class Tanh(Module):
-    """The hyperbolic tangent."""
+    """The hyperbolic tangent, element by element.
+
+    Inputs: x (...), an array or Tensor, float32 or float64. Output: y (...), of the dtype of x.
+
+    Raises:
+        DTypeError: x is of another dtype.
+
+    Example:
+        >>> import seqcore
+        >>> seqcore.nn.Tanh()([0.0]).item()
+        0.0
+    """
 
     def forward(self, input: Any) -> Tensor:
         """The hyperbolic tangent of the input."""
@@ -57,10 +79,20 @@ class Tanh(Module):
 
 
 class ReLU(Module):
-    """The larger of 0 and x.
+    """The larger of 0 and x; NaN stays NaN, and the slope at 0 is 0.
 
     Args:
         inplace: only False is built.
+
+    Inputs: x (...), an array or Tensor, float32 or float64. Output: y (...), of the dtype of x.
+
+    Raises:
+        DTypeError: x is of another dtype; NotImplementedError: inplace is True.
+
+    Example:
+        >>> import seqcore
+        >>> seqcore.nn.ReLU()([-1.0, 2.0])
+        Tensor([0., 2.])
     """
 
     def __init__(self, inplace: bool = False) -> None:

@@ -60,7 +60,16 @@ class Linear(Module):
 
 
 class Identity(Module):
-    """Gives back what it gets; takes and ignores any arguments."""
+    """Gives back what it gets.
+
+    Args:
+        any, all ignored.
+
+    Example:
+        >>> import seqcore
+        >>> seqcore.nn.Identity()([1, 2])
+        [1, 2]
+    """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__()

@@ -129,7 +129,16 @@ def neg(x: Any) -> Tensor:
 
 
 def exp(x: Any) -> Tensor:
-    """e ** x, for a Tensor or an array.
+    """e ** x, element by element; on the tape where x is.
+
+    Args:
+        x: a Tensor or an array of any shape, float32 or float64.
+
+    Returns:
+        a new Tensor of the shape, dtype and device of x.
+
+    Raises:
+        DTypeError: x is of another dtype.
 
     Example:
         >>> import seqcore
@@ -144,7 +153,16 @@ def exp(x: Any) -> Tensor:
 
 
 def log(x: Any) -> Tensor:
-    """The natural logarithm, for a Tensor or an array.
+    """The natural logarithm, element by element; -inf at 0, NaN below; on the tape where x is.
+
+    Args:
+        x: a Tensor or an array of any shape, float32 or float64.
+
+    Returns:
+        a new Tensor of the shape, dtype and device of x.
+
+    Raises:
+        DTypeError: x is of another dtype.
 
     Example:
         >>> import seqcore
@@ -159,7 +177,13 @@ def log(x: Any) -> Tensor:
 
 
 def sqrt(x: Any) -> Tensor:
-    """The square root, for a Tensor or an array; its slope at 0 is inf.
+    """The square root, element by element; NaN below 0, and its slope at 0 is inf.
+
+    Args:
+        x: a Tensor or an array of any shape, float32 or float64.
+
+    Raises:
+        DTypeError: x is of another dtype.
 
     Example:
         >>> import seqcore
