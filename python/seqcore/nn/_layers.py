@@ -19,6 +19,10 @@ class Dropout(Module):
     Args:
         p: from 0 to 1; inplace: only False is built.
 
+    Raises:
+        ValueError: p out of range; TypeError: p is no number; NotImplementedError: inplace is True; DTypeError: in
+            training, an input of integers.
+
     Example:
         >>> import seqcore
         >>> seqcore.nn.Dropout(0.5).eval()([1.0]).item()
@@ -113,6 +117,10 @@ class CrossEntropyLoss(Module):
         weight, size_average, reduce, label_smoothing: as in PyTorch; only the defaults are built.
 
     Inputs: logits (N, C), (C,) or (N, C, d1, ...); ids of the other axes' shape.
+
+    Raises:
+        ShapeError: the shapes do not fit; IndexError: an id out of range; DTypeError: ids that are no integers, or
+            logits that are; ValueError: another reduction; NotImplementedError: an option that is not built.
 
     Example:
         >>> import seqcore

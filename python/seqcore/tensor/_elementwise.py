@@ -203,6 +203,10 @@ def where(condition: Any, a: Any, b: Any) -> Tensor:
     Args:
         condition: a bool array; a, b: Tensors, arrays or numbers.
 
+    Raises:
+        DTypeError: condition is not bool, or a or b an array of integers; ShapeError: shapes that do not broadcast;
+            DeviceError: Tensors on two devices.
+
     Example:
         >>> import seqcore
         >>> seqcore.where([True, False], [1.0, 2.0], 0.0)
