@@ -40,6 +40,15 @@ class Checkpoint(dict):
     Attributes:
         metadata: the file's strings; path: where it was read.
         format_version: of seqcore's checkpoints, None for other safetensors files.
+
+    Example:
+        >>> import pathlib, seqcore, tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     path = pathlib.Path(folder, "model.safetensors")
+        ...     seqcore.save(path, seqcore.nn.Linear(3, 2))
+        ...     checkpoint = seqcore.load_file(path)
+        >>> checkpoint["model.bias"].shape, checkpoint.optimizer, checkpoint.format_version
+        ((2,), None, 1)
     """
 
     def __init__(self, tensors: Any, metadata: Any, path: Any) -> None:

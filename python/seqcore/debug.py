@@ -21,10 +21,26 @@ def gpu_counters() -> dict[str, int]:
 
 
 def shaders() -> dict[str, tuple[str, str]]:
-    """The shaders exactly as they are built in: a dict of name to (WGSL source, manifest)."""
+    """The shaders exactly as they are built in: a dict of name to (WGSL source, manifest as JSON).
+
+    It is empty in a build without GPU support.
+
+    Example:
+        >>> import seqcore
+        >>> all("fn " in source for source, manifest in seqcore.debug.shaders().values())
+        True
+    """
     return _core.shaders()
 
 
 def cpu_info() -> dict[str, Any]:
-    """The instruction set in use, the CPU's features, and the number of threads, as a dict."""
+    """The instruction set `isa` in use, the `features` that it was chosen from, and the number of `threads`, as a dict.
+
+    With a SEQCORE_ISA that this processor lacks, `isa` is the sentence that says so.
+
+    Example:
+        >>> import seqcore
+        >>> sorted(seqcore.debug.cpu_info())
+        ['features', 'isa', 'threads']
+    """
     return _core.cpu_info()

@@ -33,7 +33,12 @@ __all__ = [
 def message(op: str, argument: str, expected: Any, got: Any, hint: str | None = None) -> str:
     """The template of every message: `op: argument: expected this, got that. Hint: one thing to do.`
 
+    Args:
+        op, argument: which operation found it wrong, and what; expected, got: anything that can be printed.
+        hint: a sentence, or None.
+
     Example:
+        >>> from seqcore.errors import message
         >>> message("linear", "x", "(..., 3)", (2, 4))
         'linear: x: expected (..., 3), got (2, 4).'
     """

@@ -71,19 +71,30 @@ def quiet_drivers() -> None:
     Mesa's device-select layer, which Vulkan loads unasked, looks for a display, and where nobody is logged in
     complains of it on standard error. seqcore chooses its adapter itself, so the layer is switched off, unless
     somebody uses it.
+
+    Example:
+        >>> from seqcore import runtime
+        >>> runtime.quiet_drivers()
     """
     if "MESA_VK_DEVICE_SELECT" not in os.environ:
         os.environ.setdefault("NODEVICE_SELECT", "1")
 
 
 def place(device: Any) -> str:
-    """The canonical name, "cpu" or "gpu:N", of "cpu", "gpu", "gpu:N", "auto" or None (the CPU).
+    """The canonical name of a device: "cpu" or "gpu:N".
 
-    "auto" is the first adapter of `devices` that is hardware, else the CPU.
+    Args:
+        device: "cpu", "gpu" (the first), "gpu:N", None (the CPU) or "auto": the first adapter of `devices` that is
+            hardware, else the CPU.
 
     Raises:
         DeviceError: for "gpu:" with what can be no adapter's number; ValueError: for any other string;
         TypeError: for anything but a string or None.
+
+    Example:
+        >>> from seqcore import runtime
+        >>> runtime.place(None), runtime.place("gpu")
+        ('cpu', 'gpu:0')
     """
     if device is None:
         return "cpu"
@@ -106,7 +117,16 @@ def place(device: Any) -> str:
 
 
 def is_device(value: Any) -> bool:
-    """Whether an argument that may be a device or a dtype is to be taken as a device: what names no dtype."""
+    """Whether an argument that may be a device or a dtype is to be taken as a device: what names no dtype.
+
+    Args:
+        value: anything.
+
+    Example:
+        >>> from seqcore import runtime
+        >>> runtime.is_device("gpu:1"), runtime.is_device("float32")
+        (True, False)
+    """
     if not isinstance(value, str):
         return not isinstance(value, type | np.dtype)
     if value in ("cpu", "auto") or value.startswith("gpu"):
@@ -119,10 +139,18 @@ def is_device(value: Any) -> bool:
 
 
 def dtype_name(dtype: Any, device: Any = "cpu", op: str = "Tensor") -> str:
-    """NumPy's name of `dtype`, if tensors of it can live on `device` (a canonical name).
+    """NumPy's name of `dtype`, if tensors of it can live on `device`.
+
+    Args:
+        dtype: a name, type or dtype; device: a canonical name; op: which operation a message names.
 
     Raises:
         DTypeError: for anything but float32, float64 and int64, and for float64 on a GPU.
+
+    Example:
+        >>> from seqcore import runtime
+        >>> runtime.dtype_name(float)
+        'float64'
     """
     try:
         # arrays have a dtype, which NumPy would take
@@ -146,15 +174,24 @@ def _look_at_environment() -> None:
 
 
 def num_threads() -> int:
-    """How many threads a call may use."""
+    """How many threads a call may use: at first OMP_NUM_THREADS, else as many as affinity and quota allow.
+
+    Example:
+        >>> import seqcore
+        >>> seqcore.num_threads() >= 1
+        True
+    """
     return _core.num_threads()
 
 
 def set_num_threads(n: Any) -> None:
     """Sets how many threads a call may use; results do not depend on it.
 
+    Args:
+        n: an integer from 1 to 1024.
+
     Raises:
-        ValueError: n below 1 or above 1024; TypeError: n is no integer.
+        ValueError: any other integer; TypeError: n is no integer.
 
     Example:
         >>> import seqcore
@@ -186,8 +223,17 @@ def draw(calls: int = 1) -> tuple[int, int]:
 
     After 2^64 of them the numbers begin again.
 
+    Args:
+        calls: an integer from 0 to 2^32.
+
     Raises:
-        ValueError: calls below 0 or above 2^32; TypeError: calls is no integer.
+        ValueError: any other integer; TypeError: calls is no integer.
+
+    Example:
+        >>> from seqcore import runtime
+        >>> runtime.manual_seed(5)
+        >>> runtime.draw(3), runtime.draw()
+        ((5, 0), (5, 3))
     """
     calls = integer("draw", "calls", calls, 0, 2**32)
     with _random.lock:
@@ -197,7 +243,14 @@ def draw(calls: int = 1) -> tuple[int, int]:
 
 
 def get_random_state() -> dict[str, int]:
-    """The random state as a dict of two integers, `seed` and `calls`, for a checkpoint."""
+    """The random state as a dict of two integers, `seed` and `calls`, for a checkpoint.
+
+    Example:
+        >>> from seqcore import runtime
+        >>> runtime.manual_seed(5)
+        >>> runtime.get_random_state()
+        {'seed': 5, 'calls': 0}
+    """
     with _random.lock:
         return {"seed": _random.seed, "calls": _random.calls}
 
@@ -205,8 +258,17 @@ def get_random_state() -> dict[str, int]:
 def set_random_state(state: Any) -> None:
     """Goes on from a state that `get_random_state` gave.
 
+    Args:
+        state: a mapping with the integers `seed` and `calls`, each from 0 to below 2^64.
+
     Raises:
-        ValueError: the state lacks one of the two integers or they are negative.
+        ValueError: the state lacks one of them; TypeError: it is no mapping.
+
+    Example:
+        >>> from seqcore import runtime
+        >>> runtime.set_random_state({"seed": 5, "calls": 2})
+        >>> runtime.draw()
+        (5, 2)
     """
     if not isinstance(state, Mapping):
         raise TypeError(message("set_random_state", "state", "a mapping", shown(state)))

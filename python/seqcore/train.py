@@ -113,7 +113,17 @@ class _Open:
 
 @dataclass(frozen=True)
 class Record:
-    """One step of training: losses are means in nats per character."""
+    """One step of training, as `Trainer.read` gives it.
+
+    Args:
+        step, epoch: counted from 1; characters: how many it learned from; loss: their mean, in nats per character.
+        gradient_norm: before clipping; validation_loss: in nats per character, after an epoch's last step, else None.
+
+    Example:
+        >>> from seqcore.train import Record
+        >>> Record(step=1, epoch=1, characters=200, loss=4.2, gradient_norm=0.7).validation_loss is None
+        True
+    """
 
     step: int
     epoch: int
@@ -133,8 +143,7 @@ class Trainer:
         model: on the device to train on; as `models.LanguageModel`: `model(ids, state)` gives logits and the next
             state, `model.loss(logits, following)` the mean loss; `model.config()` goes into checkpoints.
         ids: the whole text, (n,) integers of the model's vocabulary.
-        batch, bptt: as in `Streams`.
-        lr: Adam's step size.
+        batch, bptt: as in `Streams`; lr: Adam's step size.
         clip: the gradient's norm is held at or below it; 0 leaves it alone.
         validation: the part of the text, at its end, that is held out.
 
@@ -142,8 +151,6 @@ class Trainer:
         TextError: a text too short for `batch` streams.
 
     Example:
-        >>> import numpy as np
-        >>> from seqcore.data import Vocabulary
         >>> from seqcore.models import LanguageModel
         >>> from seqcore.train import Trainer
         >>> text = "to be or not to be " * 20
@@ -500,7 +507,15 @@ class Trainer:
 
 
 class Watcher:
-    """What a `Trainer` tells while it runs; this one does nothing."""
+    """What a `Trainer` tells while it runs, for a class of your own to listen to.
+
+    Example:
+        >>> from seqcore.train import Watcher
+        >>> class Saves(Watcher):
+        ...     def saved(self, steps): print("saved after step", steps)
+        >>> Saves().saved(3)
+        saved after step 3
+    """
 
     def records(self, records: list[Record]) -> None:
         """Steps were made; in their order, each exactly once."""

@@ -22,7 +22,19 @@ seqcore lm generate model.safetensors --prompt "To be" --temperature 0.8
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs the command with `arguments` (those of the process, by default) and returns its exit status."""
+    """Runs the command and returns its exit status.
+
+    Args:
+        arguments: strings; None is those of the process.
+
+    Raises:
+        SystemExit: after --help or --version.
+
+    Example:
+        >>> from seqcore.cli import main
+        >>> main(["lm", "train", "no such file", "--out", "model.safetensors"])
+        1
+    """
     _reopen_closed_streams()
     try:
         # here, as Ctrl-C may come while they are imported

@@ -10,6 +10,15 @@ from .vocabulary import TextError
 def split(ids: np.ndarray, validation: float = 0.1) -> tuple[np.ndarray, np.ndarray]:
     """The text in two: its first `int((1 - validation) * n)` ids, and the rest, held out.
 
+    Args:
+        ids: (n,) integers; validation: the part to hold out, from 0 to below 1.
+
+    Returns:
+        two views of ids.
+
+    Raises:
+        TypeError, DTypeError, ShapeError: ids are no such array; TypeError, ValueError: validation is no such number.
+
     Example:
         >>> import numpy as np
         >>> from seqcore.data import split

@@ -42,7 +42,19 @@ _TEXT_CONTROLS = frozenset(b"\b\t\n\v\f\r\x1b")
 
 
 def display_name(path: str | os.PathLike) -> str:
-    """A file's name as a message may show it: on one line, whatever it holds."""
+    """A file's name as a message may show it: on one line, whatever it holds.
+
+    Args:
+        path: a path, as a string, bytes or PathLike; "-" is standard input.
+
+    Raises:
+        TypeError: no path; ValueError: one that no file can have.
+
+    Example:
+        >>> from seqcore.data import display_name
+        >>> display_name("a.txt"), display_name("a\\nb")
+        ('a.txt', "'a\\\\nb'")
+    """
     name = check_path("display_name", "path", path)
     name = os.fsdecode(name) if isinstance(name, bytes) else name
     return "standard input" if name == "-" else name if name.isprintable() else ascii(name)
@@ -51,8 +63,16 @@ def display_name(path: str | os.PathLike) -> str:
 def check_encoding(encoding: str) -> str:
     """The canonical name of a text encoding.
 
+    Args:
+        encoding: any of its names.
+
     Raises:
-        LookupError: Python knows no such encoding, or it is one of bytes to bytes.
+        LookupError: Python knows no such encoding, or it is one of bytes to bytes; TypeError: no string.
+
+    Example:
+        >>> from seqcore.data import check_encoding
+        >>> check_encoding("UTF8")
+        'utf-8'
     """
     string("read_ids", "encoding", encoding)
     try:
@@ -65,7 +85,7 @@ def check_encoding(encoding: str) -> str:
 
 
 def pieces(path: str | os.PathLike, encoding: str | None = None) -> Iterator[str]:
-    """The text of one file, a million bytes at a time, with "\\n" as its only line end.
+    """The text of one file, 2^20 bytes at a time, with "\\n" as its only line end.
 
     Args:
         path: a regular file, or "-" for standard input.
@@ -75,6 +95,15 @@ def pieces(path: str | os.PathLike, encoding: str | None = None) -> Iterator[str
         TextError: not a regular file, or bytes that are no text in this encoding.
         OSError: as `open` does.
         LookupError: an unknown encoding.
+
+    Example:
+        >>> import pathlib, tempfile
+        >>> from seqcore.data import pieces
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     path = pathlib.Path(folder, "a.txt")
+        ...     _ = path.write_bytes(b"to be\\r\\n")
+        ...     list(pieces(path))
+        ['to be\\n']
     """
     check_path("pieces", "path", path)
     # checked here, when called: a generator's body runs only when the first piece is asked for

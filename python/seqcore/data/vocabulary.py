@@ -40,6 +40,9 @@ class Vocabulary:
     Args:
         characters: any characters, in any order, repeated or not.
 
+    Raises:
+        TextError: no characters; TypeError: no strings.
+
     Example:
         >>> from seqcore.data import Vocabulary
         >>> vocabulary = Vocabulary("banana")

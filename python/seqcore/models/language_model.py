@@ -26,6 +26,10 @@ class LanguageModel(nn.Module):
         layers: how many.
         dropout: the probability that an element is dropped, in training only.
 
+    Raises:
+        TextError: a vocabulary without characters; ValueError, TypeError: a size below 1 or no integer, or a dropout
+            that is no number from 0 to 1.
+
     Example:
         >>> import numpy as np
         >>> from seqcore.models import LanguageModel

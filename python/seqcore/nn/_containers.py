@@ -64,6 +64,9 @@ class Sequential(_Row):
     Args:
         modules: Modules in order, or one dict of name to Module.
 
+    Raises:
+        TypeError: no Module; KeyError: a name with a dot, or of an attribute that is there.
+
     Example:
         >>> import seqcore
         >>> net = seqcore.nn.Sequential(seqcore.nn.Linear(3, 2), seqcore.nn.Tanh())
@@ -95,6 +98,9 @@ class ModuleList(_Row):
 
     Args:
         modules: an iterable of Modules.
+
+    Raises:
+        TypeError: no iterable, or no Modules.
 
     Example:
         >>> import seqcore

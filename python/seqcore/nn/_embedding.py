@@ -27,6 +27,10 @@ class Embedding(Module):
     Inputs: ids (...), integers. Output: (..., embedding_dim).
     Attributes: weight (num_embeddings, embedding_dim), at first normal with mean 0 and variance 1.
 
+    Raises:
+        IndexError: an id out of range; DTypeError: ids that are no integers; ValueError, TypeError: a size below 0 or
+            no integer, or a padding_idx that is no row; NotImplementedError: an option that is not built.
+
     Example:
         >>> import seqcore
         >>> seqcore.nn.Embedding(10, 3)([1, 2, 4]).shape

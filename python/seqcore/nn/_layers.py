@@ -19,6 +19,10 @@ class Dropout(Module):
     Args:
         p: from 0 to 1; inplace: only False is built.
 
+    Raises:
+        ValueError: p out of range; TypeError: p is no number; NotImplementedError: inplace is True; DTypeError: in
+            training, an input of integers.
+
     Example:
         >>> import seqcore
         >>> seqcore.nn.Dropout(0.5).eval()([1.0]).item()
@@ -41,7 +45,18 @@ class Dropout(Module):
 
 
 class Sigmoid(Module):
-    """1 / (1 + exp(-x))."""
+    """1 / (1 + exp(-x)), element by element.
+
+    Inputs: x (...), an array or Tensor, float32 or float64. Output: y (...), of the dtype of x.
+
+    Raises:
+        DTypeError: x is of another dtype.
+
+    Example:
+        >>> import seqcore
+        >>> seqcore.nn.Sigmoid()([0.0]).item()
+        0.5
+    """
 
     def forward(self, input: Any) -> Tensor:
         """The sigmoid of the input."""
@@ -49,7 +64,18 @@ class Sigmoid(Module):
 
 
 class Tanh(Module):
-    """The hyperbolic tangent."""
+    """The hyperbolic tangent, element by element.
+
+    Inputs: x (...), an array or Tensor, float32 or float64. Output: y (...), of the dtype of x.
+
+    Raises:
+        DTypeError: x is of another dtype.
+
+    Example:
+        >>> import seqcore
+        >>> seqcore.nn.Tanh()([0.0]).item()
+        0.0
+    """
 
     def forward(self, input: Any) -> Tensor:
         """The hyperbolic tangent of the input."""
@@ -57,10 +83,20 @@ class Tanh(Module):
 
 
 class ReLU(Module):
-    """The larger of 0 and x.
+    """The larger of 0 and x; NaN stays NaN, and the slope at 0 is 0.
 
     Args:
         inplace: only False is built.
+
+    Inputs: x (...), an array or Tensor, float32 or float64. Output: y (...), of the dtype of x.
+
+    Raises:
+        DTypeError: x is of another dtype; NotImplementedError: inplace is True.
+
+    Example:
+        >>> import seqcore
+        >>> seqcore.nn.ReLU()([-1.0, 2.0])
+        Tensor([0., 2.])
     """
 
     def __init__(self, inplace: bool = False) -> None:
@@ -81,6 +117,10 @@ class CrossEntropyLoss(Module):
         weight, size_average, reduce, label_smoothing: as in PyTorch; only the defaults are built.
 
     Inputs: logits (N, C), (C,) or (N, C, d1, ...); ids of the other axes' shape.
+
+    Raises:
+        ShapeError: the shapes do not fit; IndexError: an id out of range; DTypeError: ids that are no integers, or
+            logits that are; ValueError: another reduction; NotImplementedError: an option that is not built.
 
     Example:
         >>> import seqcore

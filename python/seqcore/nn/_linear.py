@@ -26,6 +26,10 @@ class Linear(Module):
     Attributes: weight (out_features, in_features), bias (out_features,) or None, both at first uniform in
     ±1/sqrt(in_features).
 
+    Raises:
+        ShapeError, DTypeError, DeviceError: the input does not fit; ValueError, TypeError: a size below 0 or no
+            integer; MemoryError: sizes that do not fit into memory.
+
     Example:
         >>> import seqcore
         >>> seqcore.nn.Linear(3, 2)([[1.0, 2.0, 3.0]]).shape
@@ -60,7 +64,16 @@ class Linear(Module):
 
 
 class Identity(Module):
-    """Gives back what it gets; takes and ignores any arguments."""
+    """Gives back what it gets.
+
+    Args:
+        any, all ignored.
+
+    Example:
+        >>> import seqcore
+        >>> seqcore.nn.Identity()([1, 2])
+        [1, 2]
+    """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__()

@@ -25,6 +25,10 @@ class _Keys(NamedTuple):
 class Module:
     """Base of all layers and models: assign Parameters, buffers and Modules as attributes, define `forward`.
 
+    Raises:
+        NotImplementedError: called without a `forward` of its own; TypeError: a Parameter is replaced by anything but
+            another or None.
+
     Example:
         >>> import seqcore
         >>> class Net(seqcore.nn.Module):

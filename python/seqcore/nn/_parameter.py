@@ -22,6 +22,9 @@ class Parameter(Tensor):
         data: an array or Tensor of floats, copied; requires_grad: False freezes it.
         device, dtype: as a Tensor's; None keeps a Tensor's own.
 
+    Raises:
+        DTypeError: integers that require grad, or no numbers; DeviceError: no such device.
+
     Example:
         >>> import seqcore
         >>> seqcore.nn.Parameter([1.0, 2.0]).requires_grad

@@ -50,6 +50,9 @@ def relu(input: Any, inplace: bool = False) -> Tensor:
     Args:
         input: an array or Tensor of any shape; inplace: only False is built.
 
+    Raises:
+        DTypeError: the input is of another dtype than float32 or float64; NotImplementedError: inplace is True.
+
     Example:
         >>> import seqcore
         >>> seqcore.nn.functional.relu([-1.0, 2.0])
@@ -94,10 +97,12 @@ def cross_entropy(
 
     Args:
         input: logits (N, C), (C,) or (N, C, d1, ...); target: ids of the other axes' shape.
+        ignore_index: a target that does not count; reduction: "mean", "sum" or "none".
         weight, size_average, reduce, label_smoothing: as in PyTorch; only the defaults are built.
 
     Raises:
-        ShapeError: the shapes do not fit; IndexError: an id out of range.
+        ShapeError: the shapes do not fit; IndexError: an id out of range; DTypeError: ids that are no integers, or
+            logits that are; ValueError: another reduction; NotImplementedError: an option that is not built.
 
     Example:
         >>> import seqcore

@@ -25,6 +25,16 @@ _PART = 1 << 15
 def uniform_(tensor: Any, a: Any = 0.0, b: Any = 1.0) -> Tensor:
     """Fills `tensor` with numbers uniform in [a, b).
 
+    Args:
+        tensor: a Tensor of any shape, float32 or float64; a, b: finite numbers, a <= b.
+
+    Returns:
+        the same Tensor.
+
+    Raises:
+        DTypeError: a tensor of integers; TypeError: no Tensor, or no numbers; ValueError: b below a, or a number that
+            is not finite in the dtype.
+
     Example:
         >>> import seqcore
         >>> seqcore.nn.init.uniform_(seqcore.Tensor([[0.0]]), 1.0, 2.0).item() >= 1.0
@@ -47,7 +57,25 @@ def uniform_(tensor: Any, a: Any = 0.0, b: Any = 1.0) -> Tensor:
 
 
 def normal_(tensor: Any, mean: float = 0.0, std: float = 1.0) -> Tensor:
-    """Fills `tensor` with numbers of a normal distribution (Box and Muller 1958)."""
+    """Fills `tensor` with numbers of a normal distribution.
+
+    Args:
+        tensor: a Tensor of any shape, float32 or float64; mean: a finite number; std: the standard deviation, from 0.
+
+    Returns:
+        the same Tensor.
+
+    Raises:
+        DTypeError: a tensor of integers; TypeError: no Tensor, or no numbers; ValueError: std below 0, or a number that
+            is not finite in the dtype.
+
+    Source: Box and Muller 1958.
+
+    Example:
+        >>> import seqcore
+        >>> seqcore.nn.init.normal_(seqcore.Tensor([0.0, 0.0]), mean=3.0, std=0.0)
+        Tensor([3., 3.])
+    """
     size = _size("normal_", tensor)
     mean = number("normal_", "mean", _held("normal_", "mean", mean, tensor), -math.inf)
     std = number("normal_", "std", _held("normal_", "std", std, tensor))
@@ -72,7 +100,22 @@ def normal_(tensor: Any, mean: float = 0.0, std: float = 1.0) -> Tensor:
 
 
 def constant_(tensor: Any, val: Any) -> Tensor:
-    """Fills `tensor` with one number."""
+    """Fills `tensor` with one number.
+
+    Args:
+        tensor: a Tensor of any shape and dtype; val: a number, for int64 an integer.
+
+    Returns:
+        the same Tensor.
+
+    Raises:
+        TypeError: no Tensor, or no such number; ValueError: a finite number that the dtype does not hold.
+
+    Example:
+        >>> import seqcore
+        >>> seqcore.nn.init.constant_(seqcore.Tensor([1.0, 2.0]), 0.5)
+        Tensor([0.5, 0.5])
+    """
     op = "constant_"
     if isinstance(tensor, Tensor) and tensor.dtype == np.int64:
         whole = integer(op, "val", val, -(1 << 63), (1 << 63) - 1)
@@ -85,12 +128,42 @@ def constant_(tensor: Any, val: Any) -> Tensor:
 
 
 def zeros_(tensor: Any) -> Tensor:
-    """Fills `tensor` with 0."""
+    """Fills `tensor` with 0.
+
+    Args:
+        tensor: a Tensor of any shape and dtype.
+
+    Returns:
+        the same Tensor.
+
+    Raises:
+        TypeError: no Tensor.
+
+    Example:
+        >>> import seqcore
+        >>> seqcore.nn.init.zeros_(seqcore.Tensor([2, 3], dtype="int64"))
+        Tensor([0, 0], dtype=int64)
+    """
     return constant_(tensor, 0)
 
 
 def ones_(tensor: Any) -> Tensor:
-    """Fills `tensor` with 1."""
+    """Fills `tensor` with 1.
+
+    Args:
+        tensor: a Tensor of any shape and dtype.
+
+    Returns:
+        the same Tensor.
+
+    Raises:
+        TypeError: no Tensor.
+
+    Example:
+        >>> import seqcore
+        >>> seqcore.nn.init.ones_(seqcore.Tensor([2, 3], dtype="int64"))
+        Tensor([1, 1], dtype=int64)
+    """
     return constant_(tensor, 1)
 
 

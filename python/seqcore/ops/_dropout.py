@@ -18,8 +18,17 @@ def dropout(x: Any, p: float = 0.5) -> tuple[np.ndarray, Saved]:
 
     The mask is a function of the random state (`seqcore.manual_seed`) and the position alone.
 
+    Args:
+        x: an array of any shape, float32 or float64; p: from 0 to 1.
+
+    Returns:
+        y, of the shape and dtype of x, and `saved` for `dropout_backward`.
+
     Raises:
-        TypeError, ValueError: p is no number from 0 to 1.
+        DTypeError: x is of another dtype; DeviceError: it is a Tensor on a GPU; TypeError, ValueError: p is no number
+            from 0 to 1.
+
+    Source: Srivastava et al. 2014.
 
     Example:
         >>> from seqcore import ops
@@ -35,7 +44,26 @@ def dropout(x: Any, p: float = 0.5) -> tuple[np.ndarray, Saved]:
 
 
 def dropout_backward(saved: Any, dy: Any) -> dict[str, np.ndarray]:
-    """A dict of the gradient `x`: dy under the same mask."""
+    """dx = dy under the mask of the call: 0 where x was dropped, else times 1/(1-p).
+
+    Args:
+        saved: what `dropout` gave; it can be used once. dy: the gradient of y, of its shape and dtype.
+
+    Returns:
+        a dict of one new array, `x`, of the same shape and dtype.
+
+    Raises:
+        ShapeError, DTypeError: dy is not as y; DeviceError: it is a Tensor on a GPU; TypeError: `saved` is not of
+            `dropout`; RuntimeError: it was used before.
+
+    Example:
+        >>> import numpy as np
+        >>> from seqcore import ops
+        >>> ones = np.ones(8)
+        >>> y, saved = ops.dropout(ones, 0.5)
+        >>> bool((ops.dropout_backward(saved, ones)["x"] == y).all())
+        True
+    """
     with take(saved, "dropout") as (p, seed, stream, shape, dtype):
         dy = gradient("dropout_backward", "dy", dy, shape, dtype)
         return {"x": out(_core.dropout(dy, p, seed, stream))}

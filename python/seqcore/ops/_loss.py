@@ -16,22 +16,24 @@ __all__ = ["cross_entropy", "cross_entropy_backward"]
 def cross_entropy(
     input: Any, target: Any, ignore_index: int = -100, reduction: str = "mean"
 ) -> tuple[np.ndarray, Saved]:
-    """-log softmax(input)[target], and what its backward needs.
+    """-log softmax(input)[target] in nats, and what its backward needs.
 
     Args:
-        input: logits (N, C); target: N ids, each in [0, C) or `ignore_index`; reduction: "mean", "sum" or "none".
+        input: logits (N, C), float32 or float64; target: (N,) ids, each in [0, C) or `ignore_index`, whose loss is 0.
+        reduction: "mean" over the targets that count (NaN without any), "sum" or "none".
 
     Returns:
-        the loss, 0-d or, for "none", (N,), and `saved`.
+        the loss, 0-d or, for "none", (N,), of the dtype of input, and `saved` for `cross_entropy_backward`.
 
     Raises:
-        IndexError: an id out of range.
+        IndexError: an id out of range; ShapeError: the shapes do not fit; DTypeError: ids that are no integers, or
+            another dtype of input; DeviceError: input is a Tensor on a GPU; ValueError: another reduction.
 
     Example:
         >>> from seqcore import ops
         >>> loss, saved = ops.cross_entropy([[0.0, 0.0]], [1])
-        >>> ops.cross_entropy_backward(saved)["input"]
-        array([[ 0.5, -0.5]], dtype=float32)
+        >>> loss
+        array(0.6931472, dtype=float32)
     """
     choice("cross_entropy", "reduction", reduction, "mean", "sum", "none")
     ignore_index = integer("cross_entropy", "ignore_index", ignore_index, -(2**63), 2**63 - 1)
@@ -41,7 +43,27 @@ def cross_entropy(
 
 
 def cross_entropy_backward(saved: Any, dloss: Any = None) -> dict[str, np.ndarray]:
-    """A dict of the gradient `input` (N, C), from that of the loss; None is 1."""
+    """dinput[n, c] = dloss (softmax(input)[n, c] - [c = target[n]]), but 0 in the rows of targets that do not count.
+
+    For "mean" it is divided by the number of those that do.
+
+    Args:
+        saved: what `cross_entropy` gave; it can be used once.
+        dloss: the gradient of the loss, of its shape and dtype; None is 1.
+
+    Returns:
+        a dict of one new array, `input` (N, C), of the dtype of the logits.
+
+    Raises:
+        ShapeError, DTypeError: dloss is not as the loss; DeviceError: it is a Tensor on a GPU; TypeError: `saved` is
+            not of `cross_entropy`; RuntimeError: it was used before.
+
+    Example:
+        >>> from seqcore import ops
+        >>> loss, saved = ops.cross_entropy([[0.0, 0.0]], [1])
+        >>> ops.cross_entropy_backward(saved)["input"]
+        array([[ 0.5, -0.5]], dtype=float32)
+    """
     with take(saved, "cross_entropy") as (grad, reduction):
         if dloss is None:
             return {"input": out(grad)}

@@ -61,13 +61,23 @@ def lstm_backward(saved: Any, dy: Any = None, dh_n: Any = None, dc_n: Any = None
 
     Args:
         saved: what `lstm` gave; it can be used once.
-        dy: (T, B, hidden_size) or None; dh_n, dc_n: (B, hidden_size) or None. None is zero.
+        dy: (T, B, hidden_size) or None; dh_n, dc_n: (B, hidden_size) or None. None is zero; all have the dtype of x.
 
     Returns:
         a dict of new arrays: `x`, `h0`, `c0` and the names that were in `weights`.
 
     Raises:
-        RuntimeError: `saved` was used before, or a Tensor that was given has changed since.
+        ShapeError, DTypeError: a gradient is not as its result; DeviceError: it is a Tensor on a GPU; TypeError:
+            `saved` is not of `lstm`; RuntimeError: it was used before, or a Tensor that was given has changed since.
+
+    Example:
+        >>> import numpy as np
+        >>> from seqcore import ops
+        >>> weights = {"weight_ih": np.zeros((8, 3)), "weight_hh": np.zeros((8, 2))}
+        >>> y, h_n, c_n, saved = ops.lstm(np.ones((5, 1, 3)), None, None, weights)
+        >>> grads = ops.lstm_backward(saved, np.ones((5, 1, 2)))
+        >>> grads["x"].shape, grads["h0"].shape
+        ((5, 1, 3), (1, 2))
     """
     with take(saved, "lstm") as (core, names, shape, dtype):
         arrays_only("lstm_backward", dy=dy, dh_n=dh_n, dc_n=dc_n)

@@ -109,6 +109,9 @@ class AdamW(Adam):
 
     Source: Loshchilov and Hutter 2019.
 
+    Raises:
+        ValueError, TypeError: as Adam.
+
     Example:
         >>> import seqcore
         >>> seqcore.optim.AdamW([seqcore.nn.Parameter([1.0])]).defaults["weight_decay"]

@@ -18,10 +18,20 @@ class Optimizer:
     """Base of the optimizers.
 
     Args:
-        params: an iterable of Tensors that require grad, or of dicts with "params" and options of their own.
+        params: an iterable of leaf Tensors, or of dicts with "params" and options of their own.
         defaults: the options of groups that do not say otherwise.
 
     Attributes: param_groups, a list of dicts; state, a dict of what is remembered of each parameter.
+
+    Raises:
+        ValueError: no parameters, one twice or one that is no leaf; TypeError: params or defaults of another kind.
+
+    Example:
+        >>> import seqcore
+        >>> p = seqcore.nn.Parameter([1.0])
+        >>> optimizer = seqcore.optim.SGD([{"params": [p], "lr": 0.1}])
+        >>> isinstance(optimizer, seqcore.optim.Optimizer), optimizer.param_groups[0]["lr"]
+        (True, 0.1)
     """
 
     _counts = ("step",)  # what of a state is a count and no tensor of the parameter's shape

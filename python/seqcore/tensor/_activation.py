@@ -20,29 +20,56 @@ def _apply(function: Any, x: Any) -> Tensor:
 
 
 def sigmoid(input: Any) -> Tensor:
-    """1 / (1 + exp(-input)), for a Tensor or an array.
+    """1 / (1 + exp(-input)), element by element.
+
+    Args:
+        input: a Tensor or an array of any shape, float32 or float64.
+
+    Returns:
+        a new Tensor of the shape, dtype and device of the input.
+
+    Raises:
+        DTypeError: the input is of another dtype.
 
     Example:
         >>> import seqcore
-        >>> seqcore.nn.functional.sigmoid([0.0]).item()
-        0.5
+        >>> seqcore.nn.functional.sigmoid([0.0])
+        Tensor([0.5])
     """
     return _apply("sigmoid", input)
 
 
 def tanh(input: Any) -> Tensor:
-    """The hyperbolic tangent, for a Tensor or an array.
+    """The hyperbolic tangent, element by element.
+
+    Args:
+        input: a Tensor or an array of any shape, float32 or float64.
+
+    Returns:
+        a new Tensor of the shape, dtype and device of the input.
+
+    Raises:
+        DTypeError: the input is of another dtype.
 
     Example:
         >>> import seqcore
-        >>> seqcore.nn.functional.tanh([0.0]).item()
-        0.0
+        >>> seqcore.nn.functional.tanh([0.0])
+        Tensor([0.])
     """
     return _apply("tanh", input)
 
 
 def relu(input: Any) -> Tensor:
     """The larger of 0 and the input; NaN stays NaN, and the slope at 0 is 0.
+
+    Args:
+        input: a Tensor or an array of any shape, float32 or float64.
+
+    Returns:
+        a new Tensor of the shape, dtype and device of the input.
+
+    Raises:
+        DTypeError: the input is of another dtype.
 
     Example:
         >>> import seqcore

@@ -16,7 +16,15 @@ def dropout(x: Any, p: Any) -> Tensor:
     """Each element 0 with probability p, the others times 1/(1-p); a new mask at every call.
 
     Args:
-        x: an array or Tensor; p: from 0 to 1.
+        x: a Tensor or an array of any shape, float32 or float64; p: from 0 to 1.
+
+    Raises:
+        DTypeError: x is of another dtype; TypeError, ValueError: p is no number from 0 to 1.
+
+    Example:
+        >>> from seqcore import tensor
+        >>> tensor.dropout([1.0, 2.0], 0.0)
+        Tensor([1., 2.])
     """
     p = probability("dropout", "p", p)
     seed, stream = runtime.draw()

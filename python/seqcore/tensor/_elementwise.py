@@ -130,7 +130,16 @@ def neg(x: Any) -> Tensor:
 
 
 def exp(x: Any) -> Tensor:
-    """e ** x, for a Tensor or an array.
+    """e ** x, element by element; on the tape where x is.
+
+    Args:
+        x: a Tensor or an array of any shape, float32 or float64.
+
+    Returns:
+        a new Tensor of the shape, dtype and device of x.
+
+    Raises:
+        DTypeError: x is of another dtype.
 
     Example:
         >>> import seqcore
@@ -145,7 +154,16 @@ def exp(x: Any) -> Tensor:
 
 
 def log(x: Any) -> Tensor:
-    """The natural logarithm, for a Tensor or an array.
+    """The natural logarithm, element by element; -inf at 0, NaN below; on the tape where x is.
+
+    Args:
+        x: a Tensor or an array of any shape, float32 or float64.
+
+    Returns:
+        a new Tensor of the shape, dtype and device of x.
+
+    Raises:
+        DTypeError: x is of another dtype.
 
     Example:
         >>> import seqcore
@@ -160,7 +178,13 @@ def log(x: Any) -> Tensor:
 
 
 def sqrt(x: Any) -> Tensor:
-    """The square root, for a Tensor or an array; its slope at 0 is inf.
+    """The square root, element by element; NaN below 0, and its slope at 0 is inf.
+
+    Args:
+        x: a Tensor or an array of any shape, float32 or float64.
+
+    Raises:
+        DTypeError: x is of another dtype.
 
     Example:
         >>> import seqcore
@@ -179,6 +203,10 @@ def where(condition: Any, a: Any, b: Any) -> Tensor:
 
     Args:
         condition: a bool array; a, b: Tensors, arrays or numbers.
+
+    Raises:
+        DTypeError: condition is not bool, or a or b an array of integers; ShapeError: shapes that do not broadcast;
+            DeviceError: Tensors on two devices.
 
     Example:
         >>> import seqcore

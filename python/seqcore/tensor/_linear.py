@@ -62,8 +62,11 @@ class _Unread:
 def matmul(a: Any, b: Any) -> Tensor:
     """The matrix product: of 2-D arrays; with 1-D ones as NumPy; leading axes broadcast.
 
+    Args:
+        a: (..., m, k) or (k,); b: (..., k, n) or (k,); Tensors or arrays, float32 or float64.
+
     Raises:
-        ShapeError: a 0-d operand, or inner sizes that differ.
+        ShapeError: a 0-d operand, or sizes that do not fit; DTypeError: integers.
 
     Example:
         >>> import seqcore

@@ -14,8 +14,21 @@ __all__ = ["LstmWeights", "lstm"]
 class LstmWeights:
     """The parameters of a stack, checked once: what a layer keeps that is called for every step.
 
-    `layers` has per layer (weight_ih, weight_hh, bias_ih or None, bias_hh or None), as tensors. It is good as long
-    as none of them has moved to other memory.
+    It is good as long as none of them has moved to other memory.
+
+    Args:
+        layers: a list with, per layer, weight_ih (4 * hidden_size, input_size or hidden_size), weight_hh
+            (4 * hidden_size, hidden_size) and, both or neither, bias_ih and bias_hh (4 * hidden_size,) or None.
+
+    Raises:
+        ShapeError, DTypeError, DeviceError: the parameters do not fit each other; ValueError: no layer, or one bias.
+
+    Example:
+        >>> from seqcore import nn, tensor
+        >>> layer = nn.LSTM(3, 2, bias=False)
+        >>> weights = tensor.LstmWeights([(layer.weight_ih_l0, layer.weight_hh_l0, None, None)])
+        >>> weights.is_current()
+        True
     """
 
     __slots__ = ("checked", "is_current", "layers")
@@ -30,11 +43,19 @@ def lstm(x: Any, h0: Any, c0: Any, weights: Any, dropout: float = 0.0) -> tuple[
     """y, h_n, c_n of a stack of LSTM layers.
 
     Args:
-        x: (T, B, I); h0, c0: (L, B, H) or None; weights: `LstmWeights`.
+        x: (T, B, I); h0, c0: (L, B, H) or None for zeros; weights: `LstmWeights`.
         dropout: the probability of a zero in each layer's output but the last's.
 
     Raises:
         ShapeError, DTypeError, DeviceError: the arguments do not fit each other.
+
+    Example:
+        >>> from seqcore import nn, tensor
+        >>> layer = nn.LSTM(3, 2, bias=False)
+        >>> weights = tensor.LstmWeights([(layer.weight_ih_l0, layer.weight_hh_l0, None, None)])
+        >>> y, h_n, c_n = tensor.lstm([[[0.0, 0.0, 0.0]]], None, None, weights)
+        >>> y.shape, h_n.shape, c_n.shape
+        ((1, 1, 2), (1, 1, 2), (1, 1, 2))
     """
     seed, stream = runtime.draw(len(weights.layers)) if dropout else (0, 0)
     if not is_recording():

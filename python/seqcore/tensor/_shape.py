@@ -129,7 +129,18 @@ def repeated(array: Any, shape: Any) -> Any:
 
 
 def cat(tensors: Any, dim: Any = 0) -> Tensor:
-    """Tensors or arrays joined along an axis that they have, in the widest of their dtypes.
+    """Tensors or arrays joined along an axis that they have.
+
+    Args:
+        tensors: an iterable of Tensors or arrays, of one shape but for that axis.
+        dim: the axis, from -rank to rank - 1.
+
+    Returns:
+        a new Tensor in the widest of their dtypes (float64, float32, int64), on the device of the Tensors among them.
+
+    Raises:
+        ShapeError: shapes that differ in another axis, or have none; IndexError: no such axis; DeviceError: Tensors on
+            several devices; TypeError: no iterable, or one array; DTypeError: no numbers; ValueError: nothing to join.
 
     Example:
         >>> import seqcore
@@ -162,6 +173,16 @@ def cat(tensors: Any, dim: Any = 0) -> Tensor:
 
 def stack(tensors: Any, dim: Any = 0) -> Tensor:
     """Tensors or arrays of one shape joined along a new axis.
+
+    Args:
+        tensors: an iterable of Tensors or arrays; dim: where the axis will be, from -rank - 1 to rank.
+
+    Returns:
+        a new Tensor in the widest of their dtypes (float64, float32, int64), on the device of the Tensors among them.
+
+    Raises:
+        ShapeError: shapes that differ; IndexError: dim out of range; DeviceError: Tensors on several devices;
+            TypeError: no iterable, or one array; DTypeError: no numbers; ValueError: nothing to join.
 
     Example:
         >>> import seqcore
