@@ -16,6 +16,7 @@ use numpy::npyffi::flags::{NPY_ARRAY_CARRAY, NPY_ARRAY_CARRAY_RO};
 use numpy::npyffi::{NPY_TYPES, PY_ARRAY_API, npy_intp};
 use pyo3::prelude::*;
 use pyo3::types::PyTuple;
+use std::ffi::c_long;
 
 /// Memory and shape. Several may share one memory (`reshape`); the version is the memory's.
 #[pyclass(frozen, module = "seqcore._core")]
@@ -177,6 +178,8 @@ fn view<'py>(array: &Bound<'py, Array>, writeable: bool) -> PyResult<Bound<'py, 
     let number = match this.storage.dtype() {
         DType::F32 => NPY_TYPES::NPY_FLOAT,
         DType::F64 => NPY_TYPES::NPY_DOUBLE,
+        // NumPy has two types of 64 bits where C has, and calls the first one int64
+        DType::I64 if size_of::<c_long>() == 8 => NPY_TYPES::NPY_LONG,
         DType::I64 => NPY_TYPES::NPY_LONGLONG,
     };
     let mut sizes: Vec<npy_intp> = this.shape.iter().map(|&n| n as npy_intp).collect();

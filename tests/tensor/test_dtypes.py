@@ -217,3 +217,8 @@ def test_a_long_list_is_what_numpy_makes_of_it(name):
     assert got.dtype == want.dtype and got.shape == want.shape and type(got) is np.ndarray
     assert got.tolist() == want.tolist() if want.dtype.kind == "O" else got.tobytes() == want.tobytes()
     assert got.flags.writeable and got.flags.c_contiguous
+
+
+def test_ids_are_of_numpys_own_int64():
+    """Of its two types of 64 bits the one that `np.int64` names."""
+    assert type(Tensor([1]).numpy()[0]) is np.int64 and type(Tensor([1])[0].numpy()[()]) is np.int64
