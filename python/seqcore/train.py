@@ -22,7 +22,7 @@ from . import nn, optim
 from ._arguments import integer, number, shown
 from ._arguments import path as check_path
 from .checkpoint import a_checkpoint, save
-from .data import Streams, TextError, split
+from .data import Streams, TextError, Vocabulary, split
 from .errors import CheckpointError, message
 from .runtime import get_random_state, set_random_state
 from .tensor import Tensor, at_once, no_grad, stack
@@ -131,7 +131,8 @@ class Trainer:
 
     Args:
         model: on the device to train on; as `models.LanguageModel`: `model(ids, state)` gives logits and the next
-            state, `model.loss(logits, following)` the mean loss; `model.config()` goes into checkpoints.
+            state, a pair of Tensors (None begins), `model.loss(logits, following)` the mean loss; `model.config()`, a
+            dict that JSON can hold, goes into checkpoints; `model.vocabulary` is a `Vocabulary`.
         ids: the whole text, (n,) integers of the model's vocabulary.
         batch, bptt: as in `Streams`.
         lr: Adam's step size.
@@ -217,7 +218,7 @@ class Trainer:
                 norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.options["clip"] or math.inf)
             record = Record(before + 1, self.epoch + 1, ids.size, math.nan, math.nan)
             after: dict[str, Any] = {"steps": before + 1, "window": self.window + 1}
-            after["_state"] = (state[0].detach(), state[1].detach())
+            after["_state"] = tuple([part.detach() for part in _pair(state)])
             if after["window"] == len(self.streams):
                 after |= {"epoch": self.epoch + 1, "window": 0, "_state": None, "_due": self.held_out is not None}
             made = (record, loss.detach(), norm)
@@ -434,7 +435,8 @@ class Trainer:
 
     @classmethod
     def resume(cls, model: "LanguageModel", ids: np.ndarray, checkpoint: "Checkpoint", path: str | os.PathLike) -> Self:
-        """Goes on from a checkpoint of `load_file`, with its model and the same text; `path` is for messages.
+        """Goes on from a checkpoint of `load_file`, with a model of its weights and the same text; `path` is for
+        messages.
 
         The random state of the process becomes that of the run.
 
@@ -458,18 +460,18 @@ class Trainer:
             raise CheckpointError(message("resume", os.fsdecode(path), wanted, f"another, of {len(ids)}", hint))
         trainer._check_position(training, path)
         position = training["position"]
-        shape = (model.lstm.num_layers, trainer.streams.batch, model.lstm.hidden_size)
         carried = checkpoint.state
         if set(carried) != ({"h", "c"} if position["window"] else set()):
             raise _no_training(path, "a carried state where none can be, or none where one must")
-        if any(part.shape != shape or part.dtype != np.float32 for part in carried.values()):
-            raise _no_training(path, f"a carried state that is not {shape} of float32")
         options = [v for group in trainer.optimizer.param_groups for v in group.values() if isinstance(v, int | float)]
         if any(value >= _LARGEST for value in options):
             raise _no_training(path, "an optimizer's option beyond float32")
         if carried:
-            h, c = (Tensor(carried[name], device=model.linear.weight.device) for name in ("h", "c"))
-            trainer._state = (h, c)
+            h, c = trainer._first_state()
+            for name, part in (("h", h), ("c", c)):
+                if (carried[name].shape, carried[name].dtype) != (part.shape, part.dtype):
+                    raise _no_training(path, f"a carried state {name} that is not {part.shape} of {part.dtype}")
+            trainer._state = (Tensor(carried["h"], device=h.device), Tensor(carried["c"], device=c.device))
         trainer.identity = training["run"]
         trainer.steps, trainer.epoch, trainer.window = (position[name] for name in ("steps", "epoch", "window"))
         trainer.epoch_sums = tuple(training["epoch_sums"])
@@ -479,6 +481,16 @@ class Trainer:
             trainer._due = True
         set_random_state(checkpoint.random_state)
         return trainer
+
+    def _first_state(self) -> tuple[Tensor, Tensor]:
+        """What the model carries on from the first character of each stream."""
+        ids, _ = self.streams[0]
+        self.model.eval()
+        try:
+            with no_grad():
+                return _pair(self.model(ids[:1], None)[1])
+        finally:
+            self.model.train()
 
     def _check_position(self, training: dict, path: str | os.PathLike) -> None:
         """CheckpointError where the place of a run and its sums contradict each other."""
@@ -519,6 +531,23 @@ class Watcher:
 def _check_model(op: str, model: Any) -> None:
     if not isinstance(model, nn.Module) or not all(hasattr(model, n) for n in ("vocabulary", "loss", "config")):
         raise TypeError(message(op, "model", "a model as models.LanguageModel", shown(model)))
+    vocabulary, config = (getattr(model, name) for name in ("vocabulary", "config"))
+    if not isinstance(vocabulary, Vocabulary):
+        raise TypeError(message(op, "model.vocabulary", "a Vocabulary", shown(vocabulary)))
+    config = config()
+    if not isinstance(config, dict):
+        raise TypeError(message(op, "model.config", "a dict", shown(config)))
+    try:
+        json.dumps(config, sort_keys=True, allow_nan=False)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise TypeError(message(op, "model.config", "what JSON can hold", str(error))) from None
+
+
+def _pair(state: Any) -> tuple[Tensor, Tensor]:
+    """The state that a model gave, if it is one that is carried on."""
+    if not (isinstance(state, tuple | list) and len(state) == 2 and all(isinstance(part, Tensor) for part in state)):
+        raise TypeError(message("Trainer", "model", "a pair of Tensors as the next state", shown(state)))
+    return state[0], state[1]
 
 
 def training_in(checkpoint: "Checkpoint", path: str | os.PathLike) -> dict:
