@@ -210,7 +210,8 @@ def set_random_state(state: Any) -> None:
     """Goes on from a state that `get_random_state` gave.
 
     Raises:
-        ValueError: the state lacks one of the two integers or they are negative.
+        ValueError: the state lacks one of the two integers, or one is below 0 or above 2^64 - 1; TypeError: it is no
+            mapping.
     """
     if not isinstance(state, Mapping):
         raise TypeError(message("set_random_state", "state", "a mapping", shown(state)))

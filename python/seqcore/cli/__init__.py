@@ -23,7 +23,7 @@ seqcore lm generate model.safetensors --prompt "To be" --temperature 0.8
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command with `arguments` (those of the process, by default) and returns its exit status."""
-    _reopen_closed_streams()
+    _reopenclosed_streams()
     try:
         # here, as Ctrl-C may come while they are imported
         from . import info, lm
@@ -55,7 +55,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _failed(error, 1)
 
 
-def _reopen_closed_streams() -> None:
+def _reopenclosed_streams() -> None:
     """A stream that was closed before we began is one that nobody reads; no file we open may take its number."""
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:
@@ -63,7 +63,7 @@ def _reopen_closed_streams() -> None:
 
 
 def _failed(error: Exception, status: int) -> int:
-    from ..errors import SeqcoreError, _closed
+    from ..errors import SeqcoreError, closed
 
     # of a file of text, its name says enough
     text = str(error).removeprefix("read: ")
@@ -79,7 +79,7 @@ def _failed(error: Exception, status: int) -> int:
     elif not (isinstance(error, SeqcoreError | UsageError | OSError | FloatingPointError) or "SEQCORE_ISA" in text):
         what = f"{type(error).__name__}: {text}".rstrip(". ")
         text = f"{what}. Hint: SEQCORE_TRACEBACK=1 shows where; please report it."
-    line = _closed(printable(" ".join(text.split())))
+    line = closed(printable(" ".join(text.split())))
     try:
         print(f"seqcore: {line}", file=sys.stderr, flush=True)
     except OSError:

@@ -37,11 +37,17 @@ def uniform_(tensor: Any, a: Any = 0.0, b: Any = 1.0) -> Tensor:
     source = _source(*runtime.draw())
     values = zeros((size,), tensor._array.dtype)
     view = values.numpy()
+    # rounding, to float32 above all, may give b itself
+    number_of = tensor.dtype.type
+    with np.errstate(under="ignore"):
+        last = max(number_of(a), np.nextafter(number_of(b), number_of(-math.inf)))
     for start in range(0, size, _PART):
         u = _unit(source, min(_PART, size - start))
         u *= width
         u += a
-        view[start : start + _PART] = u
+        part = view[start : start + _PART]
+        part[...] = u
+        np.minimum(part, last, out=part)
     overwrite([(tensor, values)])
     return tensor
 

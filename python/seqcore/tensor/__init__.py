@@ -39,6 +39,7 @@ from ._tape import enable_grad as enable_grad
 from ._tape import is_recording as is_recording
 from ._tape import no_grad as no_grad
 
+# what is promised to users; the other names are for the layers above
 __all__ = [
     "LstmWeights",
     "Tensor",
