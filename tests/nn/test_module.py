@@ -161,6 +161,16 @@ def test_to_between_forward_and_backward(before):
         assert np.array_equal(parameter.grad.numpy(), getattr(theirs, name).grad.numpy()), name
 
 
+@pytest.mark.gpu
+def test_to_a_gpu_between_forward_and_backward():
+    layer, x = seqcore.nn.Linear(2, 1), np.ones((1, 2), np.float32)
+    y = layer(x).sum()
+    layer.to("gpu")
+    y.backward()
+    layer(Tensor(x, device="gpu")).sum().backward()
+    assert layer.weight.grad.device == "gpu:0" and layer.weight.grad.numpy().tolist() == [[2.0, 2.0]]
+
+
 REGISTRATIONS = {
     "parameter": lambda m, name, v: setattr(m, name, v["parameter"]),
     "tensor": lambda m, name, v: setattr(m, name, v["tensor"]),
