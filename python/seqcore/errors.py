@@ -42,9 +42,10 @@ def message(op: str, argument: str, expected: Any, got: Any, hint: str | None = 
         >>> message("linear", "x", "(..., 3)", (2, 4))
         'linear: x: expected (..., 3), got (2, 4).'
     """
-    text = _closed(f"{op}: {argument}: expected {expected}, got {got}")
-    return f"{text} Hint: {_closed(hint)}" if hint else text
+    text = closed(f"{op}: {argument}: expected {expected}, got {got}")
+    return f"{text} Hint: {closed(hint)}" if hint else text
 
 
-def _closed(text: str) -> str:
+def closed(text: str) -> str:
+    """A sentence with its end."""
     return text if text.endswith((".", "?", "!")) else f"{text}."

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import atexit
 import os
+import re
+import sys
 import threading
 import warnings
 from collections.abc import Mapping
@@ -167,9 +169,11 @@ def dtype_name(dtype: Any, device: Any = "cpu", op: str = "Tensor") -> str:
 def _look_at_environment() -> None:
     """One warning for an OMP_NUM_THREADS that is none; it is ignored."""
     text = os.environ.get("OMP_NUM_THREADS", "")
-    first = text.split(",")[0].strip()
-    if text and not (first.isascii() and first.isdigit() and int(first) > 0):
-        what = message("seqcore", "OMP_NUM_THREADS", "a number of threads, at least 1", repr(text), "unset it")
+    # what Rust reads as a usize: not Python's idea of spaces, digits and size; a lone surrogate is what is no UTF-8
+    space = r"[^\S\x1c-\x1f]*"
+    found = re.fullmatch(rf"{space}\+?0*([1-9][0-9]{{0,19}}){space}(,[^\ud800-\udfff]*)?", text)
+    if text and not (found and int(found[1]) <= 2 * sys.maxsize + 1):
+        what = message("seqcore", "OMP_NUM_THREADS", "a number of threads, at least 1", shown(text), "unset it")
         warnings.warn(f"{what} It is ignored.", RuntimeWarning, stacklevel=2)
 
 

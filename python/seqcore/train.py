@@ -9,11 +9,8 @@ import hashlib
 import json
 import math
 import os
-import signal
-import threading
 import time
 from dataclasses import asdict, dataclass, replace
-from types import FrameType
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
@@ -21,8 +18,9 @@ import numpy as np
 from . import nn, optim
 from ._arguments import integer, number, shown
 from ._arguments import path as check_path
+from ._interrupts import Interrupted, Interrupts
 from .checkpoint import a_checkpoint, save
-from .data import Streams, TextError, split
+from .data import Streams, TextError, Vocabulary, split
 from .errors import CheckpointError, message
 from .runtime import get_random_state, set_random_state
 from .tensor import Tensor, at_once, no_grad, stack
@@ -36,79 +34,6 @@ __all__ = ["Interrupted", "Record", "Trainer", "Watcher"]
 # on a GPU a loss is waited for only so often: a read-back empties the queue of work
 _STEPS_A_READ = 20
 _LARGEST = float(np.finfo(np.float32).max)
-
-
-class Interrupted(KeyboardInterrupt):
-    """A signal asked the program to end; `signum` says which."""
-
-    def __init__(self, signum: int):
-        super().__init__(signal.Signals(signum).name)
-        self.signum = signum
-
-
-class Interrupts:
-    """Ctrl-C, SIGTERM and SIGHUP as `Interrupted`, where they tear nothing: inside `open` blocks at once, else at the
-    next one or, when there is none, at the end.
-
-    Only the first signal counts, so that an impatient second one does not tear what the first one started.
-    Outside the main thread, where Python delivers no signals, it does nothing.
-
-    Args:
-        last: after a signal the process is to end: those that follow are ignored to its end.
-    """
-
-    def __init__(self, last: bool = False):
-        self.last = last
-        self.signum: int | None = None
-        self._raised = False
-        self._is_open = False
-        self._before: dict[int, Any] = {}
-
-    def __enter__(self) -> Self:
-        self.signum, self._raised, self._is_open = None, False, False
-        if threading.current_thread() is threading.main_thread():
-            for name in ("SIGINT", "SIGTERM", "SIGHUP"):
-                signum = getattr(signal, name, None)
-                # ignored on purpose (nohup), or not Python's to change
-                if signum is not None and signal.getsignal(signum) not in (signal.SIG_IGN, None):
-                    self._before[signum] = signal.signal(signum, self._arrived)
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        # the one that is pressed last of all: what it raises must leave none behind
-        for signum, handler in reversed(self._before.items()):
-            signal.signal(signum, signal.SIG_IGN if self.last and self.signum is not None else handler)
-        self._before.clear()
-        if kind is None:
-            self._raise()
-        self._raised = True
-
-    def open(self) -> "_Open":
-        """A block that a signal may cut short anywhere."""
-        return _Open(self)
-
-    def _arrived(self, signum: int, _frame: FrameType | None) -> None:
-        if self.signum is None:
-            self.signum = signum
-            if self._is_open:
-                self._raise()
-
-    def _raise(self) -> None:
-        if self.signum is not None and not self._raised:
-            self._raised = True
-            raise Interrupted(self.signum)
-
-
-class _Open:
-    def __init__(self, interrupts: Interrupts):
-        self._interrupts = interrupts
-
-    def __enter__(self) -> None:
-        self._interrupts._is_open = True
-        self._interrupts._raise()
-
-    def __exit__(self, *_: object) -> None:
-        self._interrupts._is_open = False
 
 
 @dataclass(frozen=True)
@@ -141,7 +66,8 @@ class Trainer:
 
     Args:
         model: on the device to train on; as `models.LanguageModel`: `model(ids, state)` gives logits and the next
-            state, `model.loss(logits, following)` the mean loss; `model.config()` goes into checkpoints.
+            state, a pair of Tensors (None begins), `model.loss(logits, following)` the mean loss; `model.config()`, a
+            dict that JSON can hold, goes into checkpoints; `model.vocabulary` is a `Vocabulary`.
         ids: the whole text, (n,) integers of the model's vocabulary.
         batch, bptt: as in `Streams`; lr: Adam's step size.
         clip: the gradient's norm is held at or below it; 0 leaves it alone.
@@ -224,7 +150,7 @@ class Trainer:
                 norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.options["clip"] or math.inf)
             record = Record(before + 1, self.epoch + 1, ids.size, math.nan, math.nan)
             after: dict[str, Any] = {"steps": before + 1, "window": self.window + 1}
-            after["_state"] = (state[0].detach(), state[1].detach())
+            after["_state"] = tuple([part.detach() for part in _pair(state)])
             if after["window"] == len(self.streams):
                 after |= {"epoch": self.epoch + 1, "window": 0, "_state": None, "_due": self.held_out is not None}
             made = (record, loss.detach(), norm)
@@ -441,7 +367,8 @@ class Trainer:
 
     @classmethod
     def resume(cls, model: "LanguageModel", ids: np.ndarray, checkpoint: "Checkpoint", path: str | os.PathLike) -> Self:
-        """Goes on from a checkpoint of `load_file`, with its model and the same text; `path` is for messages.
+        """Goes on from a checkpoint of `load_file`, with a model of its weights and the same text; `path` is for
+        messages.
 
         The random state of the process becomes that of the run.
 
@@ -465,18 +392,18 @@ class Trainer:
             raise CheckpointError(message("resume", os.fsdecode(path), wanted, f"another, of {len(ids)}", hint))
         trainer._check_position(training, path)
         position = training["position"]
-        shape = (model.lstm.num_layers, trainer.streams.batch, model.lstm.hidden_size)
         carried = checkpoint.state
         if set(carried) != ({"h", "c"} if position["window"] else set()):
             raise _no_training(path, "a carried state where none can be, or none where one must")
-        if any(part.shape != shape or part.dtype != np.float32 for part in carried.values()):
-            raise _no_training(path, f"a carried state that is not {shape} of float32")
         options = [v for group in trainer.optimizer.param_groups for v in group.values() if isinstance(v, int | float)]
         if any(value >= _LARGEST for value in options):
             raise _no_training(path, "an optimizer's option beyond float32")
         if carried:
-            h, c = (Tensor(carried[name], device=model.linear.weight.device) for name in ("h", "c"))
-            trainer._state = (h, c)
+            h, c = trainer._first_state()
+            for name, part in (("h", h), ("c", c)):
+                if (carried[name].shape, carried[name].dtype) != (part.shape, part.dtype):
+                    raise _no_training(path, f"a carried state {name} that is not {part.shape} of {part.dtype}")
+            trainer._state = (Tensor(carried["h"], device=h.device), Tensor(carried["c"], device=c.device))
         trainer.identity = training["run"]
         trainer.steps, trainer.epoch, trainer.window = (position[name] for name in ("steps", "epoch", "window"))
         trainer.epoch_sums = tuple(training["epoch_sums"])
@@ -486,6 +413,16 @@ class Trainer:
             trainer._due = True
         set_random_state(checkpoint.random_state)
         return trainer
+
+    def _first_state(self) -> tuple[Tensor, Tensor]:
+        """What the model carries on from the first character of each stream."""
+        ids, _ = self.streams[0]
+        self.model.eval()
+        try:
+            with no_grad():
+                return _pair(self.model(ids[:1], None)[1])
+        finally:
+            self.model.train()
 
     def _check_position(self, training: dict, path: str | os.PathLike) -> None:
         """CheckpointError where the place of a run and its sums contradict each other."""
@@ -534,6 +471,23 @@ class Watcher:
 def _check_model(op: str, model: Any) -> None:
     if not isinstance(model, nn.Module) or not all(hasattr(model, n) for n in ("vocabulary", "loss", "config")):
         raise TypeError(message(op, "model", "a model as models.LanguageModel", shown(model)))
+    vocabulary, config = (getattr(model, name) for name in ("vocabulary", "config"))
+    if not isinstance(vocabulary, Vocabulary):
+        raise TypeError(message(op, "model.vocabulary", "a Vocabulary", shown(vocabulary)))
+    config = config()
+    if not isinstance(config, dict):
+        raise TypeError(message(op, "model.config", "a dict", shown(config)))
+    try:
+        json.dumps(config, sort_keys=True, allow_nan=False)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise TypeError(message(op, "model.config", "what JSON can hold", str(error))) from None
+
+
+def _pair(state: Any) -> tuple[Tensor, Tensor]:
+    """The state that a model gave, if it is one that is carried on."""
+    if not (isinstance(state, tuple | list) and len(state) == 2 and all(isinstance(part, Tensor) for part in state)):
+        raise TypeError(message("Trainer", "model", "a pair of Tensors as the next state", shown(state)))
+    return state[0], state[1]
 
 
 def training_in(checkpoint: "Checkpoint", path: str | os.PathLike) -> dict:
@@ -567,7 +521,7 @@ def training_in(checkpoint: "Checkpoint", path: str | os.PathLike) -> dict:
             raise _no_training(path, f"no {name}")
         for field, types in fields.items():
             value = values[field]
-            if type(value) not in types or (real == types and not math.isfinite(value)):
+            if type(value) not in types or not _counts(value):
                 raise _no_training(path, f"{name} {field} {ascii(value)[:40]}")
     validation = {"awaiting_validation", "validated", "validation_loss"}
     if type(training.get("run")) is not str or not validation <= training.keys():
@@ -575,13 +529,20 @@ def training_in(checkpoint: "Checkpoint", path: str | os.PathLike) -> dict:
     for name in form.keys() - {"text"}:
         if any(value is not None and value < 0 for value in training[name].values()):
             raise _no_training(path, f"{name} below 0")
-    if not isinstance(sums, list) or [type(v) for v in sums] not in ([int, float, int], [int, int, int]):
+    sorts = [type(v) for v in sums] if isinstance(sums, list) else []
+    if sorts not in ([int, float, int], [int, int, int]) or not all(map(_counts, sums)):
         raise _no_training(path, "no sums of the epoch")
-    if type(training["validation_loss"]) not in (float, int, type(None)):
+    loss = training["validation_loss"]
+    if type(loss) not in (float, int, type(None)) or not _counts(loss):
         raise _no_training(path, "no validation loss")
-    if type(training["validated"]) not in (int, type(None)):
+    if type(training["validated"]) not in (int, type(None)) or not _counts(training["validated"]):
         raise _no_training(path, "no validated step")
     return training
+
+
+def _counts(value: Any) -> bool:
+    """Whether what JSON gave is no number that no run has: NaN, infinity, an integer of hundreds of digits."""
+    return not isinstance(value, (int, float)) or (math.isfinite(value) if type(value) is float else abs(value) < 2**63)
 
 
 def _no_training(path: str | os.PathLike, got: str) -> CheckpointError:

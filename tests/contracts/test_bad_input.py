@@ -247,6 +247,18 @@ def test_empty_batches():
     assert y.shape == (0, 2, 3) and not ops.embedding_backward(saved, y)["weight"].any()
 
 
+def test_weights_of_a_step_of_another_rank():
+    """The one that is wrong is named."""
+    from seqcore import _core
+
+    for wrong, weights in {
+        "weight_ih": (numbers(0, 12), numbers(1, 12, 3)),
+        "weight_hh": (numbers(0, 12, 3), 1.0),
+    }.items():
+        with pytest.raises(seqcore.ShapeError, match=rf"^lstm step: {wrong}: expected \(4 \* hidden_size, "):
+            _core.LstmStep(*weights)
+
+
 def test_memory_that_overlaps():
     """fault 13, S-9: the memory for a result must be right, and no part of the input's; nothing is written else."""
     from seqcore import _core

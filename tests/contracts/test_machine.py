@@ -84,9 +84,28 @@ def test_cgroup_quota(kind, want, tmp_path):
         assert done.stdout.split() == ["mounted", str(threads), want], micros
 
 
-@pytest.mark.parametrize(
-    ("text", "threads"), [("1", 1), ("3", 3), ("2,1", 2), ("0", None), ("-1", None), ("x", None), ("1000000", 1024)]
-)
+THREADS = {
+    "1": ("1", 1),
+    "3": ("3", 3),
+    "levels": ("2,1", 2),
+    "0": ("0", None),
+    "-1": ("-1", None),
+    "x": ("x", None),
+    "too many": ("1000000", 1024),
+    "a sign": ("+2", 2),
+    "two signs": ("++2", None),
+    "spaces": ("\u2003 2\t", 2),
+    "no space of Rust's": ("\x1f2", None),
+    "other digits": ("\u0662", None),
+    "zeros": ("0" * 5000 + "1", 1),
+    "5000 digits": ("9" * 5000, None),
+    "a usize": (str(2**64 - 1), 1024),
+    "no usize": (str(2**64), None),
+    "no UTF-8": ("2,\udcff", None),
+}
+
+
+@pytest.mark.parametrize(("text", "threads"), THREADS.values(), ids=THREADS)
 def test_omp_num_threads(text, threads, want):
     """fault 21: a number of threads; what is none is ignored with one warning; too many are cut."""
     source = "print(*{work(), work()}, seqcore.num_threads())"

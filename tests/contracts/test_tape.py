@@ -1,5 +1,6 @@
 """The tape: what is used once, what is stale, what goes into `.grad`, how deep it may be."""
 
+import asyncio
 import collections
 import gc
 import operator
@@ -316,6 +317,71 @@ def test_no_grad_per_thread_nested_and_as_decorator():
     with pytest.raises(ZeroDivisionError), seqcore.no_grad():
         raise ZeroDivisionError
     assert (t * 2).requires_grad
+
+
+@seqcore.no_grad()
+def sums_under_no_grad():
+    """Whether the mode held at each moment, and what came in."""
+    t, seen = leaf(2), []
+    total = 0
+    while True:
+        try:
+            sent = yield total, seen
+        except ValueError as error:
+            seen.append(((t * 2).requires_grad, str(error)))
+            continue
+        except GeneratorExit:
+            seen.append(((t * 2).requires_grad, "closed"))
+            raise
+        seen.append(((t * 2).requires_grad, sent))
+        if sent is None:
+            return total
+        total += sent
+
+
+def test_no_grad_of_a_generator():
+    """Everything that a caller does with a generator reaches the one that is decorated."""
+    t, running = leaf(2), sums_under_no_grad()
+    assert next(running)[0] == 0 and running.send(0)[0] == 0 and running.send(3)[0] == 3
+    total, seen = running.throw(ValueError("x"))
+    assert total == 3 and seen == [(False, 0), (False, 3), (False, "x")] and (t * 2).requires_grad
+    running.close()
+    assert seen[3:] == [(False, "closed")] and (t * 2).requires_grad
+    running = sums_under_no_grad()
+    next(running)
+    with pytest.raises(KeyError):
+        running.throw(KeyError("y"))
+    running = sums_under_no_grad()
+    next(running)
+    with pytest.raises(StopIteration) as stop:
+        next(running)
+    assert stop.value.value == 0 and (t * 2).requires_grad
+
+
+def test_no_grad_of_a_coroutine():
+    t = leaf(2)
+
+    @seqcore.no_grad()
+    async def double():
+        first = t * 2
+        await asyncio.sleep(0)
+        return first.requires_grad, (t * 2).requires_grad
+
+    async def both():
+        beside = asyncio.create_task(double())
+        await asyncio.sleep(0)
+        mine = (t * 2).requires_grad
+        return await double(), await beside, mine, (t * 2).requires_grad
+
+    assert asyncio.run(both()) == ((False, False), (False, False), True, True)
+    with pytest.raises(TypeError, match="no_grad: function: expected no asynchronous generator"):
+
+        @seqcore.no_grad()
+        async def doubles():
+            yield t * 2
+
+    with pytest.raises(TypeError, match="no_grad: function: expected a function"):
+        seqcore.no_grad()(3)
 
 
 def test_threads_add_to_one_grad():

@@ -213,6 +213,14 @@ def test_weights_that_are_no_floats(model, tmp_path, value, says):
         LanguageModel.load(path)
 
 
+def test_numbers_of_numpy_are_saved_as_python_has_them(tmp_path):
+    path = tmp_path / "model.safetensors"
+    LanguageModel("abc", np.int8(4), np.int64(8), np.uint16(2), np.float32(0.5)).save(path)
+    sizes = {"embedding": 4, "hidden": 8, "layers": 2, "dropout": 0.5}
+    assert LanguageModel.load(path).sizes == sizes
+    assert [type(value) for value in LanguageModel.load(path).sizes.values()] == [int, int, int, float]
+
+
 def test_a_vocabulary_object_is_taken_as_it_is():
     vocabulary = Vocabulary("xyz")
     assert LanguageModel(vocabulary, 2, 3, 1).vocabulary is vocabulary

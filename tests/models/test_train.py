@@ -13,8 +13,9 @@ import numpy as np
 import pytest
 
 import seqcore
+from seqcore import Tensor, nn
 from seqcore.checkpoint import load_file
-from seqcore.data import TextError
+from seqcore.data import TextError, Vocabulary
 from seqcore.models import LanguageModel
 from seqcore.train import Interrupted, Interrupts, Trainer, Watcher
 
@@ -382,6 +383,60 @@ def test_clipping_can_be_left_out():
         trainer, told = fresh(clip=clip), Losses()
         trainer.run(steps=1, watcher=told)
         assert math.isfinite(told.found[0][3]) and told.found[0][3] > 1e-2
+
+
+class Own(nn.Module):
+    """A model with layers and a state of its own."""
+
+    def __init__(self, vocabulary, **config):
+        super().__init__()
+        self.vocabulary, self.options = vocabulary, config
+        self.table, self.drop = nn.Embedding(len(vocabulary), 6), nn.Dropout(0.2)
+        self.below, self.above = nn.LSTM(6, 7), nn.LSTM(7, len(vocabulary))
+
+    def forward(self, ids, state=None):
+        below, above = (None, None) if state is None else state
+        y, (h, c) = self.below(self.table(ids), None if below is None else (below[:1], below[1:]))
+        y, upper = self.above(self.drop(y), None if above is None else (above[:1], above[1:]))
+        return y, (seqcore.cat([h, c]), seqcore.cat(upper))
+
+    def loss(self, logits, following):
+        return nn.functional.cross_entropy(logits.reshape(-1, logits.shape[-1]), following.reshape(-1))
+
+    def config(self):
+        return {"model": "Own", **self.options}
+
+
+@pytest.mark.parametrize("cut", [3, 21])
+def test_a_model_of_ones_own_goes_on_too(tmp_path, cut):
+    seqcore.manual_seed(11)
+    vocabulary, path = Vocabulary(TEXT), tmp_path / "own"
+    ids = vocabulary.encode(TEXT)
+    trainer = Trainer(Own(vocabulary), ids, **OPTIONS)
+    trainer.run(steps=cut, path=path)
+    trainer.run(steps=30)
+    checkpoint, model = load_file(path), Own(vocabulary)
+    model.load_state_dict(checkpoint.model)
+    again = Trainer.resume(model, ids, checkpoint, path)
+    again.run(steps=30)
+    assert again.steps == 30 and same(weights(trainer), weights(again))
+
+
+def test_a_model_that_is_no_language_model_is_told():
+    vocabulary = Vocabulary(TEXT)
+    ids = vocabulary.encode(TEXT)
+    with pytest.raises(TypeError, match=r"Trainer: model\.config: expected what JSON can hold"):
+        Trainer(Own(vocabulary, size=np.int64(3)), ids, **OPTIONS)
+    with pytest.raises(TypeError, match=r"Trainer: model\.vocabulary: expected a Vocabulary"):
+        Trainer(Own("abc"), ids, **OPTIONS)
+    model = Own(vocabulary)
+    model.config = lambda: None
+    with pytest.raises(TypeError, match=r"Trainer: model\.config: expected a dict, got None"):
+        Trainer(model, ids, **OPTIONS)
+    model = Own(vocabulary)
+    model.forward = lambda ids, state: (Own.forward(model, ids)[0], Tensor([1.0, 2.0]))
+    with pytest.raises(TypeError, match="expected a pair of Tensors as the next state"):
+        Trainer(model, ids, **OPTIONS).step()
 
 
 def test_the_text_must_be_the_same(tmp_path):

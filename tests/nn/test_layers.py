@@ -49,6 +49,9 @@ def test_embedding_options():
     for option in ({"max_norm": 1.0}, {"scale_grad_by_freq": True}, {"sparse": True}):
         assert isinstance(raised(nn.Embedding, 3, 2, **option), NotImplementedError)
     assert isinstance(raised(nn.Embedding, 3, 2, 7), ValueError)
+    for requires_grad in (False, True):
+        error = raised(nn.functional.embedding, [0], Tensor(1.0, requires_grad=requires_grad), 0)
+        assert isinstance(error, seqcore.ShapeError) and "embedding: weight: expected (vocabulary" in str(error)
     table = rounded(RNG, (4, 2))
     layer = nn.Embedding.from_pretrained(table, padding_idx=1)
     assert np.array_equal(layer.weight.numpy(), table) and not layer.weight.requires_grad
@@ -97,6 +100,9 @@ def test_dropout_options():
     for p in (True, "0.5", None):
         assert isinstance(raised(nn.Dropout, p), TypeError)
     assert isinstance(raised(nn.Dropout, 0.5, True), NotImplementedError)
+    for value in (Tensor([1]), np.array([1]), [1]):
+        refused = {str(raised(nn.functional.dropout, value, p, t)) for p, t in ((0.5, True), (0.5, False), (0.0, True))}
+        assert len(refused) == 1 and "dropout: input: expected float32 or float64, got int64. Hint: " in refused.pop()
 
 
 CASES = {
@@ -176,6 +182,17 @@ def test_uniform_values_are_rounded_once(size, dtype):
     seqcore.manual_seed(5)
     t = nn.init.uniform_(seqcore.Tensor(np.zeros(size, dtype)), -0.3, 0.5)
     assert t.dtype == dtype and np.array_equal(t.numpy(), want)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_uniform_values_are_below_b(dtype):
+    """Also where half of them would be rounded to it."""
+    one = 2.0 ** (np.finfo(dtype).nmant + 1)  # from here on every other integer
+    values = nn.init.uniform_(seqcore.Tensor(np.zeros(99), dtype=dtype), one, one + 4).numpy()
+    assert set(values) == {one, one + 2}
+    assert set(nn.init.uniform_(seqcore.Tensor(np.zeros(99), dtype=dtype), one, one + 2).numpy()) == {one}
+    with np.errstate(all="raise"):
+        assert set(nn.init.uniform_(seqcore.Tensor(np.zeros(99), dtype=dtype), 0.0, 0.0).numpy()) == {0.0}
 
 
 @pytest.mark.parametrize(("a", "b"), [(2.0, 1.0), (np.inf, 1.0), (0.0, np.inf), (np.inf, np.inf), (0.0, np.nan)])

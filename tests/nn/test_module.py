@@ -141,6 +141,84 @@ def test_to():
     assert net.out.weight.dtype == np.float32
 
 
+@pytest.mark.parametrize("before", [False, True], ids=["no grad before", "a grad before"])
+def test_to_between_forward_and_backward(before):
+    """What a graph from before gives is of the parameter's dtype of now, and adds up with the rest."""
+    layer, theirs = seqcore.nn.Linear(2, 1), torch.nn.Linear(2, 1)
+    for module, ones in (
+        (layer, lambda d: np.ones((1, 2), d)),
+        (theirs, lambda d: torch.ones(1, 2).to(getattr(torch, d))),
+    ):
+        if before:
+            module(ones("float32")).sum().backward()
+        y = module(ones("float32")).sum()
+        module.double()
+        later = module(ones("float64")).sum()
+        (y.double() * 2 + later).backward()
+        module(ones("float64")).sum().backward()
+    for name, parameter in layer.named_parameters():
+        assert parameter.grad.dtype == parameter.dtype == np.float64
+        assert np.array_equal(parameter.grad.numpy(), getattr(theirs, name).grad.numpy()), name
+
+
+@pytest.mark.gpu
+def test_to_a_gpu_between_forward_and_backward():
+    layer, x = seqcore.nn.Linear(2, 1), np.ones((1, 2), np.float32)
+    y = layer(x).sum()
+    layer.to("gpu")
+    y.backward()
+    layer(Tensor(x, device="gpu")).sum().backward()
+    assert layer.weight.grad.device == "gpu:0" and layer.weight.grad.numpy().tolist() == [[2.0, 2.0]]
+
+
+REGISTRATIONS = {
+    "parameter": lambda m, name, v: setattr(m, name, v["parameter"]),
+    "tensor": lambda m, name, v: setattr(m, name, v["tensor"]),
+    "module": lambda m, name, v: setattr(m, name, v["module"]),
+    "none": lambda m, name, v: setattr(m, name, None),
+    "number": lambda m, name, v: setattr(m, name, 3),
+    "register_buffer": lambda m, name, v: m.register_buffer(name, v["tensor"]),
+    "register_parameter": lambda m, name, v: m.register_parameter(name, v["parameter"]),
+    "add_module": lambda m, name, v: m.add_module(name, v["module"]),
+    "del": lambda m, name, v: delattr(m, name),
+    "del and register_buffer": lambda m, name, v: (delattr(m, name), m.register_buffer(name, v["tensor"])),
+    "del and a number": lambda m, name, v: (delattr(m, name), setattr(m, name, 3)),
+}
+
+
+@pytest.mark.parametrize("how", REGISTRATIONS)
+@pytest.mark.parametrize("name", ["p", "b", "c", "a", "t", "new"])
+def test_a_name_is_of_one_thing(name, how):
+    """What may take whose place is as in PyTorch; what is refused changes nothing."""
+
+    def outcome(nn, make):
+        module = nn.Module()
+        values = {"parameter": nn.Parameter(make([2.0])), "tensor": make([3.0]), "module": nn.Linear(1, 1)}
+        module.p, module.c, module.a, module.t = nn.Parameter(make([1.0])), nn.Linear(1, 1), 5, make([1.0])
+        module.register_buffer("b", make([1.0]))
+        try:
+            REGISTRATIONS[how](module, name, values)
+            said = None
+        except (KeyError, TypeError, AttributeError) as error:
+            said = type(error)
+        there = (
+            module.named_parameters(),
+            module.named_buffers(),
+            module.named_children(),
+            module.state_dict().items(),
+        )
+        return said, [sorted(n for n, _ in kind) for kind in there]
+
+    assert outcome(seqcore.nn, Tensor) == outcome(torch.nn, torch.tensor)
+
+
+def test_a_parameter_is_no_buffer():
+    net = seqcore.nn.Module()
+    with pytest.raises(TypeError, match="a Tensor that is no Parameter"):
+        net.register_buffer("b", seqcore.nn.Parameter([1.0]))
+    assert not list(net.named_buffers()) and not hasattr(net, "b")
+
+
 def test_print():
     net = Net()
     assert repr(net) == (

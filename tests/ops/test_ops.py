@@ -105,11 +105,35 @@ def test_lstm_weights():
     for bad in ({}, {"weight_ih": weights["weight_ih"]}, {**weights, "weight_hr": x}, {**weights, "weight_ih_l0": x}):
         assert isinstance(raised(ops.lstm, x, h0, c0, bad), ValueError)
     assert isinstance(raised(ops.lstm, x, h0, c0, [weights["weight_ih"]]), TypeError)
+    assert "no weight_hh" in str(raised(ops.lstm, x, h0, c0, {**weights, "weight_hh": None}))
     changed = {n: Tensor(w) for n, w in weights.items()}
     saved = ops.lstm(x, h0, c0, changed)[3]
     changed["weight_hh"] += 1
     with pytest.raises(RuntimeError, match="changed"):  # fault 14
         ops.lstm_backward(saved, np.ones((7, 2, 5), np.float32))
+
+
+def test_lstm_weights_that_are_none():
+    """None is as no bias; a mapping need have no more than `keys` and items."""
+    x, h0, c0, weights = lstm_case(bias=False)
+
+    class Mapping:
+        def keys(self):
+            return iter([*weights, "bias_ih", "bias_hh"])
+
+        def __getitem__(self, name):
+            return weights.get(name)
+
+    y, _, _, saved = ops.lstm(x, h0, c0, weights)
+    want = ops.lstm_backward(saved, y)
+    for given in ({**weights, "bias_ih": None, "bias_hh": None}, Mapping()):
+        saved = ops.lstm(x, h0, c0, given)[3]
+        got = ops.lstm_backward(saved, y)
+        assert got.keys() == want.keys()
+        assert all(np.array_equal(got[name], want[name]) for name in want)
+    assert isinstance(
+        raised(ops.lstm, x, h0, c0, {**weights, "bias_ih": np.zeros(20, "f4"), "bias_hh": None}), ValueError
+    )
 
 
 def test_others():

@@ -75,7 +75,7 @@ def _reopen_closed_streams() -> None:
 
 
 def _failed(error: Exception, status: int) -> int:
-    from ..errors import SeqcoreError, _closed
+    from ..errors import SeqcoreError, closed
 
     # of a file of text, its name says enough
     text = str(error).removeprefix("read: ")
@@ -91,7 +91,7 @@ def _failed(error: Exception, status: int) -> int:
     elif not (isinstance(error, SeqcoreError | UsageError | OSError | FloatingPointError) or "SEQCORE_ISA" in text):
         what = f"{type(error).__name__}: {text}".rstrip(". ")
         text = f"{what}. Hint: SEQCORE_TRACEBACK=1 shows where; please report it."
-    line = _closed(printable(" ".join(text.split())))
+    line = closed(printable(" ".join(text.split())))
     try:
         print(f"seqcore: {line}", file=sys.stderr, flush=True)
     except OSError:

@@ -50,11 +50,17 @@ class LanguageModel(nn.Module):
         super().__init__()
         layers = integer("LanguageModel", "layers", layers, 1)
         self.vocabulary = vocabulary if isinstance(vocabulary, Vocabulary) else Vocabulary(vocabulary)
-        self.sizes = {"embedding": embedding, "hidden": hidden, "layers": layers, "dropout": dropout}
         self.embedding = nn.Embedding(len(self.vocabulary), embedding)
         self.dropout = nn.Dropout(dropout)
         self.lstm = nn.LSTM(embedding, hidden, layers, dropout=dropout if layers > 1 else 0.0)
         self.linear = nn.Linear(hidden, len(self.vocabulary))
+        # as the layers have them: Python's own numbers, which JSON holds
+        self.sizes = {
+            "embedding": self.embedding.embedding_dim,
+            "hidden": self.lstm.hidden_size,
+            "layers": layers,
+            "dropout": self.dropout.p,
+        }
 
     def forward(
         self, ids: np.ndarray | Tensor, state: tuple[Tensor, Tensor] | None = None

@@ -54,17 +54,33 @@ class Module:
     # ---- attributes
 
     def __setattr__(self, name: str, value: Any) -> None:
-        known = self.__dict__.get(name)
-        if isinstance(known, Parameter) and not (value is None or isinstance(value, Parameter)):
-            what = type(value).__name__
+        known, is_buffer = self.__dict__.get(name), name in self._buffers
+        hint: str | None = None
+        kinds: Any
+        # as in PyTorch: a Parameter or Module may take a buffer's place, and a Parameter a module's
+        if isinstance(known, Parameter):
+            what, kinds = "a Parameter", Parameter
             hint = f"self.{name}.copy_(...) under no_grad writes values"
-            raise TypeError(message(type(self).__name__, name, "a Parameter or None", what, hint))
-        if name in self._buffers:
-            if value is not None and not isinstance(value, Tensor):
-                raise TypeError(message(type(self).__name__, name, "a Tensor or None", type(value).__name__))
-            if value is not None and not isinstance(value, Parameter):
-                own_memory(value)
+        elif isinstance(known, Module):
+            what, kinds = "a Module", Module | Parameter
+        else:
+            what, kinds = "a Tensor", (Tensor | Module if is_buffer else object)
+        if value is not None and not isinstance(value, kinds):
+            raise TypeError(message(type(self).__name__, name, f"{what} or None", type(value).__name__, hint))
+        if is_buffer and isinstance(value, Parameter | Module):
+            self._forget_buffer(name)
+        elif is_buffer and value is not None:
+            own_memory(value)
         object.__setattr__(self, name, value)
+
+    def __delattr__(self, name: str) -> None:
+        object.__delattr__(self, name)
+        if name in self._buffers:
+            self._forget_buffer(name)
+
+    def _forget_buffer(self, name: str) -> None:
+        rest = {other: persistent for other, persistent in self._buffers.items() if other != name}
+        object.__setattr__(self, "_buffers", rest)
 
     def register_buffer(self, name: str, tensor: Any, persistent: bool = True) -> None:
         """Names a Tensor that is part of the state but no parameter.
@@ -72,33 +88,41 @@ class Module:
         Args:
             tensor: a Tensor, an array (copied) or None; persistent: whether it is in the state_dict.
         """
-        self._check_new(name)
-        if tensor is not None and not isinstance(tensor, Tensor):
-            tensor = as_tensor("register_buffer", "tensor", tensor)
-        persistent = flag("register_buffer", "persistent", persistent)
+        op = "register_buffer"
+        self._check_new(name, None)
+        if isinstance(tensor, Parameter):
+            hint = "detach() gives a Tensor of its values"
+            raise TypeError(message(op, name, "a Tensor that is no Parameter", "a Parameter", hint))
+        persistent = flag(op, "persistent", persistent)
+        if tensor is not None:
+            tensor = as_tensor(op, "tensor", tensor)
+            own_memory(tensor)
         object.__setattr__(self, "_buffers", {**self._buffers, name: persistent})
-        setattr(self, name, tensor)
+        object.__setattr__(self, name, tensor)
 
     def register_parameter(self, name: str, param: Any) -> None:
         """As an assignment, where the name may come from a string."""
-        self._check_new(name)
+        self._check_new(name, Parameter)
         if param is not None and not isinstance(param, Parameter):
             raise TypeError(message("register_parameter", name, "a Parameter or None", type(param).__name__))
         setattr(self, name, param)
 
     def add_module(self, name: str, module: Any) -> None:
         """As an assignment, where the name may come from a string."""
-        self._check_new(name)
+        self._check_new(name, Module)
         if module is not None and not isinstance(module, Module):
             raise TypeError(message("add_module", name, "a Module or None", type(module).__name__))
         setattr(self, name, module)
 
-    def _check_new(self, name: str) -> None:
+    def _check_new(self, name: str, kind: Any) -> None:
+        """KeyError for the name of anything but a `kind`, or None for a buffer, which a new one may replace."""
         if not isinstance(name, str):
             raise TypeError(message(type(self).__name__, "name", "a string", type(name).__name__))
         if not name or "." in name:
             raise KeyError(message(type(self).__name__, "name", "a name without dots", repr(name)))
-        if hasattr(self, name) and not isinstance(getattr(self, name), (Parameter, Module, Tensor, type(None))):
+        known, is_buffer = getattr(self, name, None), name in self._buffers
+        may_replace = is_buffer if kind is None else not is_buffer and isinstance(known, kind | None)
+        if hasattr(self, name) and not may_replace:
             raise KeyError(message(type(self).__name__, "name", "a new name", repr(name)))
 
     # ---- what there is

@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from .. import _core, runtime
+from .. import runtime
+from .. import tensor as functions
 from .._arguments import flag
 from ..errors import DTypeError, message
 from ..tensor import FIXED, Tensor
@@ -62,7 +63,7 @@ def zeros(layer: str, shape: Any, device: Any, dtype: Any, requires_grad: bool =
         raise DTypeError(message(layer, "dtype", "float32 or float64", name))
     made = Parameter(0.0, False)
     try:
-        made._array = _core.zeros(shape, name, place)
+        made._array = functions.zeros(shape, name, place)._array
     except MemoryError:
         raise _too_large(layer, shape) from None
     return made.requires_grad_(requires_grad)

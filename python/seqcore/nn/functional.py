@@ -6,8 +6,8 @@ from typing import Any
 
 from .. import tensor as functions
 from .._arguments import choice, flag, integer, not_built, probability, real
-from ..errors import message
-from ..tensor import Tensor, as_tensor
+from ..errors import DTypeError, message
+from ..tensor import Tensor, as_floats
 from ..tensor import linear as linear
 from ..tensor import sigmoid as sigmoid
 from ..tensor import tanh as tanh
@@ -69,7 +69,7 @@ def dropout(input: Any, p: float = 0.5, training: bool = True, inplace: bool = F
         input: an array or Tensor of any shape; p: from 0 to 1; inplace: only False is built.
 
     Raises:
-        ValueError: p out of range; TypeError: p is no number.
+        ValueError: p out of range; TypeError: p is no number; DTypeError: integers, with `training` or without.
 
     Example:
         >>> import seqcore
@@ -79,7 +79,11 @@ def dropout(input: Any, p: float = 0.5, training: bool = True, inplace: bool = F
     p = probability("dropout", "p", p)
     not_built("dropout", "inplace", flag("dropout", "inplace", inplace), False)
     if not flag("dropout", "training", training) or p == 0.0:
-        return as_tensor("dropout", "input", input)
+        x = as_floats("dropout", "input", input)
+        if x.dtype.kind == "i":
+            hint = 'input.to(dtype="float32") converts it'
+            raise DTypeError(message("dropout", "input", "float32 or float64", x.dtype, hint))
+        return x
     return functions.dropout(input, p)
 
 

@@ -11,10 +11,10 @@ from typing import Any
 
 import numpy as np
 
-from .. import _core, runtime
+from .. import runtime
 from .._arguments import integer, number, real, shown
 from ..errors import DTypeError, message
-from ..tensor import Tensor
+from ..tensor import Tensor, as_tensor, full, overwrite, zeros
 
 __all__ = ["constant_", "normal_", "ones_", "uniform_", "zeros_"]
 
@@ -45,14 +45,20 @@ def uniform_(tensor: Any, a: Any = 0.0, b: Any = 1.0) -> Tensor:
     if not 0 <= (width := b - a) < math.inf:
         raise ValueError(message("uniform_", "b", f"a number from a = {a}, both finite", b))
     source = _source(*runtime.draw())
-    values = _core.zeros([size], tensor._array.dtype, "cpu")
-    view = values.numpy(True)
+    values = zeros((size,), tensor._array.dtype)
+    view = values.numpy()
+    # rounding, to float32 above all, may give b itself
+    number_of = tensor.dtype.type
+    with np.errstate(under="ignore"):
+        last = max(number_of(a), np.nextafter(number_of(b), number_of(-math.inf)))
     for start in range(0, size, _PART):
         u = _unit(source, min(_PART, size - start))
         u *= width
         u += a
-        view[start : start + _PART] = u
-    _core.assign([(tensor._array, values)])
+        part = view[start : start + _PART]
+        part[...] = u
+        np.minimum(part, last, out=part)
+    overwrite([(tensor, values)])
     return tensor
 
 
@@ -85,8 +91,8 @@ def normal_(tensor: Any, mean: float = 0.0, std: float = 1.0) -> Tensor:
     first, second = _source(*stream), _source(*stream)
     second.advance(half // 4)  # it makes four at a time
     second.random_raw(half % 4)
-    values = _core.zeros([size], tensor._array.dtype, "cpu")
-    view = values.numpy(True)
+    values = zeros((size,), tensor._array.dtype)
+    view = values.numpy()
     for start in range(0, half, _PART):
         count = min(_PART, half - start)
         radius = np.sqrt(-2.0 * np.log1p(-_unit(first, count)))
@@ -95,7 +101,7 @@ def normal_(tensor: Any, mean: float = 0.0, std: float = 1.0) -> Tensor:
             view[start : start + count] = mean + std * (radius * np.cos(angle))
             last = view[half + start : half + start + count]
             last[:] = mean + std * (radius * np.sin(angle))[: len(last)]
-    _core.assign([(tensor._array, values)])
+    overwrite([(tensor, values)])
     return tensor
 
 
@@ -119,11 +125,11 @@ def constant_(tensor: Any, val: Any) -> Tensor:
     op = "constant_"
     if isinstance(tensor, Tensor) and tensor.dtype == np.int64:
         whole = integer(op, "val", val, -(1 << 63), (1 << 63) - 1)
-        values = _core.array(np.full(tensor.shape, whole), tensor.device)
+        values = as_tensor(op, "val", np.full(tensor.shape, whole), tensor.device)
     else:
         _size(op, tensor)
-        values = _core.fill(tensor.shape, _held(op, "val", val, tensor), tensor._array.dtype, tensor.device)
-    _core.assign([(tensor._array, values)])
+        values = full(tensor.shape, _held(op, "val", val, tensor), tensor._array.dtype, tensor.device)
+    overwrite([(tensor, values)])
     return tensor
 
 

@@ -27,7 +27,8 @@ def lstm(
         x: (T, B, input_size), float32 or float64; all others have its dtype.
         h0, c0: (B, hidden_size) or None for zeros.
         weights: a mapping with `weight_ih` (4 * hidden_size, input_size), `weight_hh` (4 * hidden_size, hidden_size)
-            and, both or neither, `bias_ih`, `bias_hh` (4 * hidden_size,). Tensors in it use their packed copies.
+            and, both or neither (left out or None), `bias_ih`, `bias_hh` (4 * hidden_size,). Tensors in it use their
+            packed copies.
 
     Returns:
         y (T, B, hidden_size), h_n and c_n (B, hidden_size), and `saved` for `lstm_backward`.
@@ -47,13 +48,13 @@ def lstm(
         >>> sorted(grads)
         ['c0', 'h0', 'weight_hh', 'weight_ih', 'x']
     """
-    names = _names("lstm", weights)
+    weights = _named("lstm", weights)
     arrays_only("lstm", x=x, h0=h0, c0=c0, **weights)
     given = tuple(weights.get(name) for name in _NAMES)
     h0, c0 = (None if s is None else _layered("lstm", name, s) for name, s in (("h0", h0), ("c0", c0)))
     y, h_n, c_n, saved = _core.lstm(x, h0, c0, [given], 0.0, 0, 0, True, True)
     h_n, c_n = h_n.reshape(h_n.shape[1:]), c_n.reshape(c_n.shape[1:])
-    return out(y), out(h_n), out(c_n), Saved("lstm", saved, names, h_n.shape, h_n.dtype)
+    return out(y), out(h_n), out(c_n), Saved("lstm", saved, list(weights), h_n.shape, h_n.dtype)
 
 
 def lstm_backward(saved: Any, dy: Any = None, dh_n: Any = None, dc_n: Any = None) -> dict[str, np.ndarray]:
@@ -64,7 +65,7 @@ def lstm_backward(saved: Any, dy: Any = None, dh_n: Any = None, dc_n: Any = None
         dy: (T, B, hidden_size) or None; dh_n, dc_n: (B, hidden_size) or None. None is zero; all have the dtype of x.
 
     Returns:
-        a dict of new arrays: `x`, `h0`, `c0` and the names that were in `weights`.
+        a dict of new arrays: `x`, `h0`, `c0` and the names that were in `weights`, None aside.
 
     Raises:
         ShapeError, DTypeError: a gradient is not as its result; DeviceError: it is a Tensor on a GPU; TypeError:
@@ -98,19 +99,20 @@ def lstm_backward(saved: Any, dy: Any = None, dh_n: Any = None, dc_n: Any = None
         return grads
 
 
-def _names(op: str, weights: Any) -> list[str]:
-    """Which parameters there are."""
-    names = list(weights) if hasattr(weights, "keys") else None
-    if names is None:
+def _named(op: str, weights: Any) -> dict[str, Any]:
+    """The parameters that there are; None stands for one that is not."""
+    if not hasattr(weights, "keys"):
         raise TypeError(message(op, "weights", "a mapping", type(weights).__name__))
-    unknown = sorted(str(n) for n in names if n not in _NAMES)
-    missing = [n for n in _NAMES[:2] if n not in names]
+    given = {name: weights[name] for name in weights.keys()}
+    unknown = sorted(str(n) for n in given if n not in _NAMES)
+    given = {name: value for name, value in given.items() if value is not None}
+    missing = [n for n in _NAMES[:2] if n not in given]
     if unknown or missing:
         wrong = [f"unknown {', '.join(unknown)}"] if unknown else []
         wrong += [f"no {' and no '.join(missing)}"] if missing else []
         expected = "weight_ih and weight_hh, and both or neither of bias_ih and bias_hh"
         raise ValueError(message(op, "weights", expected, "; ".join(wrong)))
-    return names
+    return given
 
 
 def _layered(op: str, name: str, state: Any, shape: Any = None) -> Any:

@@ -19,14 +19,16 @@ from ._embedding import padding_row as padding_row
 from ._linear import linear as linear
 from ._linear import matmul as matmul
 from ._loss import cross_entropy as cross_entropy
+from ._memory import full as full
 from ._memory import overwrite as overwrite
 from ._memory import own_memory as own_memory
 from ._memory import snapshot as snapshot
 from ._memory import values_for as values_for
+from ._memory import zeros as zeros
+from ._memory import zeros_like as zeros_like
 from ._optim import adam_step as adam_step
 from ._optim import clip_grad_norm as clip_grad_norm
 from ._optim import sgd_step as sgd_step
-from ._optim import zeros_like as zeros_like
 from ._recurrent import LstmWeights as LstmWeights
 from ._recurrent import lstm as lstm
 from ._shape import cat as cat
@@ -38,6 +40,7 @@ from ._tape import is_recording as is_recording
 from ._tape import no_grad as no_grad
 from ._tape import one_at_a_time as one_at_a_time
 
+# what is promised to users; the other names are for the layers above
 __all__ = [
     "LstmWeights",
     "Tensor",

@@ -217,7 +217,7 @@ def where(condition: Any, a: Any, b: Any) -> Tensor:
     if condition.dtype != np.bool_:
         raise DTypeError(message("where", "condition", "bool", condition.dtype, "compare, for example x > 0"))
     shape = condition.shape
-    a, b = _both("where", a, b, shape)
+    a, b = both("where", a, b, shape)
     y = _core.where(condition, a, b)
     if not records(a, b):
         return wrap(y)
@@ -321,7 +321,7 @@ def operand(op: str, a: Any, value: Any) -> Any:
     return as_floats(op, "other", value, a._array.device, a._array.shape, a._array.dtype)
 
 
-def _both(op: str, a: Any, b: Any, beside: Any = None) -> tuple[Tensor, Tensor]:
+def both(op: str, a: Any, b: Any, beside: Any = None) -> tuple[Tensor, Tensor]:
     """Two operands of which either may be no Tensor, as Tensors of one dtype; `beside` as `as_tensor` has it."""
     device = next((t._array.device for t in (a, b) if isinstance(t, Tensor)), "cpu")
     numbers = _number(op, "a", a), _number(op, "b", b)

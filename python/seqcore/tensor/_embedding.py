@@ -29,7 +29,7 @@ def embedding(ids: Any, weight: Any, padding_idx: Any = None) -> Tensor:
         Tensor([[2.],
                 [1.]])
     """
-    if not records(weight):
+    if not (records(weight) and weight.ndim):
         y, _ = _core.embedding(weight, ids, "input")
         if padding_idx is not None:
             padding_row("embedding", padding_idx, len(weight))

@@ -7,7 +7,7 @@ from typing import Any
 
 from .. import _core
 from ..errors import ShapeError, message
-from ._elementwise import _both
+from ._elementwise import both
 from ._shape import expand, viewed
 from ._tape import is_recording, records
 from ._tensor import Saved, Tensor, leaves, record, shape_of, wrap
@@ -77,7 +77,7 @@ def matmul(a: Any, b: Any) -> Tensor:
     shapes = shape_of(a), shape_of(b)
     if shapes[0] is not None and shapes[1] is not None:
         _check_inner(shapes[0], shapes[1])
-    a, b = _both("matmul", a, b)
+    a, b = both("matmul", a, b)
     _check_inner(a.shape, b.shape)
     row, column = a.ndim == 1, b.ndim == 1
     if row:

@@ -1,4 +1,4 @@
-"""Many tensors' memory at once: snapshots and overwriting that no other call sees half done."""
+"""Memory as such: new tensors of one value, snapshots and overwriting of many that no other call sees half done."""
 
 from __future__ import annotations
 
@@ -10,14 +10,30 @@ from .. import _core
 from ..errors import DTypeError, ShapeError, message
 from ._tensor import FIXED, Tensor, as_ndarray, wrap
 
-__all__ = ["cast", "overwrite", "own_memory", "pieces", "snapshot", "values_for"]
+__all__ = ["cast", "full", "overwrite", "own_memory", "pieces", "snapshot", "values_for", "zeros", "zeros_like"]
 
 _PIECE = 1 << 20  # elements
 
 
+def zeros(shape: Any, dtype: str, device: str = "cpu") -> Tensor:
+    """New memory of zeros."""
+    return wrap(_core.zeros(shape, dtype, device))
+
+
+def zeros_like(tensor: Any) -> Tensor:
+    """Zeros of the same shape, dtype and device."""
+    array = tensor._array
+    return zeros(array.shape, array.dtype, array.device)
+
+
+def full(shape: Any, value: float, dtype: str, device: str = "cpu") -> Tensor:
+    """New memory of one number, of floats."""
+    return wrap(_core.fill(shape, value, dtype, device))
+
+
 def snapshot(tensors: Any) -> list[Tensor]:
     """Copies of the tensors, all of one moment: no step of an optimizer falls between two of them."""
-    copies = [wrap(_core.zeros(t._array.shape, t._array.dtype, t._array.device)) for t in tensors]
+    copies = [zeros_like(t) for t in tensors]
     _core.assign([(copy._array, t._array) for copy, t in zip(copies, tensors, strict=True)])
     return copies
 

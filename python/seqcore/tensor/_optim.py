@@ -9,13 +9,7 @@ from .. import _core
 from ._tape import at_once
 from ._tensor import Tensor, wrap
 
-__all__ = ["adam_step", "clip_grad_norm", "sgd_step", "zeros_like"]
-
-
-def zeros_like(tensor: Any) -> Tensor:
-    """Zeros of the same shape, dtype and device."""
-    array = tensor._array
-    return wrap(_core.zeros(array.shape, array.dtype, array.device))
+__all__ = ["adam_step", "clip_grad_norm", "sgd_step"]
 
 
 def _arrays(tensors: Any) -> list[Any]:

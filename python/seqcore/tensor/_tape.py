@@ -19,6 +19,7 @@ import threading
 from typing import Any
 
 from .. import _core
+from .._arguments import function as check_function
 from ..errors import message
 
 __all__ = ["Node", "at_once", "backward", "enable_grad", "is_recording", "no_grad", "one_at_a_time", "records"]
@@ -47,31 +48,51 @@ def at_once(calls: Any) -> None:
 
 
 class _Recording(_core.Switch):
-    """Switches recording in a block or, as a decorator, in a function; per thread and per asyncio task."""
+    """Switches recording in a block or, as a decorator, in a function, generator or coroutine; per thread and per
+    asyncio task."""
 
     _switch = (_mode.get, _mode.set, True)
 
     def __call__(self, function: Any) -> Any:
+        op = type(self).__name__
+        if inspect.isasyncgenfunction(check_function(op, "function", function)):
+            hint = f"use `with {op}():` inside it"
+            raise TypeError(message(op, "function", "no asynchronous generator", function.__qualname__, hint))
         if inspect.isgeneratorfunction(function):
 
             @functools.wraps(function)
             def generator(*args: Any, **kwargs: Any) -> Any:
                 # the mode holds while the generator runs, not while its caller does
-                running, send, value = function(*args, **kwargs), None, None
-                while True:
-                    try:
-                        with self:
-                            value = running.send(send) if send is not None else next(running)
-                    except StopIteration as stop:
-                        return stop.value
-                    try:
-                        send = yield value
-                    except GeneratorExit:
-                        with self:
-                            running.close()
-                        raise
+                running = function(*args, **kwargs)
+                try:
+                    with self:
+                        value = next(running)
+                    while True:
+                        try:
+                            sent = yield value
+                        except GeneratorExit:
+                            with self:
+                                running.close()
+                            raise
+                        except BaseException as error:
+                            with self:
+                                value = running.throw(error)
+                        else:
+                            with self:
+                                value = running.send(sent)
+                except StopIteration as stop:
+                    return stop.value
 
             return generator
+
+        if inspect.iscoroutinefunction(function):
+
+            @functools.wraps(function)
+            async def coroutine(*args: Any, **kwargs: Any) -> Any:
+                with self:
+                    return await function(*args, **kwargs)
+
+            return coroutine
 
         @functools.wraps(function)
         def wrapped(*args: Any, **kwargs: Any) -> Any:
@@ -161,6 +182,10 @@ def backward(tensor: Any, gradient: Any, wrap: Any, given: Any) -> None:
 
     def send(edge: Any, array: Any) -> None:
         if type(edge) is not tuple:
+            leaf = edge._array
+            if (array.dtype, array.device) != (leaf.dtype, leaf.device):
+                # a module's `to` came after the forward call
+                array = array.to(leaf.device, leaf.dtype)
             total = leaves.get(edge)
             leaves[edge] = array if total is None else _core.binary("add", total, array)
             return

@@ -176,8 +176,11 @@ impl LstmStep {
         const OP: &str = "lstm step";
         let mut call = Call::new(weight_ih.py(), OP);
         let (ih, hh) = (call.float("weight_ih", weight_ih)?, call.float("weight_hh", weight_hh)?);
-        let (&[rows, input], &[_, hidden]) = (ih.shape.0.as_slice(), hh.shape.0.as_slice()) else {
+        let &[rows, input] = ih.shape.0.as_slice() else {
             return Err(Error::shape(OP, "weight_ih", "(4 * hidden_size, input_size)", &ih.shape).into());
+        };
+        let &[_, hidden] = hh.shape.0.as_slice() else {
+            return Err(Error::shape(OP, "weight_hh", "(4 * hidden_size, hidden_size)", &hh.shape).into());
         };
         let spec = LayerSpec::new("lstm", ih.dtype(), (1, batch), (input, hidden, GATES), bias_ih.is_some())?;
         expect(OP, "weight_ih", &ih, "(4 * hidden_size, input_size)", &spec.weight_ih())?;
