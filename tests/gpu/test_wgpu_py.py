@@ -188,7 +188,7 @@ def test_cross_entropy(other, rows, classes):
     kept = int((targets >= 0).sum())
     words = other.buffer(np.where(targets < 0, 0xFFFFFFFF, targets).astype(np.uint32))
     losses, gradient, total, alone = other.empty(rows), other.empty(rows, classes), other.empty(1), other.empty(rows)
-    params = [{"rows": rows, "classes": classes, "scale": 1 / kept, "divisor": float(kept)}]
+    params = [{"rows": rows, "classes": classes, "scale": 1 / kept, "divisor": float(kept), "part": 65536}]
     buffers = [words, other.buffer(logits), losses, gradient]
     other.run("loss/cross_entropy", "loss", [*buffers[:2], alone], params, rows)
     other.run("loss/cross_entropy", "loss_and_gradient", buffers, params, rows)

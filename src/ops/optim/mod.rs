@@ -13,9 +13,12 @@
 //! A call changes everything or nothing: it fails before its first write or not at all, and is not interrupted.
 //! Every tensor written to gets a new version.
 //!
-//! Orders: steps are element by element. Squares are summed in f64: per tensor in pieces of [`PIECE`] elements, in
-//! each 16 lanes (lane j over the elements j, j + 16, … ascending) joined in halves; pieces ascending, then tensors
-//! in the order of the list.
+//! Orders: steps are element by element. The sum of squares:
+//!
+//! * CPU, in f64: per tensor in pieces of [`PIECE`] elements, in each 16 lanes (lane j over the elements j, j + 16, …
+//!   ascending) joined in halves; pieces ascending, then tensors in the order of the list
+//! * GPU, in f32, of numbers scaled by a power of two: per tensor in at most 256 ranges of at least 4096 elements, in
+//!   each 256 lanes joined in halves; the ranges of all tensors, in the order of the list, in 256 lanes too
 
 mod cpu;
 #[cfg(feature = "gpu")]
