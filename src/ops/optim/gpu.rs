@@ -130,7 +130,8 @@ impl Gpu<'_> {
         for (window, range, first) in &places {
             let len = window.len();
             let params = Clip { count: len as u32, range: *range as u32, first: *first as u32, ..Clip::default() };
-            let grid = Grid::new(len.div_ceil(*range) as u64).trips(trips(*range)).work(10 * len as u64);
+            let trips = range.div_ceil(256) + 130 * range.div_ceil(32_768) + 20;
+            let grid = Grid::new(len.div_ceil(*range) as u64).trips(trips as u64).work(10 * len as u64);
             self.dispatch(&Kernel::new("optim/clip", "squares"), &[window, &partial], &params, grid)?;
         }
         while partials > range {

@@ -101,6 +101,18 @@ fn clip_here(grads: &[Vec<f32>], max_norm: f64) -> (f32, Vec<Vec<f32>>) {
     (norm as f32, buffers.iter().map(values).collect())
 }
 
+// A chain of equal terms rounds the same way at each.
+#[test]
+fn the_norm_of_a_large_tensor() {
+    let Some(gpu) = gpu_with(Options::default()) else { return };
+    let n = 1 << 25;
+    let grads = [up(&gpu, &vec![1.37; n])];
+    let spec = ClipSpec::new(f64::INFINITY, false, &grads).unwrap();
+    let norm = down(&gpu, &gpu.clip_grad_norm(&spec, &grads).unwrap())[0];
+    let right = f64::from(1.37f32) * (n as f64).sqrt();
+    assert!((f64::from(norm) / right - 1.0).abs() < 1e-6, "{norm} not {right}");
+}
+
 #[test]
 fn clipping_is_the_cpus() {
     let Some(gpu) = gpu() else { return };
