@@ -401,6 +401,7 @@ def optimizers(other):
 @case(
     "optim/clip",
     squares=("sum += g * g", "sum += abs(g)"),
+    join=("bitcast<u32>(it.all)", "bitcast<u32>(it.all * 0.5)"),
     finish=("p.limit / (result + 1e-6)", "p.limit / result * 1.01"),
     scale=("g * bitcast<f32>(wanted[1]) * bitcast<f32>(wanted[2])", "g"),
 )
@@ -413,9 +414,11 @@ def clipping(other):
         params = {"count": len(g), "range": 4096, "first": first}
         other.run("optim/clip", "squares", [buffer, partial], [params], groups)
         first += groups
-    norm, action = other.empty(1), other.empty(4)
-    params = {"count": first, "limit": 1.5, "limit_64": 1.5 / 2**64}
-    other.run("optim/clip", "finish", [partial, norm, action], [params], 1)
+    norm, action, joined = other.empty(1), other.empty(4), other.empty(3)
+    # all at once, so that joining them first does not change a bit
+    other.run("optim/clip", "join", [partial, joined], [{"count": first, "range": first}], 1)
+    params = {"count": 1, "limit": 1.5, "limit_64": 1.5 / 2**64}
+    other.run("optim/clip", "finish", [joined, norm, action], [params], 1)
     ours, exact = [], []
     for g in gradients:
         ours.append(Tensor(np.zeros_like(g), True, "gpu"))

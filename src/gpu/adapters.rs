@@ -2,7 +2,7 @@
 //! hardware only, unless `SEQCORE_GPU=software`, which takes only software (for tests).
 
 use crate::error::{Error, Kind, Result};
-use crate::gpu::guard::quietly;
+use crate::gpu::guard::without_report;
 use std::mem::ManuallyDrop;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -95,10 +95,10 @@ fn with_all<R>(f: impl FnOnce(&[wgpu::Adapter]) -> R) -> Result<R> {
     if all.is_none() {
         OPENED_IN.store(std::process::id(), Ordering::Release);
         let none = |e| Error::found(Kind::Device, "device", "a GPU driver that works", format_args!("none ({e})"));
-        *all = Some(quietly(enumerate).map_err(none)?);
+        *all = Some(without_report(enumerate).map_err(none)?);
     }
     let adapters: &[wgpu::Adapter] = all.as_ref().map_or(&[], |all| &all.adapters);
-    quietly(|| f(adapters)).map_err(Error::internal)
+    without_report(|| f(adapters)).map_err(Error::internal)
 }
 
 fn enumerate() -> All {

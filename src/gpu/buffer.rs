@@ -85,11 +85,6 @@ impl GpuBuffer {
         Arc::ptr_eq(&self.memory, &other.memory)
     }
 
-    /// The place of its adapter in the list of adapters.
-    pub fn adapter(&self) -> usize {
-        self.memory.context.index()
-    }
-
     /// The context that it lives in.
     pub fn context(&self) -> &Arc<Context> {
         &self.memory.context

@@ -1,11 +1,11 @@
 //! One opened device and all that belongs to it. A context is shared by all threads and kept for the life of
 //! the process: dropping a device at exit, or in a child after fork(), can hang. A lost device is replaced by
-//! a new context with the next generation number; what belonged to the old one stays lost.
+//! a new context; what belonged to the old one stays lost.
 
 use crate::error::{Error, Kind, Result};
 use crate::gpu::adapters::{AdapterInfo, adapter, check_process};
 use crate::gpu::counters::{Counters, Counts};
-use crate::gpu::guard::{Fault, quietly};
+use crate::gpu::guard::{Fault, without_report};
 use crate::gpu::pool::{self, Pool, class};
 use crate::gpu::record::Recorder;
 use crate::gpu::wait::{Done, Gate};
@@ -17,6 +17,9 @@ use std::time::{Duration, Instant};
 const SMALL: usize = 1 << 16;
 /// Bytes that go up at a time.
 const PIECE: usize = 16 << 20;
+
+/// Bytes of the largest binding that is asked for: kernels compute positions in 32 bits, and some step past the end.
+const LARGEST_BINDING: u64 = 4 << 31;
 
 /// Bytes that the host must have left before new buffers and kernels are made: wgpu and drivers take some without asking
 /// whether there are any, for lists that grow with the number of buffers and, on an adapter that computes there, for all.
@@ -44,7 +47,6 @@ pub struct Context {
     pub(super) limits: Limits,
     info: AdapterInfo,
     index: usize,
-    generation: u64,
     process: u32,
     poison: AtomicBool,
 }
@@ -75,7 +77,7 @@ pub struct Options {
 
 impl std::fmt::Debug for Context {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Context({}, generation {})", self.info.name, self.generation)
+        write!(f, "Context({})", self.info.name)
     }
 }
 
@@ -107,12 +109,11 @@ impl Context {
 
     /// A context of its own.
     pub fn open(index: usize, options: Options) -> Result<Arc<Context>> {
-        static GENERATION: AtomicU64 = AtomicU64::new(1);
         let adapter = adapter(index)?;
-        let (info, offered) = quietly(|| (adapter.get_info(), adapter.limits())).map_err(Error::internal)?;
+        let (info, offered) = without_report(|| (adapter.get_info(), adapter.limits())).map_err(Error::internal)?;
         // Everything else stays at the defaults, which every adapter has: a test on a generous software
         // driver must not pass with sizes that real devices refuse.
-        let binding = offered.max_storage_buffer_binding_size;
+        let binding = offered.max_storage_buffer_binding_size.min(LARGEST_BINDING);
         let limits = wgpu::Limits {
             max_buffer_size: offered.max_buffer_size,
             max_storage_buffer_binding_size: options.binding.map_or(binding, |lower| lower.min(binding)),
@@ -124,7 +125,7 @@ impl Context {
             let got = format!("gpu:{index} ({}), which cannot: {why}", info.name);
             Error::found(Kind::Device, "device", "a GPU that can be opened", got)
         };
-        let (device, queue) = quietly(|| pollster::block_on(adapter.request_device(&wanted)))
+        let (device, queue) = without_report(|| pollster::block_on(adapter.request_device(&wanted)))
             .map_err(|e| refused(&e))?
             .map_err(|e| refused(&e))?;
         let fault = Arc::new(Fault::default());
@@ -156,7 +157,6 @@ impl Context {
             limits: Limits { buffer: limits.max_buffer_size, binding: limits.max_storage_buffer_binding_size, work },
             info,
             index,
-            generation: GENERATION.fetch_add(1, Ordering::Relaxed),
             process: std::process::id(),
             poison: AtomicBool::new(options.poison),
         }))
@@ -172,11 +172,6 @@ impl Context {
         self.index
     }
 
-    /// Never the same for two contexts of one process.
-    pub fn generation(&self) -> u64 {
-        self.generation
-    }
-
     /// Elements that one binding shows to a kernel.
     pub fn largest_window(&self) -> usize {
         usize::try_from(self.limits.binding / 4).unwrap_or(usize::MAX)
@@ -188,7 +183,8 @@ impl Context {
     }
 
     /// Bytes that tensors hold, and bytes kept for the next ones.
-    pub fn memory(&self) -> (u64, u64) {
+    #[cfg(test)]
+    pub(super) fn memory(&self) -> (u64, u64) {
         let (held, free) = lock(&self.pool).bytes();
         (held - free, free)
     }
@@ -196,7 +192,7 @@ impl Context {
     /// Loses the device on purpose.
     #[cfg(any(test, feature = "testing"))]
     pub fn destroy(&self) {
-        let _ = quietly(|| {
+        let _ = without_report(|| {
             self.device.destroy();
             let _ = self.gate.beside(|| self.device.poll(wgpu::PollType::Poll));
         });
@@ -304,7 +300,7 @@ impl Context {
         } else {
             lock(&self.pool).release(block, submission)
         };
-        let _ = quietly(move || drop(extra));
+        let _ = without_report(move || drop(extra));
     }
 
     /// Whether memory is to be filled with NaN before it is handed out.
@@ -371,7 +367,7 @@ impl Drop for Context {
         let _ = self.guarded("closing", || {
             let _ = self.device.poll(wait);
         });
-        let _ = quietly(|| {
+        let _ = without_report(|| {
             lock(&self.readers).clear();
             *lock(&self.recorder) = Recorder::default();
             drop(lock(&self.pool).trim());

@@ -85,7 +85,7 @@ impl Batch {
 
 /// Which kernel computes a product.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Shape {
+enum Choice {
     /// tiles through workgroup memory
     Tile,
     /// rows without workgroup memory
@@ -122,21 +122,21 @@ struct Params {
 impl Gpu<'_> {
     /// Records C = A B + begin. Bits do not depend on m.
     pub fn product(&self, p: &Product) -> Result<()> {
-        self.product_by(p, Batch::ONE, self.shape()?)
+        self.product_by(p, Batch::ONE, self.choice()?)
     }
 
     /// Records a batch of products, of which `p` is the first. Bits do not depend on how many there are.
     pub fn products(&self, p: &Product, batch: Batch) -> Result<()> {
-        self.product_by(p, batch, self.shape()?)
+        self.product_by(p, batch, self.choice()?)
     }
 
     /// The kernel for this adapter. It must never depend on m, which is the batch: two kernels may round
     /// differently.
-    fn shape(&self) -> Result<Shape> {
+    fn choice(&self) -> Result<Choice> {
         match std::env::var("SEQCORE_GPU_GEMM").as_deref() {
-            Ok("tile") => Ok(Shape::Tile),
-            Ok("rows") => Ok(Shape::Rows),
-            Ok("") | Err(_) => Ok(if self.is_software() { Shape::Rows } else { Shape::Tile }),
+            Ok("tile") => Ok(Choice::Tile),
+            Ok("rows") => Ok(Choice::Rows),
+            Ok("") | Err(_) => Ok(if self.is_software() { Choice::Rows } else { Choice::Tile }),
             Ok(other) => {
                 Err(Error::found(Kind::Value, "SEQCORE_GPU_GEMM", "\"tile\" or \"rows\"", format_args!("{other:?}")))
             }
@@ -144,7 +144,7 @@ impl Gpu<'_> {
     }
 
     /// By a given kernel.
-    fn product_by(&self, p: &Product, batch: Batch, shape: Shape) -> Result<()> {
+    fn product_by(&self, p: &Product, batch: Batch, choice: Choice) -> Result<()> {
         if p.m == 0 || p.n == 0 || batch.count == 0 {
             return Ok(());
         }
@@ -157,9 +157,9 @@ impl Gpu<'_> {
             Begin::Continue => (3, p.a.buffer, p.a.buffer),
         };
         let buffers = [p.a.buffer, p.b.buffer, bias_1, bias_2, p.c];
-        let (kernel, height, width) = match shape {
-            Shape::Tile => (Kernel::new("gpu/gemm", "tile"), 64, 64),
-            Shape::Rows => {
+        let (kernel, height, width) = match choice {
+            Choice::Tile => (Kernel::new("gpu/gemm", "tile"), 64, 64),
+            Choice::Rows => {
                 let across = p.n.div_ceil(4).next_power_of_two().clamp(8, 64);
                 (Kernel::new("gpu/gemm", "rows").with("ACROSS", across as f64), 512 / across, 4 * across)
             }
@@ -169,9 +169,9 @@ impl Gpu<'_> {
         let mut k_start = 0;
         loop {
             let k_end = p.k.min(k_start + CHUNK);
-            let trips = match shape {
-                Shape::Tile => 23 * (k_end - k_start).div_ceil(16) + 1,
-                Shape::Rows => k_end - k_start + 1,
+            let trips = match choice {
+                Choice::Tile => 23 * (k_end - k_start).div_ceil(16) + 1,
+                Choice::Rows => k_end - k_start + 1,
             };
             // a tile takes as long where there are fewer rows and columns
             let work = groups.saturating_mul((height * width * (k_end - k_start)) as u64);
@@ -250,8 +250,7 @@ impl Product<'_> {
         let inside = last(outer) * matrix.outer as i128 + last(self.k.min(block)) * matrix.k as i128;
         let start = matrix.start as i128;
         let (low, high) = (start + blocks.min(0), start + blocks.max(0) + inside + others as i128);
-        // Numbers above 2^32 elements do not exist on the device.
-        if low < 0 || high >= matrix.buffer.len() as i128 || matrix.buffer.len() as u64 > 1 << 31 {
+        if low < 0 || high >= matrix.buffer.len() as i128 {
             return Err(Error::internal("a product that reads outside its buffers"));
         }
         Ok(())
@@ -265,7 +264,7 @@ mod tests {
     use crate::gpu::testing::{down, gpu, gpu_uncut, noise, up};
     use crate::tensor::DType;
 
-    const BOTH: [Shape; 2] = [Shape::Tile, Shape::Rows];
+    const BOTH: [Choice; 2] = [Choice::Tile, Choice::Rows];
 
     struct Case {
         m: usize,
@@ -275,7 +274,7 @@ mod tests {
         biases: usize,
     }
 
-    fn run(gpu: &Gpu, case: &Case, a: &[f32], b: &[f32], shape: Shape) -> Vec<f32> {
+    fn run(gpu: &Gpu, case: &Case, a: &[f32], b: &[f32], choice: Choice) -> Vec<f32> {
         let &Case { m, n, k, transposed, biases } = case;
         let (a, b) = (up(gpu, a), up(gpu, b));
         let bias = up(gpu, &noise(3, n));
@@ -287,7 +286,7 @@ mod tests {
             1 => Begin::Bias(&bias),
             _ => Begin::Biases(&bias, &bias),
         };
-        gpu.product_by(&Product { m, n, k, block: k, a, b, c: &c, c_start: 0, begin }, Batch::ONE, shape).unwrap();
+        gpu.product_by(&Product { m, n, k, block: k, a, b, c: &c, c_start: 0, begin }, Batch::ONE, choice).unwrap();
         down(gpu, &c)
     }
 
@@ -334,13 +333,13 @@ mod tests {
     #[test]
     fn sizes_around_the_tiles_and_all_transposes() {
         let Some(gpu) = gpu() else { return };
-        for shape in BOTH {
+        for choice in BOTH {
             for (i, (m, n, k)) in SIZES.into_iter().enumerate() {
                 let case = Case { m, n, k, transposed: (i % 2 == 1, i / 2 % 2 == 1), biases: i % 3 };
                 let (a, b) = (noise(1, m * k), noise(2, n * k));
-                let got = run(&gpu, &case, &a, &b, shape);
-                close(&got, &exact(&case, &a, &b), 1e-6, &format!("{shape:?} {m} {n} {k}"));
-                assert_eq!(got, run(&gpu, &case, &a, &b, shape), "twice");
+                let got = run(&gpu, &case, &a, &b, choice);
+                close(&got, &exact(&case, &a, &b), 1e-6, &format!("{choice:?} {m} {n} {k}"));
+                assert_eq!(got, run(&gpu, &case, &a, &b, choice), "twice");
             }
         }
     }
@@ -349,13 +348,13 @@ mod tests {
     #[test]
     fn rows_do_not_depend_on_the_batch() {
         let Some(gpu) = gpu() else { return };
-        for shape in BOTH {
+        for choice in BOTH {
             let case = Case { m: 37, n: 70, k: 129, transposed: (false, false), biases: 2 };
             let (a, b) = (noise(1, 37 * 129), noise(2, 70 * 129));
-            let all = run(&gpu, &case, &a, &b, shape);
+            let all = run(&gpu, &case, &a, &b, choice);
             for row in [0, 5, 36] {
-                let alone = run(&gpu, &Case { m: 1, ..case }, &a[row * 129..(row + 1) * 129], &b, shape);
-                assert_eq!(alone, all[row * 70..(row + 1) * 70], "{shape:?} row {row}");
+                let alone = run(&gpu, &Case { m: 1, ..case }, &a[row * 129..(row + 1) * 129], &b, choice);
+                assert_eq!(alone, all[row * 70..(row + 1) * 70], "{choice:?} row {row}");
             }
         }
     }
@@ -366,38 +365,38 @@ mod tests {
         let Some(gpu) = gpu_uncut() else { return };
         let (count, m, n, k) = (70_000, 2, 3, 5);
         let (a, b) = (noise(1, count * m * k), noise(2, count * n * k));
-        for shape in BOTH {
+        for choice in BOTH {
             let (at, bt, c) = (up(&gpu, &a), up(&gpu, &b), gpu.allocate(DType::F32, count * m * n + 64).unwrap());
             let (at, bt) = (Matrix::new(&at, k, 1), Matrix::new(&bt, k, 1));
             let first = Product { m, n, k, block: k, a: at, b: bt, c: &c, c_start: 0, begin: Begin::Zero };
             let batch = Batch { count, a: m * k, b: n * k, c: m * n };
             gpu.context().take_counts();
-            gpu.product_by(&first, batch, shape).unwrap();
+            gpu.product_by(&first, batch, choice).unwrap();
             assert_eq!(gpu.context().take_counts().dispatches, 1);
             let got = down(&gpu, &c);
-            assert!(got[count * m * n..].iter().all(|v| v.is_nan()), "{shape:?} wrote past its end");
+            assert!(got[count * m * n..].iter().all(|v| v.is_nan()), "{choice:?} wrote past its end");
             for item in [0, 1, 40_000, count - 1] {
                 let case = Case { m, n, k, transposed: (false, false), biases: 0 };
                 let (a, b) = (&a[item * m * k..][..m * k], &b[item * n * k..][..n * k]);
-                assert_eq!(got[item * m * n..][..m * n], run(&gpu, &case, a, b, shape), "{shape:?} {item}");
+                assert_eq!(got[item * m * n..][..m * n], run(&gpu, &case, a, b, choice), "{choice:?} {item}");
             }
             let past = Batch { count: count + 1, ..batch };
-            assert_eq!(gpu.product_by(&first, past, shape).unwrap_err().kind, Kind::Internal);
+            assert_eq!(gpu.product_by(&first, past, choice).unwrap_err().kind, Kind::Internal);
         }
     }
 
     #[test]
     fn long_sums_go_on_in_chunks() {
         let Some(gpu) = gpu_uncut() else { return };
-        for shape in BOTH {
+        for choice in BOTH {
             for k in [CHUNK - 1, CHUNK, CHUNK + 1, 2 * CHUNK + 77] {
                 let case = Case { m: 2, n: 3, k, transposed: (false, true), biases: 1 };
                 let (a, b) = (noise(1, 2 * k), noise(2, 3 * k));
                 gpu.context().take_counts();
-                let got = run(&gpu, &case, &a, &b, shape);
+                let got = run(&gpu, &case, &a, &b, choice);
                 let counts = gpu.context().take_counts();
                 // One chain of tens of thousands of additions: its rounding grows like their root.
-                close(&got, &exact(&case, &a, &b), 2e-5, &format!("{shape:?} {k}"));
+                close(&got, &exact(&case, &a, &b), 2e-5, &format!("{choice:?} {k}"));
                 assert_eq!(counts.dispatches as usize, k.div_ceil(CHUNK));
                 assert_eq!(counts.submits, 1);
             }
@@ -418,7 +417,7 @@ mod tests {
                 }
             }
         }
-        for shape in BOTH {
+        for choice in BOTH {
             let (a, b) = (up(&gpu, &a), up(&gpu, &b));
             let c = gpu.allocate(DType::F32, m * n).unwrap();
             let last = (steps - 1) * batch;
@@ -440,10 +439,10 @@ mod tests {
                 c_start: 0,
                 begin: Begin::Zero,
             };
-            gpu.product_by(&product, Batch::ONE, shape).unwrap();
+            gpu.product_by(&product, Batch::ONE, choice).unwrap();
             close(&down(&gpu, &c), &expected, 1e-6, "backwards");
             let outside = Product { k: steps * batch + 1, ..product };
-            assert_eq!(gpu.product_by(&outside, Batch::ONE, shape).unwrap_err().kind, Kind::Internal);
+            assert_eq!(gpu.product_by(&outside, Batch::ONE, choice).unwrap_err().kind, Kind::Internal);
         }
     }
 }

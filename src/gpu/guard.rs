@@ -51,7 +51,7 @@ impl Fault {
             let memory = device.push_error_scope(wgpu::ErrorFilter::OutOfMemory);
             let validation = device.push_error_scope(wgpu::ErrorFilter::Validation);
             let internal = device.push_error_scope(wgpu::ErrorFilter::Internal);
-            let outcome = quietly(f);
+            let outcome = without_report(f);
             let internal = pollster::block_on(internal.pop());
             let validation = pollster::block_on(validation.pop());
             (outcome, pollster::block_on(memory.pop()), validation, internal)
@@ -82,7 +82,7 @@ thread_local! {
 }
 
 /// Runs `f` with panics caught and not printed.
-pub(super) fn quietly<R>(f: impl FnOnce() -> R) -> std::result::Result<R, String> {
+pub(super) fn without_report<R>(f: impl FnOnce() -> R) -> std::result::Result<R, String> {
     install_hook();
     QUIET.set(QUIET.get() + 1);
     let outcome = catch_unwind(AssertUnwindSafe(f));
@@ -90,7 +90,7 @@ pub(super) fn quietly<R>(f: impl FnOnce() -> R) -> std::result::Result<R, String
     outcome.map_err(|payload| panic_text(payload.as_ref()).to_string())
 }
 
-/// One hook in front of whatever hook there is: silent only on a thread that is inside `quietly`.
+/// One hook in front of whatever hook there is: silent only on a thread that is inside `without_report`.
 fn install_hook() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
@@ -109,9 +109,9 @@ mod tests {
 
     #[test]
     fn panics_become_messages() {
-        assert_eq!(quietly(|| 3).unwrap(), 3);
-        assert_eq!(quietly(|| panic!("no {}", 1)).unwrap_err(), "no 1");
-        assert_eq!(quietly(|| panic!("plain")).unwrap_err(), "plain");
+        assert_eq!(without_report(|| 3).unwrap(), 3);
+        assert_eq!(without_report(|| panic!("no {}", 1)).unwrap_err(), "no 1");
+        assert_eq!(without_report(|| panic!("plain")).unwrap_err(), "plain");
     }
 
     #[test]

@@ -141,11 +141,6 @@ impl<'a> Gpu<'a> {
         &self.context
     }
 
-    /// The adapter's place in the list of adapters.
-    pub fn adapter(&self) -> usize {
-        self.context.index()
-    }
-
     /// (first, count) of pieces of `len` elements that a kernel sees in one binding each; every piece begins at a
     /// multiple of 64, so that its window begins with it.
     pub fn pieces(&self, len: usize) -> impl Iterator<Item = (usize, usize)> + use<> {

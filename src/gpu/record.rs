@@ -8,7 +8,7 @@ use crate::error::{Error, Result};
 use crate::gpu::buffer::GpuBuffer;
 use crate::gpu::context::{Context, ROOM_TO_WORK};
 use crate::gpu::counters::Counters;
-use crate::gpu::guard::quietly;
+use crate::gpu::guard::without_report;
 use crate::gpu::pipeline::{Kernel, Pipeline, Pipelines};
 use crate::gpu::shaders::Access;
 use crate::gpu::{Gpu, Grid};
@@ -80,7 +80,7 @@ impl Recorder {
     /// The encoder with no pass open, for copies.
     pub(super) fn encoder(&mut self, context: &Context) -> Result<&mut wgpu::CommandEncoder> {
         if let Some(pass) = self.pass.take() {
-            quietly(move || drop(pass)).map_err(Error::internal)?;
+            without_report(move || drop(pass)).map_err(Error::internal)?;
         }
         if self.encoder.is_none() {
             let wanted = wgpu::CommandEncoderDescriptor { label: None };
@@ -237,7 +237,7 @@ impl Gpu<'_> {
                     let x = groups.min(GROUPS);
                     let (x, y) = (x as u32, groups.div_ceil(x) as u32);
                     let pass = recorder.pass(context)?;
-                    quietly(|| {
+                    without_report(|| {
                         pass.set_pipeline(&pipeline.pipeline);
                         pass.set_bind_group(0, &bound, &[offset]);
                         pass.dispatch_workgroups(x, y, 1);
@@ -314,7 +314,8 @@ impl Gpu<'_> {
     }
 
     /// Hands what is recorded to the device now.
-    pub fn flush(&self) -> Result<()> {
+    #[cfg(test)]
+    pub(super) fn flush(&self) -> Result<()> {
         self.context.check()?;
         self.context.submit(&mut self.context.recorder())?;
         self.throttle()

@@ -188,7 +188,7 @@ def test_cross_entropy(other, rows, classes):
     kept = int((targets >= 0).sum())
     words = other.buffer(np.where(targets < 0, 0xFFFFFFFF, targets).astype(np.uint32))
     losses, gradient, total, alone = other.empty(rows), other.empty(rows, classes), other.empty(1), other.empty(rows)
-    params = [{"rows": rows, "classes": classes, "scale": 1 / kept, "divisor": float(kept)}]
+    params = [{"rows": rows, "classes": classes, "scale": 1 / kept, "divisor": float(kept), "part": 65536}]
     buffers = [words, other.buffer(logits), losses, gradient]
     other.run("loss/cross_entropy", "loss", [*buffers[:2], alone], params, rows)
     other.run("loss/cross_entropy", "loss_and_gradient", buffers, params, rows)
@@ -204,6 +204,30 @@ def test_cross_entropy(other, rows, classes):
     right("gradient", other.read(gradient, rows, classes), x.grad, z.grad)
     exact = torch.nn.functional.cross_entropy(z, torch.tensor(targets), reduction="none")
     right("losses", other.read(alone, rows), each, exact)
+
+
+def test_cross_entropy_of_long_rows(other):
+    """Rows of more classes than one workgroup takes."""
+    rows, classes, part = 2, (1 << 20) + 70, 1 << 16
+    rng = np.random.default_rng(rows)
+    logits, targets = rounded(rng, (rows, classes), scale=3.0), np.array([5, classes - 1])
+    parts = -(-classes // part)
+    words, there = other.buffer(targets.astype(np.uint32)), other.buffer(logits)
+    made, losses, alone, gradient = (other.empty(*s) for s in ((rows, parts, 3), (rows,), (rows,), (rows, classes)))
+    params = [{"rows": rows, "classes": classes, "scale": 1.0, "divisor": 1.0, "part": part, "parts": parts}]
+    other.run("loss/cross_entropy", "reduce_parts", [made, there], params, rows * parts)
+    other.run("loss/cross_entropy", "loss_of_parts", [words, there, alone, made], params, rows)
+    buffers = [words, there, losses, gradient, made]
+    other.run("loss/cross_entropy", "loss_and_gradient_of_parts", buffers, params, rows * parts)
+    x = Tensor(logits, True, "gpu")
+    loss = F.cross_entropy(x, targets, reduction="none")
+    loss.sum().backward()
+    z = torch.tensor(logits).double().requires_grad_()
+    want = torch.nn.functional.cross_entropy(z, torch.tensor(targets), reduction="none")
+    want.sum().backward()
+    right("losses", other.read(losses, rows), loss, want)
+    right("losses alone", other.read(alone, rows), loss, want)
+    right("gradient", other.read(gradient, rows, classes), x.grad, z.grad)
 
 
 @pytest.mark.parametrize("count", [1, 5, 256, 1027])
@@ -259,9 +283,13 @@ def lstm_forward(other):
     loss=("if lane == 0u && number < p.rows {", "if lane == 0u && number < p.rows - 1u {"),
     loss_and_gradient=("select(0.0, 1.0, c == t)", "select(0.0, 1.0, c == 0u)"),
     reduce_losses=("numbers[0] / p.divisor", "numbers[0]"),
+    reduce_parts=("bits_of(it.sum)", "bits_of(it.sum * 1.5)"),
+    loss_of_parts=("min(number, p.rows - 1u);\n    let it = joined", "0u;\n    let it = joined"),
+    loss_and_gradient_of_parts=("min(begin + p.part, p.classes), it, lane", "begin, it, lane"),
 )
 def cross_entropy(other):
     test_cross_entropy(other, 11, 97)
+    test_cross_entropy_of_long_rows(other)
 
 
 @case("dropout/mask", dropout=("x[i] * p.scale", "x[i]"))

@@ -10,9 +10,13 @@
 //! 0. A target with logit -inf has loss inf; another class with -inf gets gradient 0; a row with +inf, or of -inf
 //! only, is NaN (S-120).
 //!
-//! Orders: s is summed in 16 lanes, lane j over c = j, j + 16, … ascending from 0, which are then joined in halves
-//! (j + 8, then + 4, + 2, + 1); the losses of the rows are added in f64, ascending. So a row's bits do not depend on
-//! the other rows.
+//! Orders, so that a row's bits do not depend on the other rows:
+//!
+//! * CPU: s is summed in 16 lanes, lane j over c = j, j + 16, … ascending from 0, which are then joined in halves
+//!   (j + 8, then + 4, + 2, + 1); the losses of the rows are added in f64, ascending
+//! * GPU, all in f32: s in 64 lanes, joined alike; a row of more than 2^20 classes is cut in parts of 2^16, each about
+//!   its own maximum, and these sums are scaled and summed in 64 lanes too. The losses are summed in parts of 2^16: 64
+//!   lanes, each in runs of 32; then so are the parts
 
 mod cpu;
 #[cfg(feature = "gpu")]

@@ -5,8 +5,8 @@
 
 use super::{Lstm, LstmSaved};
 use crate::backend::{Backend, Buffer};
-use crate::error::{Error, Result};
-use crate::gpu::{Begin, Gpu, GpuBuffer, Grid, Kernel, Matrix, Product, Steps};
+use crate::error::Result;
+use crate::gpu::{Begin, Gpu, GpuBuffer, Grid, Kernel, Matrix, Product, Steps, position};
 use crate::ops::recurrent::{Above, Kept, Layer, LayerGrads, LayerSpec, Run, Wants, last, state, states};
 use crate::tensor::DType;
 use std::ops::Range;
@@ -81,11 +81,6 @@ impl Gpu<'_> {
     }
 }
 
-/// An index that a kernel takes: within a window, so far below 2^32.
-fn at(index: usize) -> Result<u32> {
-    u32::try_from(index).map_err(|_| Error::memory("steps of more than 2^32 elements"))
-}
-
 impl Layer<Gpu<'_>> for Lstm<GpuBuffer> {
     type Saved = LstmSaved<GpuBuffer>;
 
@@ -140,7 +135,7 @@ impl Layer<Gpu<'_>> for Lstm<GpuBuffer> {
             } else {
                 (c.clone(), 0)
             };
-            at(h.0.len().max(gates.0.len()))?;
+            position("lstm", h.0.len().max(gates.0.len()))?;
             let step = |i: usize| {
                 let here = (i + before) * size.state;
                 let earlier = here.saturating_sub(size.state);
@@ -274,7 +269,7 @@ impl Lstm<GpuBuffer> {
             Some(dy) => dy.window(t0 * size.state, (t1 - t0) * size.state)?,
             None => (hh.clone(), 0),
         };
-        at(gates.0.len().max(c.0.len()))?;
+        position("lstm", gates.0.len().max(c.0.len()))?;
         let step = |i: usize| {
             let t = t1 - 1 - i;
             let here = (t - t0 + before) * size.state;

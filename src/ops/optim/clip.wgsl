@@ -1,12 +1,12 @@
-// Clipping by the norm of all gradients together, without reading anything back: `squares` of each tensor, `finish`
-// for the norm and what to do, `scale` for each tensor. Squares are taken of numbers divided by a power of two near
+// Clipping by the norm of all gradients together, without reading anything back: `squares` of each tensor, `join` where
+// they are very many, `finish` for the norm and what to do, `scale` for each tensor. Squares are taken of numbers divided by a power of two near
 // the largest of them, so that they neither overflow nor underflow: the norm is right in all of f32.
 // uses: grid, math
 
 struct Clip {
-    // elements of this tensor; in `finish` partial sums
+    // elements of this tensor; in `join` and `finish` partial sums
     count: u32,
-    // `squares`: elements of a workgroup, and the number of its first partial sum
+    // `squares`: elements of a workgroup, and the number of its first partial sum; `join`: partial sums of a workgroup
     range: u32,
     first: u32,
     // 1 where the limit is infinite
@@ -23,6 +23,8 @@ struct Clip {
 @group(0) @binding(2) var<storage, read_write> partial: array<u32>;
 
 const LANES = 256u;
+// terms of a chain: long ones round too far
+const RUN = 128u;
 
 var<workgroup> numbers: array<f32, LANES>;
 var<workgroup> greatest: array<u32, LANES>;
@@ -69,7 +71,7 @@ fn back(e: u32) -> f32 {
 
 // A partial sum is three numbers: the largest magnitude's bits, its exponent field, the sum of squares over 4^exponent.
 // grid: workgroups of this tensor, fixed by its length
-// trips: 2 * ceil(range / 256) + 20
+// trips: ceil(range / 256) + 130 * ceil(range / 32768) + 20
 @compute @workgroup_size(256)
 fn squares(
     @builtin(workgroup_id) group: vec3<u32>,
@@ -86,12 +88,17 @@ fn squares(
     let top = join_greatest(lane, magnitude);
     let e = exponent(top);
     let unit = towards_one(e);
-    var sum = 0.0;
-    for (var i = begin + lane; i < end; i += LANES) {
-        let g = grad[i] * unit;
-        sum += g * g;
+    var of_runs = 0.0;
+    for (var first = begin + lane; first < end; first += RUN * LANES) {
+        let last = min(end, first + RUN * LANES);
+        var sum = 0.0;
+        for (var i = first; i < last; i += LANES) {
+            let g = grad[i] * unit;
+            sum += g * g;
+        }
+        of_runs += sum;
     }
-    let all = join_sum(lane, sum);
+    let all = join_sum(lane, of_runs);
     if lane == 0u && begin < p.count {
         let at = 3u * (p.first + number);
         partial[at] = top;
@@ -110,26 +117,56 @@ const MULTIPLY = 1u;
 const ALL_NAN = 2u;
 const ZERO = 3u;
 
-// grid: 1
-// trips: 2 * ceil(count / 256) + 20
-@compute @workgroup_size(256)
-fn finish(@builtin(local_invocation_index) lane: u32) {
+struct Part {
+    top: u32,
+    e: u32,
+    all: f32,
+}
+
+fn joined(begin: u32, end: u32, lane: u32) -> Part {
     var magnitude = 0u;
-    for (var i = lane; i < p.count; i += LANES) {
+    for (var i = begin + lane; i < end; i += LANES) {
         magnitude = max(magnitude, partials[3u * i]);
     }
     let top = join_greatest(lane, magnitude);
     let e = exponent(top);
     var sum = 0.0;
-    for (var i = lane; i < p.count; i += LANES) {
+    for (var i = begin + lane; i < end; i += LANES) {
         // 4^(its exponent - e), 0 where that is no normal number
         let less = 2u * (e - partials[3u * i + 1u]);
         let unit = select(0.0, bitcast<f32>((127u - min(less, 126u)) << 23u), less <= 126u);
         sum += bitcast<f32>(partials[3u * i + 2u]) * unit;
     }
-    let all = join_sum(lane, sum);
+    return Part(top, e, join_sum(lane, sum));
+}
+
+// grid: ceil(count / range)
+// trips: 2 * ceil(range / 256) + 20
+@compute @workgroup_size(256)
+fn join(
+    @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(num_workgroups) groups: vec3<u32>,
+    @builtin(local_invocation_index) lane: u32,
+) {
+    let number = group_number(group, groups) + p.first_group;
+    let begin = number * p.range;
+    let it = joined(begin, min(begin + p.range, p.count), lane);
+    if lane == 0u && begin < p.count {
+        partial[3u * number] = it.top;
+        partial[3u * number + 1u] = it.e;
+        partial[3u * number + 2u] = bitcast<u32>(it.all);
+    }
+}
+
+// grid: 1
+// trips: 2 * ceil(count / 256) + 20
+@compute @workgroup_size(256)
+fn finish(@builtin(local_invocation_index) lane: u32) {
+    let it = joined(0u, p.count, lane);
+    let top = it.top;
+    let e = it.e;
     if lane == 0u {
-        let root = sqrt(all);
+        let root = sqrt(it.all);
         var result = root * back(e);
         var what = LEAVE;
         var first = 1.0;

@@ -47,6 +47,8 @@ struct Clip {
 /// Most workgroups that sum the squares of one tensor, and the fewest elements of one.
 const GROUPS: usize = 256;
 const FEWEST: usize = 4096;
+/// Most partial sums that one workgroup joins.
+const JOINED: usize = 1 << 16;
 
 impl Optim for Gpu<'_> {
     fn sgd_step(&self, spec: &SgdSpec, items: &Checked<SgdItem<GpuBuffer>>) -> Result<()> {
@@ -104,6 +106,13 @@ impl Optim for Gpu<'_> {
     }
 
     fn clip_grad_norm(&self, spec: &ClipSpec, grads: &[GpuBuffer]) -> Result<GpuBuffer> {
+        self.clip_grad_norm_by(spec, grads, JOINED)
+    }
+}
+
+impl Gpu<'_> {
+    /// Clips; a workgroup joins at most `range` partial sums.
+    pub(super) fn clip_grad_norm_by(&self, spec: &ClipSpec, grads: &[GpuBuffer], range: usize) -> Result<GpuBuffer> {
         let mut partials = 0;
         let mut places = Vec::new();
         for grad in grads {
@@ -114,15 +123,24 @@ impl Optim for Gpu<'_> {
                 partials += len.div_ceil(range);
             }
         }
+        let trips = |count: usize| 2 * count.div_ceil(256) as u64 + 20;
         // all that is allocated is allocated before the first write
         let (norm, action) = (self.allocate(DType::F32, 1)?, self.allocate(DType::F32, 4)?);
-        let partial = self.allocate(DType::F32, 3 * partials.max(1))?;
+        let mut partial = self.allocate(DType::F32, 3 * partials.max(1))?;
         for (window, range, first) in &places {
             let len = window.len();
             let params = Clip { count: len as u32, range: *range as u32, first: *first as u32, ..Clip::default() };
-            let trips = 2 * range.div_ceil(256) as u64 + 20;
-            let grid = Grid::new(len.div_ceil(*range) as u64).trips(trips).work(10 * len as u64);
+            let trips = range.div_ceil(256) + 130 * range.div_ceil(32_768) + 20;
+            let grid = Grid::new(len.div_ceil(*range) as u64).trips(trips as u64).work(10 * len as u64);
             self.dispatch(&Kernel::new("optim/clip", "squares"), &[window, &partial], &params, grid)?;
+        }
+        while partials > range {
+            let params = Clip { count: partials as u32, range: range as u32, ..Clip::default() };
+            let grid = Grid::new(partials.div_ceil(range) as u64).trips(trips(range)).work(10 * partials as u64);
+            partials = partials.div_ceil(range);
+            let joined = self.allocate(DType::F32, 3 * partials)?;
+            self.dispatch(&Kernel::new("optim/clip", "join"), &[&partial, &joined], &params, grid)?;
+            partial = joined;
         }
         let finite = |limit: f64| limit.min(f64::from(f32::MAX)) as f32;
         let params = Clip {
@@ -132,7 +150,7 @@ impl Optim for Gpu<'_> {
             limit_64: finite(spec.max_norm / 18_446_744_073_709_551_616.0),
             ..Clip::default()
         };
-        let grid = Grid::new(1).trips(2 * partials.div_ceil(256) as u64 + 20);
+        let grid = Grid::new(1).trips(trips(partials));
         self.dispatch(&Kernel::new("optim/clip", "finish"), &[&partial, &norm, &action], &params, grid)?;
         if spec.error_if_nonfinite {
             let mut bytes = [0; 4];

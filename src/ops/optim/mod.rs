@@ -13,9 +13,13 @@
 //! A call changes everything or nothing: it fails before its first write or not at all, and is not interrupted.
 //! Every tensor written to gets a new version.
 //!
-//! Orders: steps are element by element. Squares are summed in f64: per tensor in pieces of [`PIECE`] elements, in
-//! each 16 lanes (lane j over the elements j, j + 16, … ascending) joined in halves; pieces ascending, then tensors
-//! in the order of the list.
+//! Orders: steps are element by element. The sum of squares:
+//!
+//! * CPU, in f64: per tensor in pieces of [`PIECE`] elements, in each 16 lanes (lane j over the elements j, j + 16, …
+//!   ascending) joined in halves; pieces ascending, then tensors in the order of the list
+//! * GPU, in f32, of numbers scaled by a power of two: per tensor (or piece of one, where a kernel does not see all of
+//!   it) in at most 256 ranges of at least 4096 elements, in each 256 lanes, in runs of 128, joined in halves; the
+//!   ranges of all, in the order of the list, in 256 lanes too, more than 2^16 of them every 2^16 first
 
 mod cpu;
 #[cfg(feature = "gpu")]

@@ -1,6 +1,6 @@
 //! Picking by ids on the GPU: f32, and ids (32 bits there). Sums have no atomic additions: the host, which knows the
 //! ids, sorts their places by id; each run of at most 256 places is summed by one thread an element, then the runs of
-//! each id in order. A tensor must fit in a binding.
+//! each id in order, where an id has very many by 256 once more before. A tensor must fit in a binding.
 
 use super::{Pick, PickSpec};
 use crate::backend::{Backend, Buffer};
@@ -34,6 +34,8 @@ impl Sizes {
 const SHADER: &str = "pick/pick";
 /// Places of one segment.
 const SEGMENT: usize = 256;
+/// Most segments of an id that one thread adds up.
+const LONGEST: usize = 1 << 15;
 
 impl Pick for Gpu<'_> {
     fn take(&self, spec: &PickSpec, x: &GpuBuffer) -> Result<GpuBuffer> {
@@ -48,31 +50,7 @@ impl Pick for Gpu<'_> {
     }
 
     fn put_add(&self, spec: &PickSpec, values: &GpuBuffer) -> Result<GpuBuffer> {
-        let x = self.zeros(spec.dtype, spec.whole())?;
-        if values.is_empty() {
-            return Ok(x);
-        }
-        let plan = Plan::new(&spec.ids, &|| self.poll())?;
-        // elements that an id stands for, in all rows
-        let each = spec.front * spec.width;
-        let words = |words: &[u32]| self.upload(DType::F32, bytemuck::cast_slice(words));
-        let (order, segments, rows) = (words(&plan.order)?, words(&plan.segments)?, words(&plan.rows)?);
-        let (count, ids) = (plan.segments.len() - 1, plan.rows.len() / 2 - 1);
-        let sums = self.allocate(spec.dtype, count * each)?;
-        let work = |n: usize| 20 * (n as u64).saturating_mul(each as u64);
-        let sizes = Sizes::of("put_add", spec, count * each)?;
-        let grid = Grid::elements(count * each).trips(SEGMENT as u64 + 1).work(work(plan.order.len()));
-        self.dispatch(&Kernel::new(SHADER, "sum_segments"), &[&order, &segments, values, &sums], &sizes, grid)?;
-        // as many ids as a binding lists, two words each and two at the end; a window begins at a multiple of 64 words
-        let piece = (self.context().largest_window() / 128 * 64).saturating_sub(64).max(64);
-        for first in (0..ids).step_by(piece) {
-            let ids = piece.min(ids - first);
-            let (rows, _) = rows.window(2 * first, 2 * ids + 2)?;
-            let grid = Grid::elements(ids * each).trips(plan.longest as u64 + 1).work(work(count));
-            let sizes = Sizes { count: position("put_add", ids * each)?, ..sizes };
-            self.dispatch(&Kernel::new(SHADER, "sum_rows"), &[&rows, &sums, &x], &sizes, grid)?;
-        }
-        Ok(x)
+        self.put_add_by(spec, values, LONGEST)
     }
 
     fn assign_at(&self, spec: &PickSpec, x: &GpuBuffer, values: &GpuBuffer) -> Result<()> {
@@ -91,6 +69,56 @@ impl Pick for Gpu<'_> {
     }
 }
 
+impl Gpu<'_> {
+    /// `put_add` where one thread adds up at most `longest` segments.
+    pub(super) fn put_add_by(&self, spec: &PickSpec, values: &GpuBuffer, longest: usize) -> Result<GpuBuffer> {
+        let x = self.zeros(spec.dtype, spec.whole())?;
+        if values.is_empty() {
+            return Ok(x);
+        }
+        let mut plan = Plan::new(&spec.ids, &|| self.poll())?;
+        // elements that an id stands for, in all rows
+        let each = spec.front * spec.width;
+        let mut sizes = Sizes::of("put_add", spec, 0)?;
+        let mut sums = self.sum_segments(&plan, sizes, each, values)?;
+        while plan.longest > longest {
+            plan = plan.again(&|| self.poll())?;
+            // a segment's sums lie side by side, whatever rows they are of
+            sizes = Sizes { front: 1, width: position("put_add", each)?, ..sizes };
+            sums = self.sum_segments(&plan, sizes, each, &sums)?;
+        }
+        let rows = self.upload(DType::F32, bytemuck::cast_slice(&plan.rows))?;
+        let ids = plan.rows.len() / 2 - 1;
+        // as many ids as a binding lists, two words each and two at the end; a window begins at a multiple of 64 words
+        let piece = (self.context().largest_window() / 128 * 64).saturating_sub(64).max(64);
+        for first in (0..ids).step_by(piece) {
+            let ids = piece.min(ids - first);
+            let (rows, _) = rows.window(2 * first, 2 * ids + 2)?;
+            let grid = Grid::elements(ids * each).trips(plan.longest as u64 + 1).work(work(plan.count(), each));
+            let sizes = Sizes::of("put_add", spec, ids * each)?;
+            self.dispatch(&Kernel::new(SHADER, "sum_rows"), &[&rows, &sums, &x], &sizes, grid)?;
+        }
+        Ok(x)
+    }
+
+    /// The sum of each segment of `values`.
+    fn sum_segments(&self, plan: &Plan, sizes: Sizes, each: usize, values: &GpuBuffer) -> Result<GpuBuffer> {
+        let words = |words: &[u32]| self.upload(DType::F32, bytemuck::cast_slice(words));
+        let (order, segments) = (words(&plan.order)?, words(&plan.segments)?);
+        let count = plan.count() * each;
+        let sums = self.allocate(DType::F32, count)?;
+        let grid = Grid::elements(count).trips(SEGMENT as u64 + 1).work(work(plan.order.len(), each));
+        let sizes = Sizes { count: position("put_add", count)?, ..sizes };
+        self.dispatch(&Kernel::new(SHADER, "sum_segments"), &[&order, &segments, values, &sums], &sizes, grid)?;
+        Ok(sums)
+    }
+}
+
+/// Of adding up `n` blocks of `each` elements.
+fn work(n: usize, each: usize) -> u64 {
+    20 * (n as u64).saturating_mul(each as u64)
+}
+
 /// Who sums what: see pick.wgsl.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Plan {
@@ -107,29 +135,51 @@ pub(super) struct Plan {
 impl Plan {
     pub(super) fn new(ids: &Ids, poll: &dyn Fn() -> Result<()>) -> Result<Plan> {
         let (order, values) = (ids.by_id(poll)?, ids.as_slice());
-        let (mut segments, mut rows, mut longest) = (Vec::new(), Vec::new(), 0);
-        let (mut before, mut first, mut begin) = (None, 0, 0);
-        for (k, &place) in order.iter().enumerate() {
-            let id = values[place as usize];
-            if before != Some(id) {
-                (before, first) = (Some(id), segments.len());
-                reserve(&mut rows, 4)?;
-                rows.extend([id as u32, first as u32]);
-            } else if k - begin < SEGMENT {
-                continue;
-            }
-            begin = k;
-            reserve(&mut segments, 2)?;
-            segments.push(k as u32);
-            longest = longest.max(segments.len() - first);
-            if segments.len() % (1 << 16) == 0 {
-                poll()?;
-            }
-        }
-        rows.extend([0, segments.len() as u32]);
-        segments.push(order.len() as u32);
+        let ids = order.iter().map(|&place| values[place as usize] as u32);
+        let (segments, rows, longest) = segments(ids, poll)?;
         Ok(Plan { order, segments, rows, longest })
     }
+
+    /// The same of the sums of the segments, in their order.
+    fn again(&self, poll: &dyn Fn() -> Result<()>) -> Result<Plan> {
+        let ids = self.rows.windows(4).step_by(2).flat_map(|row| (row[1]..row[3]).map(|_| row[0]));
+        let (segments, rows, longest) = segments(ids, poll)?;
+        let mut order = Vec::new();
+        reserve(&mut order, self.count())?;
+        order.extend(0..self.count() as u32);
+        Ok(Plan { order, segments, rows, longest })
+    }
+
+    /// How many segments there are.
+    fn count(&self) -> usize {
+        self.segments.len() - 1
+    }
+}
+
+/// The segments of sorted ids, the rows of the plan and the most segments of an id.
+fn segments(ids: impl Iterator<Item = u32>, poll: &dyn Fn() -> Result<()>) -> Result<(Vec<u32>, Vec<u32>, usize)> {
+    let (mut segments, mut rows, mut longest) = (Vec::new(), Vec::new(), 0);
+    let (mut before, mut first, mut begin, mut end) = (None, 0, 0, 0);
+    for (k, id) in ids.enumerate() {
+        end = k + 1;
+        if before != Some(id) {
+            (before, first) = (Some(id), segments.len());
+            reserve(&mut rows, 4)?;
+            rows.extend([id, first as u32]);
+        } else if k - begin < SEGMENT {
+            continue;
+        }
+        begin = k;
+        reserve(&mut segments, 2)?;
+        segments.push(k as u32);
+        longest = longest.max(segments.len() - first);
+        if segments.len() % (1 << 16) == 0 {
+            poll()?;
+        }
+    }
+    rows.extend([0, segments.len() as u32]);
+    segments.push(end as u32);
+    Ok((segments, rows, longest))
 }
 
 fn reserve(list: &mut Vec<u32>, more: usize) -> Result<()> {

@@ -78,6 +78,21 @@ fn an_id_that_comes_more_often_than_a_loop_may_turn() {
     assert_eq!(added, reference::put_add(&spec, &values));
 }
 
+// What is left of an id after one round is cut again: 80,000 places are 313 segments, then 2 of those.
+#[test]
+fn an_id_that_has_more_segments_than_a_loop_may_turn() {
+    let Some(gpu) = gpu() else { return };
+    for (front, width, longest) in [(1, 1, 300), (1, 1, 1), (2, 3, 2), (3, 1, 1)] {
+        let mut raw = vec![3i64; 80_000];
+        (raw[500], raw[501], raw[79_999]) = (1, -1, 0);
+        raw[70_000..79_000].fill(4);
+        let spec = spec(front, 5, width, &raw);
+        let values: Vec<f32> = (0..spec.picked()).map(|i| (i % 7) as f32 - 3.0).collect();
+        let added = down(&gpu, &gpu.put_add_by(&spec, &up(&gpu, &values), longest).unwrap());
+        assert_eq!(added, reference::put_add(&spec, &values), "{front} {width} {longest}");
+    }
+}
+
 #[test]
 fn more_ids_than_a_binding_lists() {
     // 65,536 words

@@ -65,7 +65,8 @@ fn assign_at(
 
 // The plan, made on the host: the places of every id one after the other; where in them each segment of at most 256
 // places of one id begins, and where the last ends; for each id that occurs itself and its first segment, and at last
-// how many segments there are. Of a segment and of an id each element in front * width is summed for itself.
+// how many segments there are. Of a segment and of an id each element in front * width is summed for itself. Where an
+// id has very many segments, their sums are cut and summed once more, as values of one row.
 @group(0) @binding(1) var<storage, read> order: array<u32>;
 @group(0) @binding(2) var<storage, read> segments: array<u32>;
 @group(0) @binding(3) var<storage, read> values: array<f32>;
