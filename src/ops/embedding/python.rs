@@ -9,7 +9,8 @@ use crate::python::{Array, Call};
 use crate::tensor::Shape;
 use pyo3::prelude::*;
 
-/// Rows of weight (vocabulary, features) by their number: (..., features) for ids (...). `name` is what errors call the ids.
+/// Rows of weight (vocabulary, features) by their number: (..., features) for ids (...). `name` is what errors call the
+/// ids.
 #[pyfunction]
 #[pyo3(signature = (weight, ids, name="ids"))]
 fn embedding(weight: &Bound<'_, PyAny>, ids: &Bound<'_, PyAny>, name: &str) -> PyResult<Array> {
