@@ -7,10 +7,10 @@ use crate::cpu::{Cpu, CpuBuffer, Fresh};
 use crate::error::Result;
 use crate::tensor::{DType, Element, Layout, Shape, Walk};
 
-/// Elements that are written in place however they lie: more would let Ctrl-C wait, and go to a copy first.
-const SHORT: usize = 1 << 22;
+/// Elements that are written in place however they lie, some 40 ms: more would let Ctrl-C wait, and go to a copy first.
+const SHORT: usize = 1 << 25;
 /// Elements of a line of the cache. What is walked in smaller steps, so many or more in a row, is written in place at
-/// nearly the speed of a copy (0.5 ns an element, 5 to 13 in larger steps).
+/// nearly the speed of a copy.
 const LINE: usize = 16;
 /// Where no more than one in so many elements of the memory is written, the way over a copy is the longer one.
 const SPARSE: usize = 8;

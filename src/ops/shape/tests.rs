@@ -192,7 +192,7 @@ fn long_rows() {
 /// What does not lie line by line is written whole or, where the call is ended meanwhile, not at all.
 #[test]
 fn all_or_nothing() {
-    let n = 2100;
+    let n = 5800;
     let spec = StridedSpec::place(DType::F32, &[n, n], &[n, n], &[1, n as isize], 0).unwrap();
     let (values, shape) = (buffer(&counting(n * n)), Shape::from([n, n]));
     for polls in 0.. {
