@@ -33,6 +33,9 @@ const THIN: usize = 1 << 20;
 /// Terms that are packed at a time where outputs are few: their panel stays in the second level of cache.
 const PART: usize = 1 << 12;
 
+/// Terms of a chain that are done in one go: of the fewest rows and columns that a unit has, some 20 ms.
+const TERMS: usize = 1 << 16;
+
 /// What the chains of a product start from.
 #[derive(Clone, Copy, Debug)]
 pub enum Start<'a> {
@@ -146,6 +149,7 @@ fn run_product(
         k,
         n,
         panels: b.as_ptr(),
+        panel_size: k * b.width(),
         start,
         start_step,
         chains,
@@ -161,10 +165,25 @@ fn run_product(
     let column_units = units.div_ceil(row_units).min(b.count()).max(1);
     // SAFETY: units write disjoint blocks of `out`.
     let kernel = unsafe { Shared::new(kernel) };
-    cpu.run(row_units * column_units, |unit| {
-        let rows = share(unit / column_units, row_units, m);
-        let columns = share(unit % column_units, column_units, b.count());
-        let kernel = Product { rows: (rows.start, rows.end), columns: (columns.start, columns.end), ..kernel.get() };
+    // a phase some terms, after which the chains go on in `out`
+    let terms = if chains == 0 { TERMS } else { k.max(1) };
+    cpu.run_phases(k.div_ceil(terms).max(1), row_units * column_units, |at| {
+        let kernel = kernel.get();
+        let first = at.phase * terms;
+        let (start, start_step) =
+            if at.phase == 0 { (kernel.start, kernel.start_step) } else { (kernel.out.cast_const(), n) };
+        let rows = share(at.unit / column_units, row_units, m);
+        let columns = share(at.unit % column_units, column_units, b.count());
+        let kernel = Product {
+            a: kernel.a.wrapping_add(first),
+            k: terms.min(k - first),
+            panels: kernel.panels.wrapping_add(first * b.width()),
+            start,
+            start_step,
+            rows: (rows.start, rows.end),
+            columns: (columns.start, columns.end),
+            ..kernel
+        };
         // SAFETY: sizes were checked above; units write disjoint blocks of `out`.
         unsafe { launch(b.isa(), &kernel) }
     })
@@ -177,6 +196,8 @@ struct Product {
     k: usize,
     n: usize,
     panels: *const f32,
+    /// from one to the next
+    panel_size: usize,
     /// null for zero
     start: *const f32,
     start_step: usize,
@@ -190,7 +211,6 @@ struct Product {
 impl Kernel for Product {
     #[inline(always)]
     unsafe fn run<L: Lanes>(&self) {
-        let panel_size = self.k.wrapping_mul(PANEL * L::N);
         let mut first = self.rows.0;
         while first < self.rows.1 {
             let rows = (self.rows.1 - first).min(ROWS_AT_ONCE);
@@ -199,9 +219,9 @@ impl Kernel for Product {
             while p < self.columns.1 {
                 // SAFETY: rows and panels of this unit, as `run_product` checked.
                 unsafe {
-                    let panel = self.panels.add(p.wrapping_mul(panel_size));
+                    let panel = self.panels.wrapping_add(p.wrapping_mul(self.panel_size));
                     if rows == 1 && self.chains == 0 && p + 1 < self.columns.1 {
-                        self.two_panels::<L>(first, p, panel, panel_size);
+                        self.two_panels::<L>(first, p, panel, self.panel_size);
                         p += 2;
                         continue;
                     }

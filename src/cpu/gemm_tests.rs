@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::cpu::Isa;
+use crate::cpu::testing::asked;
 
 /// Small integers over a power of two, by a linear congruence: the same on every machine.
 pub fn numbers(n: usize, seed: u32) -> Vec<f32> {
@@ -183,4 +184,43 @@ fn chains_in_parts_are_the_same_chains() {
             }
         }
     }
+}
+
+/// Chains longer than what is done in one go, and panels that are packed in several.
+#[test]
+fn long_chains_are_cut_and_go_on() {
+    let (m, n, k) = (3, 70, TERMS + 19);
+    let (x, w, bias) = (numbers(m * k, 1), numbers(n * k, 2), numbers(n, 3));
+    let chain = |i: usize, j: usize, begin| (0..k).fold(begin, |acc, q| x[i * k + q].mul_add(w[j * k + q], acc));
+    let want: Vec<f32> = (0..m * n).map(|at| chain(at / n, at % n, bias[at % n])).collect();
+    let turned: Vec<f32> = (0..k * n).map(|at| w[at % n * k + at / n]).collect();
+    for isa in Isa::available().into_iter().filter(|isa| isa.fused()) {
+        for threads in [1, 3] {
+            let cpu = Cpu::quiet().with_isa(isa).with_threads(threads);
+            for panels in [Panels::transposed(&cpu, &w, n, k).unwrap(), Panels::straight(&cpu, &turned, k, n).unwrap()]
+            {
+                for rows in [1, m] {
+                    let mut y = vec![f32::NAN; rows * n];
+                    product(&cpu, &x[..rows * k], rows, &panels, Start::Row(&bias), &mut y).unwrap();
+                    same(isa, &y, &want[..rows * n], "a long chain");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn long_work_asks_whether_to_stop() {
+    let (k, n) = (1 << 20, 40);
+    let w = vec![1f32; k * n];
+    // 160 MB, one panel: some 50 ms
+    let times = asked(|cpu| Panels::transposed(cpu, &w, n, k).map(drop));
+    assert!(times > 2, "{times} times while rows were packed");
+    let times = asked(|cpu| Panels::straight(cpu, &w, k, n).map(drop));
+    assert!(times > 2, "{times} times while columns were packed");
+    let (x, mut y) = (vec![1f32; 24 * k], vec![0f32; 24 * n]);
+    let panels = Panels::straight(&Cpu::quiet(), &w, k, n).unwrap();
+    let times = asked(|cpu| product(cpu, &x, 24, &panels, Start::Zero, &mut y));
+    assert!(times > 2, "{times} times in a product");
+    assert!(y.iter().all(|&y| y == k as f32));
 }

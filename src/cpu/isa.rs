@@ -55,9 +55,8 @@ impl Isa {
     }
 }
 
-/// The instruction set of this process: the best there is, or what `SEQCORE_ISA` says; empty,
-/// it says nothing. A name that is unknown
-/// or that this processor lacks is an error at every call, never an illegal instruction.
+/// The instruction set of this process: the best there is, or what `SEQCORE_ISA` says; empty, it says nothing. A name
+/// that is unknown or that this processor lacks is an error at every call, never an illegal instruction.
 pub fn isa() -> Result<Isa> {
     static FOUND: OnceLock<Result<Isa>> = OnceLock::new();
     FOUND

@@ -4,7 +4,7 @@
 use super::isa::Isa;
 use super::lanes::{Kernel, Lanes, launch};
 use super::math::{Function, map};
-use super::{Cpu, Fresh};
+use super::{Cpu, CpuBuffer, Fresh};
 use crate::error::{Error, Result};
 use crate::tensor::Element;
 use std::marker::PhantomData;
@@ -41,7 +41,7 @@ impl Cpu<'_> {
         failed.into_inner().unwrap_or_else(PoisonError::into_inner).map_or(Ok(()), Err)
     }
 
-    /// Zeros.
+    /// Zeros, still to be written to: `Backend::zeros` for one that knows the type.
     pub fn cleared<T: Element>(&self, len: usize) -> Result<Fresh<T>> {
         let mut y = Fresh::<T>::new(len)?;
         self.pieces(&mut y, PIECE, |_, y| {
@@ -49,6 +49,36 @@ impl Cpu<'_> {
             Ok(())
         })?;
         Ok(y)
+    }
+
+    /// A copy of what is given, or zeros.
+    pub fn copy_or_zeros<T: Element>(&self, given: Option<&CpuBuffer>, len: usize) -> Result<Fresh<T>> {
+        let Some(given) = given else { return self.cleared(len) };
+        let given = given.slice::<T>()?;
+        if given.len() != len {
+            return Err(Error::internal(format!("{} elements for {len}", given.len())));
+        }
+        let mut y = Fresh::new(len)?;
+        self.pieces(&mut y, PIECE, |start, y| {
+            y.copy_from_slice(&given[start..][..y.len()]);
+            Ok(())
+        })?;
+        Ok(y)
+    }
+
+    /// Changes `x` in place by what `change` makes of a copy: until then the call can end with nothing written, and
+    /// what remains is to copy back in one go.
+    pub fn by_copy<T: Element>(&self, x: &mut [T], change: impl FnOnce(&mut [T]) -> Result<()>) -> Result<()> {
+        let mut made = Fresh::<T>::new(x.len())?;
+        self.pieces(&mut made, PIECE, |start, made| {
+            made.copy_from_slice(&x[start..][..made.len()]);
+            Ok(())
+        })?;
+        change(&mut made)?;
+        self.quietly().pieces(x, PIECE, |start, x| {
+            x.copy_from_slice(&made[start..][..x.len()]);
+            Ok(())
+        })
     }
 
     /// y = F(x), element by element.

@@ -7,31 +7,6 @@
 use super::isa::Isa;
 use super::lanes::{Kernel, Lanes, ROUND, launch};
 
-/// e^x; at most 1.1 ULP off.
-pub fn exp(isa: Isa, x: &[f32], y: &mut [f32]) {
-    map::<Exp>(isa, x, y);
-}
-
-/// Natural logarithm; at most 1.5 ULP off. -inf at 0 (and at subnormals), NaN below.
-pub fn ln(isa: Isa, x: &[f32], y: &mut [f32]) {
-    map::<Ln>(isa, x, y);
-}
-
-/// 1 / (1 + e^-x); at most 2.5 ULP off.
-pub fn sigmoid(isa: Isa, x: &[f32], y: &mut [f32]) {
-    map::<Sigmoid>(isa, x, y);
-}
-
-/// Hyperbolic tangent; at most 2.6 ULP off.
-pub fn tanh(isa: Isa, x: &[f32], y: &mut [f32]) {
-    map::<Tanh>(isa, x, y);
-}
-
-/// max(x, 0) as PyTorch has it: NaN stays NaN, -0 stays -0.
-pub fn relu(isa: Isa, x: &[f32], y: &mut [f32]) {
-    map::<Relu>(isa, x, y);
-}
-
 /// A function of one number; kernels call it on vectors, [`map`] on slices.
 pub trait Function {
     /// Mark it `#[inline(always)]`.
@@ -68,15 +43,15 @@ pub fn map<F: Function>(isa: Isa, x: &[f32], y: &mut [f32]) {
     unsafe { launch(isa, &kernel) }
 }
 
-/// See [`exp`].
+/// e^x; at most 1.1 ULP off.
 pub struct Exp;
-/// See [`ln`].
+/// Natural logarithm; at most 1.5 ULP off. -inf at 0 (and at subnormals), NaN below.
 pub struct Ln;
-/// See [`sigmoid`].
+/// 1 / (1 + e^-x); at most 2.5 ULP off.
 pub struct Sigmoid;
-/// See [`tanh`].
+/// Hyperbolic tangent; at most 2.6 ULP off.
 pub struct Tanh;
-/// See [`relu`].
+/// max(x, 0) as PyTorch has it: NaN stays NaN, -0 stays -0.
 pub struct Relu;
 
 /// The first 10 bits of ln 2: exact in products with exponents, fused or not.
@@ -199,10 +174,10 @@ mod tests {
 
     fn sweep(stride: u32) {
         let functions: [Row; 4] = [
-            ("exp", exp, f64::exp, 1.1),
-            ("ln", ln, f64::ln, 1.5),
-            ("sigmoid", sigmoid, |x| 1.0 / (1.0 + (-x).exp()), 2.5),
-            ("tanh", tanh, f64::tanh, 2.6),
+            ("exp", map::<Exp>, f64::exp, 1.1),
+            ("ln", map::<Ln>, f64::ln, 1.5),
+            ("sigmoid", map::<Sigmoid>, |x| 1.0 / (1.0 + (-x).exp()), 2.5),
+            ("tanh", map::<Tanh>, f64::tanh, 2.6),
         ];
         let parts = std::thread::available_parallelism().map_or(1, |n| n.get() as u64);
         let total = (1u64 << 32) / u64::from(stride);
@@ -272,7 +247,7 @@ mod tests {
         for isa in Isa::available() {
             let x = [-1.0f32, -0.0, 0.0, 2.0, f32::NAN, f32::INFINITY, f32::NEG_INFINITY, 1e-40, -1e-40];
             let mut y = [7f32; 9];
-            relu(isa, &x, &mut y);
+            map::<Relu>(isa, &x, &mut y);
             assert!(y[4].is_nan());
             y[4] = 0.0;
             let want = [0.0f32, -0.0, 0.0, 2.0, 0.0, f32::INFINITY, 0.0, 0.0, -0.0];

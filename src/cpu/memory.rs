@@ -154,24 +154,6 @@ impl<T: Element> Fresh<T> {
         Ok(Fresh { buffer: CpuBuffer::allocate(T::DTYPE, len)?, element: PhantomData })
     }
 
-    /// All zero.
-    pub fn zeros(len: usize) -> Result<Fresh<T>> {
-        let mut fresh = Fresh::new(len)?;
-        fresh.fill(T::default());
-        Ok(fresh)
-    }
-
-    /// A copy of what is given, or zeros.
-    pub fn copy_or_zeros(given: Option<&CpuBuffer>, len: usize) -> Result<Fresh<T>> {
-        let mut fresh = Fresh::new(len)?;
-        match given.map(CpuBuffer::slice).transpose()? {
-            Some(given) if given.len() == len => fresh.copy_from_slice(given),
-            Some(given) => return Err(Error::internal(format!("{} elements for {len}", given.len()))),
-            None => fresh.fill(T::default()),
-        }
-        Ok(fresh)
-    }
-
     /// The finished buffer.
     pub fn done(self) -> CpuBuffer {
         self.buffer

@@ -138,13 +138,11 @@ impl Backend for Cpu<'_> {
     }
 
     fn zeros(&self, dtype: DType, len: usize) -> Result<CpuBuffer> {
-        let buffer = CpuBuffer::allocate(dtype, len)?;
-        // SAFETY: nobody else has a handle on the new memory.
-        self.pieces(unsafe { buffer.bytes_mut() }, COPY, |_, piece| {
-            piece.fill(0);
-            Ok(())
-        })?;
-        Ok(buffer)
+        Ok(match dtype {
+            DType::F32 => self.cleared::<f32>(len)?.done(),
+            DType::F64 => self.cleared::<f64>(len)?.done(),
+            DType::I64 => self.cleared::<i64>(len)?.done(),
+        })
     }
 
     fn upload(&self, dtype: DType, data: &[u8]) -> Result<CpuBuffer> {
@@ -179,7 +177,7 @@ impl Backend for Cpu<'_> {
         let mut rest = unsafe { buffer.bytes_mut() };
         for part in parts {
             let (head, tail) = rest.split_at_mut(bytes(&[part.len()], dtype)?);
-            head.copy_from_slice(part.bytes());
+            self.copy(part.bytes(), head)?;
             rest = tail;
         }
         Ok(buffer)

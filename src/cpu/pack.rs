@@ -10,6 +10,9 @@ use crate::error::{Error, Result};
 use crate::tensor::elements;
 use std::sync::Arc;
 
+/// Rows of panels that are packed at a time, 512 KiB at most; whole blocks of a transposition.
+const ROWS: usize = 1 << 11;
+
 /// A packed right side for one instruction set.
 pub struct Panels {
     isa: Isa,
@@ -46,19 +49,18 @@ impl Panels {
     pub fn straight(cpu: &Cpu<'_>, b: &[f32], k: usize, n: usize) -> Result<Panels> {
         let mut panels = Panels::new(cpu, k, n, n, b.len())?;
         let width = panels.width();
-        // SAFETY: every unit writes its own panels.
-        let data = unsafe { Shared::new(panels.data.as_mut_ptr()) };
-        let work = |p: usize| {
-            let n_here = width.min(n - p * width);
-            for i in 0..k {
-                // SAFETY: row i of panel p, which no other unit writes; `new` sized the memory.
-                let row = unsafe { std::slice::from_raw_parts_mut(data.get().add((p * k + i) * width), width) };
-                row[..n_here].copy_from_slice(&b[i * n + p * width..][..n_here]);
-                row[n_here..].fill(0.0);
+        panels.fill(cpu, |first, rows| {
+            let (mut p, mut i) = (first / k, first % k);
+            for row in rows.chunks_exact_mut(width) {
+                let here = width.min(n - p * width);
+                row[..here].copy_from_slice(&b[i * n + p * width..][..here]);
+                row[here..].fill(0.0);
+                i += 1;
+                if i == k {
+                    (p, i) = (p + 1, 0);
+                }
             }
-        };
-        let (count, units) = (n.div_ceil(width), units_of(cpu, n.div_ceil(width), k * width));
-        cpu.run(units, |unit| share(unit, units, count).for_each(work))?;
+        })?;
         Ok(panels)
     }
 
@@ -79,19 +81,24 @@ impl Panels {
             Order::Gates => (n.div_ceil(cpu.isa()?.lanes()) * cpu.isa()?.lanes() * PANEL, PANEL * n),
         };
         let mut panels = Panels::new(cpu, k, outputs, rows, w.len())?;
-        let (isa, count, size) = (panels.isa, panels.count(), k * panels.width());
-        let kernel = Transposing { from: w.as_ptr(), to: panels.data.as_mut_ptr(), n, k, order, first: 0, last: 0 };
-        // SAFETY: every unit writes its own panels.
-        let kernel = unsafe { Shared::new(kernel) };
-        let units = units_of(cpu, count, size);
-        cpu.run(units, |unit| {
-            let range = share(unit, units, count);
-            let kernel = Transposing { first: range.start, last: range.end, ..kernel.get() };
-            // SAFETY: reads rows below n (of each gate), `new` checked that there are so many; writes the panels
-            // of this unit.
+        let (isa, width) = (panels.isa, panels.width());
+        panels.fill(cpu, |first, to| {
+            let last = first + to.len() / width;
+            let kernel = Transposing { from: w.as_ptr(), to: to.as_mut_ptr(), n, k, order, first, last };
+            // SAFETY: reads rows below n (of each gate), `new` checked that there are so many; writes `to` alone.
             unsafe { launch(isa, &kernel) }
         })?;
         Ok(panels)
+    }
+
+    /// Calls `work` with some rows at a time, panel after panel seen as one matrix of `width` columns, and the first.
+    /// A panel may be cut: one of a long chain takes longer than Ctrl-C may wait.
+    fn fill(&mut self, cpu: &Cpu<'_>, work: impl Fn(usize, &mut [f32]) + Sync) -> Result<()> {
+        let width = self.width();
+        cpu.pieces(&mut self.data, ROWS * width, |start, rows| {
+            work(start / width, rows);
+            Ok(())
+        })
     }
 
     fn new(cpu: &Cpu<'_>, k: usize, outputs: usize, rows: usize, given: usize) -> Result<Panels> {
@@ -135,14 +142,9 @@ impl Panels {
     }
 }
 
-/// How many units `count` things of `size` elements each are worth: one below some 20 µs of copying.
-fn units_of(cpu: &Cpu<'_>, count: usize, size: usize) -> usize {
-    if count.saturating_mul(size) < 100_000 { 1 } else { count.min(cpu.threads()) }
-}
-
 /// The part of `0..n` that unit `unit` of `units` takes.
 pub(super) fn share(unit: usize, units: usize, n: usize) -> std::ops::Range<usize> {
-    // units are at most the threads of a team, so the products do not wrap for any n that fits memory
+    // units are few, so the products do not wrap for any n that fits memory
     unit * n / units..(unit + 1) * n / units
 }
 
@@ -166,13 +168,13 @@ impl<T: Copy> Shared<T> {
     }
 }
 
-#[derive(Clone, Copy)]
 struct Transposing {
     from: *const f32,
     to: *mut f32,
     n: usize,
     k: usize,
     order: Order,
+    /// rows of the panels, counted from the first of all
     first: usize,
     last: usize,
 }
@@ -181,7 +183,11 @@ impl Kernel for Transposing {
     #[inline(always)]
     unsafe fn run<L: Lanes>(&self) {
         let width = PANEL * L::N;
-        for p in self.first..self.last {
+        let mut done = self.first;
+        while done < self.last {
+            let (p, start) = (done / self.k, done % self.k);
+            let stop = self.k.min(start + self.last - done);
+            let to = self.to.wrapping_add((done - self.first) * width);
             for z in 0..PANEL {
                 let (row, end) = match self.order {
                     Order::Straight => (p * width + z * L::N, self.n),
@@ -189,16 +195,17 @@ impl Kernel for Transposing {
                 };
                 // SAFETY: rows row .. row + rows lie below `end`, columns below k; the panel's memory is ours.
                 unsafe {
-                    let to = self.to.add(p * self.k * width + z * L::N);
+                    let to = to.add(z * L::N);
                     let rows = end.saturating_sub(row).min(L::N);
-                    let from = self.from.wrapping_add(row * self.k);
-                    let whole = if rows == L::N { self.k - self.k % L::N } else { 0 };
+                    let from = self.from.wrapping_add(row * self.k + start);
+                    let columns = stop - start;
+                    let whole = if rows == L::N { columns - columns % L::N } else { 0 };
                     let mut i = 0;
                     while i < whole {
                         L::transpose(from.add(i), self.k, to.add(i * width), width);
                         i += L::N;
                     }
-                    while i < self.k {
+                    while i < columns {
                         for j in 0..L::N {
                             *to.add(i * width + j) = if j < rows { *from.add(j * self.k + i) } else { 0.0 };
                         }
@@ -206,6 +213,7 @@ impl Kernel for Transposing {
                     }
                 }
             }
+            done += stop - start;
         }
     }
 }

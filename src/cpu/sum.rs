@@ -31,7 +31,7 @@ impl Cpu<'_> {
             return Err(Error::internal("sum: as many terms as the sizes say were expected"));
         }
         if n == 0 || sums == 0 {
-            return Fresh::zeros(sums);
+            return self.cleared(sums);
         }
         if n == 1 {
             return self.map::<Lone>(x);

@@ -1,7 +1,9 @@
 //! What the tests of kernels start from: memory with numbers in it, and every engine that this machine has.
 
 use super::{Cpu, CpuBuffer, Fresh, Isa};
+use crate::error::Result;
 use crate::tensor::Element;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 pub(crate) fn buffer<T: Element>(values: &[T]) -> CpuBuffer {
     let mut fresh = Fresh::<T>::new(values.len()).unwrap();
@@ -20,4 +22,15 @@ pub(crate) fn bits(values: &[f32]) -> Vec<u32> {
 /// Every instruction set, alone and on a team.
 pub(crate) fn engines() -> Vec<Cpu<'static>> {
     Isa::available().into_iter().flat_map(|isa| [1, 3].map(|t| Cpu::quiet().with_isa(isa).with_threads(t))).collect()
+}
+
+/// How often `poll` is asked in `work`, on one thread.
+pub(crate) fn asked(work: impl FnOnce(&Cpu<'_>) -> Result<()>) -> usize {
+    let count = AtomicUsize::new(0);
+    let poll = || {
+        count.fetch_add(1, Ordering::Relaxed);
+        Ok(())
+    };
+    work(&Cpu::new(&poll).with_threads(1)).unwrap();
+    count.into_inner()
 }

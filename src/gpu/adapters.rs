@@ -163,13 +163,24 @@ fn absent(index: usize, usable: usize, all: usize, software: bool) -> Error {
     };
     match (usable, all, software) {
         (0, 0, _) | (0, _, true) => {
-            error(if software { " where no software GPU driver was found" } else { " where no GPU was found" })
-                .hint("install a driver: on Debian and Ubuntu the packages mesa-vulkan-drivers and libvulkan1")
+            let why = if software { " where no software GPU driver was found" } else { " where no GPU was found" };
+            error(why).hint(match is_room_for_a_driver() {
+                true => "install a driver: on Debian and Ubuntu the packages mesa-vulkan-drivers and libvulkan1",
+                false => "give the process more memory: a driver that finds no room to be loaded is not found",
+            })
         }
         (0, _, false) => error(" where only a software GPU driver was found")
             .hint("use the CPU, or set SEQCORE_GPU=software to test with it"),
         _ => error(""),
     }
+}
+
+fn is_room_for_a_driver() -> bool {
+    let mut room = Vec::<u8>::new();
+    let fits = room.try_reserve_exact(256 << 20).is_ok();
+    // a compiler leaves out memory that nobody looks at
+    std::hint::black_box(&room);
+    fits
 }
 
 #[cfg(test)]

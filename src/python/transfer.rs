@@ -69,11 +69,14 @@ pub fn copy_as(device: Device, dtype: DType, storage: &Storage, poll: Poll<'_>) 
 
 fn cast(host: &CpuBuffer, dtype: DType, poll: Poll<'_>) -> Result<CpuBuffer> {
     macro_rules! convert {
-        ($from:ty, $to:ty) => {{
+        ($from:ty, $to:ty $(, $check:expr)?) => {{
             let from = host.slice::<$from>()?;
             let mut to = Fresh::<$to>::new(from.len())?;
             Cpu::new(poll).pieces(&mut to, PIECE, |start, to| {
-                to.iter_mut().zip(&from[start..]).for_each(|(t, &f)| *t = f as $to);
+                for (t, &f) in to.iter_mut().zip(&from[start..]) {
+                    $($check(f64::from(f))?;)?
+                    *t = f as $to;
+                }
                 Ok(())
             })?;
             to.done()
@@ -82,12 +85,23 @@ fn cast(host: &CpuBuffer, dtype: DType, poll: Poll<'_>) -> Result<CpuBuffer> {
     Ok(match (host.dtype(), dtype) {
         (DType::F32, DType::F64) => convert!(f32, f64),
         (DType::F64, DType::F32) => convert!(f64, f32),
-        (DType::F32, DType::I64) => convert!(f32, i64),
-        (DType::F64, DType::I64) => convert!(f64, i64),
+        (DType::F32, DType::I64) => convert!(f32, i64, integer),
+        (DType::F64, DType::I64) => convert!(f64, i64, integer),
         (DType::I64, DType::F32) => convert!(i64, f32),
         (DType::I64, DType::F64) => convert!(i64, f64),
         (DType::F32, DType::F32) | (DType::F64, DType::F64) | (DType::I64, DType::I64) => host.clone(),
     })
+}
+
+/// A number whose whole part is an int64; `as` would make 0 of NaN and the largest one of 1e30.
+#[inline]
+fn integer(number: f64) -> Result<()> {
+    // -2^63 is one, 2^63 is none
+    if (i64::MIN as f64..-(i64::MIN as f64)).contains(&number) {
+        return Ok(());
+    }
+    let got = if number.is_nan() { "nan".into() } else { format!("{number:e}") };
+    Err(Error::found(Kind::Value, "data", "numbers that int64 holds", got))
 }
 
 /// Integers have 32 bits on a GPU.

@@ -112,6 +112,18 @@ pub trait Real:
     }
 }
 
+/// The sum of sixteen partial sums, joined in halves: l with l + 8, then + 4, + 2, + 1.
+#[inline(always)]
+pub fn joined<R: Real>(mut parts: [R; 16]) -> R {
+    for half in [8, 4, 2, 1] {
+        for l in 0..half {
+            let upper = parts[l + half];
+            parts[l] += upper;
+        }
+    }
+    parts[0]
+}
+
 macro_rules! real {
     ($t:ty) => {
         impl Real for $t {

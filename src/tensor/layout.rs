@@ -76,17 +76,6 @@ impl Layout {
             .collect();
         Layout { shape: Shape::from(shape), strides, offset: self.offset }
     }
-
-    /// Whether this is C order from the start, so that a copy of the bytes will do.
-    pub fn is_contiguous(&self) -> bool {
-        let mut step = 1isize;
-        self.offset == 0
-            && self.shape.iter().zip(&self.strides).rev().all(|(&n, &stride)| {
-                let right = n <= 1 || stride == step;
-                step = step.saturating_mul(n.max(1) as isize);
-                right
-            })
-    }
 }
 
 #[cfg(test)]
@@ -94,12 +83,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn contiguity_ignores_strides_of_single_axes() {
+    fn strides_of_single_axes_say_nothing() {
         // S-7
-        let l = Layout::new("t", &[1, 4], &[-12345, 1], 0, 4).unwrap();
-        assert!(l.is_contiguous());
+        assert!(Layout::new("t", &[1, 4], &[-12345, 1], 0, 4).unwrap().is_distinct());
         assert!(Layout::new("t", &[2, 4], &[-4, 1], 0, 8).is_err());
-        assert!(!Layout::new("t", &[2, 4], &[-4, 1], 4, 8).unwrap().is_contiguous());
+        assert!(Layout::new("t", &[2, 4], &[-4, 1], 4, 8).unwrap().is_distinct());
     }
 
     #[test]

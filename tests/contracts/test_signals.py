@@ -57,6 +57,8 @@ CALLS = {
     "list of floats": "seqcore.Tensor(listed)",
     "list of bools": "seqcore.where(listed, 1.0, 0.0)",
     "list beside a tensor": "long[:20_000_000] + listed",
+    "product with a large matrix": "row @ large",
+    "lstm of many units float64": "of_many(np.ones((1, 1, 3000)))",
     "listing": "seqcore.cat(map(abs, itertools.repeat(1.5, 30_000_000)))",
 }
 
@@ -103,6 +105,11 @@ if name == "one output":
     one_output = nn.Linear(20_000_000, 1)
 if name in ("mask", "normal", "transpose of long rows"):
     longer = seqcore.Tensor(np.ones(120_000_000, np.float32))
+
+if name == "product with a large matrix":
+    large, row = (seqcore.Tensor(np.ones((n, 16_384), np.float32)) for n in (16_384, 1))
+if name == "lstm of many units float64":
+    of_many = nn.LSTM(3000, 3000, dtype="float64")
 
 if name.startswith("list "):
     listed = [True, False] * 10_000_000 if "bools" in name else [0.5, 1.5] * 10_000_000

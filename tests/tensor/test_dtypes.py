@@ -97,6 +97,27 @@ def test_integers_are_not_overwritten_by_floats(value, device):
     assert t.numpy().tolist() == [7, 8]
 
 
+@pytest.mark.parametrize("name", ["float32", "float64"])
+def test_what_int64_does_not_hold_is_no_integer(name, device):
+    if name == "float64" and device != "cpu":
+        return  # lies on the CPU alone
+    limit = 2.0**63
+    for wrong in (math.nan, math.inf, -math.inf, 1e30, limit, -2 * limit):
+        values = np.array([1.0, wrong], name)
+        for call in (
+            lambda values=values: Tensor(values, dtype="int64"),
+            lambda values=values: Tensor(values.tolist(), dtype="int64"),
+            lambda values=values: Tensor(values, device=device).to(dtype="int64"),
+        ):
+            with pytest.raises(ValueError, match=r"^\w+: data: expected numbers that int64 holds, got -?(nan|inf|\d)"):
+                call()
+    # the last that it does, and fractions, cut as NumPy cuts them
+    given = [-limit, np.nextafter(np.array(limit, name), 0), 2.9, -2.9, -0.0] if device == "cpu" else [2.9, -2.9, -0.0]
+    values = np.array(given, name)
+    made = Tensor(values, device=device).to(dtype="int64").numpy()
+    assert made.tolist() == values.astype(np.int64).tolist()
+
+
 def test_a_number_beside_integers_is_no_error_of_another_function():
     t = Tensor([3, 4])
     for call in (lambda: seqcore.where([True, False], t, 2.5), lambda: seqcore.where([True, False], 2, t)):

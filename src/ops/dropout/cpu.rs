@@ -1,7 +1,7 @@
 //! Dropout on the CPU: sixteen blocks of Philox side by side, in plain loops that the compiler turns into vectors.
 
 use super::{Dropout, DropoutSpec};
-use crate::cpu::pack::Shared;
+use crate::cpu::map::PIECE;
 use crate::cpu::{Cpu, CpuBuffer, Fresh, Kernel, Lanes, launch};
 use crate::error::Result;
 use crate::tensor::{DType, Philox, Real};
@@ -9,76 +9,63 @@ use crate::tensor::{DType, Philox, Real};
 /// Blocks side by side, and the elements that they decide about.
 const WIDTH: usize = 16;
 const GROUP: usize = 4 * WIDTH;
-/// Elements of a unit of the team; a multiple of a group.
-const PIECE: usize = 1 << 15;
 
 impl Dropout for Cpu<'_> {
     fn dropout(&self, spec: &DropoutSpec, x: &CpuBuffer) -> Result<CpuBuffer> {
         let isa = self.isa()?;
         match spec.dtype {
-            // SAFETY: the piece is that of the slices that `in_pieces` made it of.
-            DType::F64 => in_pieces::<f64>(self, spec, x, |piece| unsafe { piece.masked() }),
-            // SAFETY: as above.
-            _ => in_pieces::<f32>(self, spec, x, |piece| unsafe { launch(isa, &piece) }),
+            DType::F64 => in_pieces::<f64>(self, x, |start, x, y| masked(spec, start, x, y)),
+            _ => in_pieces::<f32>(self, x, |start, x, y| {
+                let piece = Piece { spec, start, x, y: y.as_mut_ptr() };
+                // SAFETY: y is as long as x.
+                unsafe { launch(isa, &piece) }
+            }),
         }
     }
 }
 
-fn in_pieces<R: Real>(
-    cpu: &Cpu<'_>,
-    spec: &DropoutSpec,
-    x: &CpuBuffer,
-    work: impl Fn(Piece<'_, R>) + Sync,
-) -> Result<CpuBuffer> {
+/// `work(start, x, y)` for pieces of x and of the result, equally long, from `start`, a multiple of a group.
+fn in_pieces<R: Real>(cpu: &Cpu<'_>, x: &CpuBuffer, work: impl Fn(usize, &[R], &mut [R]) + Sync) -> Result<CpuBuffer> {
+    const { assert!(PIECE % GROUP == 0) }
     let x = x.slice::<R>()?;
     let mut y = Fresh::<R>::new(x.len())?;
-    if spec.is_identity() {
-        y.copy_from_slice(x);
-        return Ok(y.done());
-    }
-    // SAFETY: units write disjoint parts of `y`.
-    let out = unsafe { Shared::new(y.as_mut_ptr()) };
-    cpu.run(x.len().div_ceil(PIECE), |unit| {
-        let start = unit * PIECE;
-        let x = &x[start..x.len().min(start + PIECE)];
-        work(Piece { spec, x, y: out.get().wrapping_add(start), start });
+    cpu.pieces(&mut y, PIECE, |start, y| {
+        work(start, &x[start..][..y.len()], y);
+        Ok(())
     })?;
     Ok(y.done())
 }
 
-/// Elements from `start`, a multiple of a group.
-struct Piece<'a, R> {
+struct Piece<'a> {
     spec: &'a DropoutSpec,
-    x: &'a [R],
-    y: *mut R,
     start: usize,
+    x: &'a [f32],
+    y: *mut f32,
 }
 
-impl Kernel for Piece<'_, f32> {
+impl Kernel for Piece<'_> {
     #[inline(always)]
     unsafe fn run<L: Lanes>(&self) {
-        // SAFETY: passed on.
-        unsafe { self.masked() }
+        // SAFETY: by the word of whoever launches it.
+        let y = unsafe { std::slice::from_raw_parts_mut(self.y, self.x.len()) };
+        masked(self.spec, self.start, self.x, y);
     }
 }
 
-impl<R: Real> Piece<'_, R> {
-    /// # Safety
-    /// `x.len()` elements can be written at `y`.
-    #[inline(always)]
-    unsafe fn masked(&self) {
-        // SAFETY: by the caller's word.
-        let y = unsafe { std::slice::from_raw_parts_mut(self.y, self.x.len()) };
-        let (scale, threshold) = (R::of(self.spec.scale), self.spec.threshold);
-        let mut block = self.start as u64 / 4;
-        for (y, x) in y.chunks_mut(GROUP).zip(self.x.chunks(GROUP)) {
-            let words = blocks(self.spec.philox, block);
-            for ((y, &x), &word) in y.iter_mut().zip(x).zip(&words) {
-                let scaled = x * scale;
-                *y = if word >> 8 >= threshold { scaled } else { R::ZERO };
-            }
-            block += WIDTH as u64;
+#[inline(always)]
+fn masked<R: Real>(spec: &DropoutSpec, start: usize, x: &[R], y: &mut [R]) {
+    if spec.is_identity() {
+        return y.copy_from_slice(x);
+    }
+    let (scale, threshold) = (R::of(spec.scale), spec.threshold);
+    let mut block = start as u64 / 4;
+    for (y, x) in y.chunks_mut(GROUP).zip(x.chunks(GROUP)) {
+        let words = blocks(spec.philox, block);
+        for ((y, &x), &word) in y.iter_mut().zip(x).zip(&words) {
+            let scaled = x * scale;
+            *y = if word >> 8 >= threshold { scaled } else { R::ZERO };
         }
+        block += WIDTH as u64;
     }
 }
 

@@ -2,11 +2,11 @@
 
 use super::{Linear, LinearGrads, LinearNeeds, LinearSpec, MatmulSpec, reference};
 use crate::cpu::gemm::{Right, Segment, Start, accumulate, product, product_in_parts};
-use crate::cpu::pack::{Panels, Shared};
+use crate::cpu::map::PIECE;
+use crate::cpu::pack::Panels;
 use crate::cpu::{Cpu, CpuBuffer, Fresh, Kernel, Lanes, launch};
 use crate::error::Result;
 use crate::tensor::{DType, Layout, Shape};
-use std::sync::{Mutex, PoisonError};
 
 /// Up to so many rows packing W for dx is a good part of the product, so the image is kept for the next call:
 /// there is one where a layer is used at every step of a sequence.
@@ -88,30 +88,21 @@ impl Linear for Cpu<'_> {
         let &MatmulSpec { batch, m, k, n, .. } = spec;
         let (a, b) = (a.slice::<f32>()?, b.slice::<f32>()?);
         let mut c = Fresh::<f32>::new(batch * m * n)?;
-        let each = |cpu: &Cpu<'_>, unit: usize, c: &mut [f32]| {
+        let each = |cpu: &Cpu<'_>, start: usize, c: &mut [f32]| {
+            let unit = start / (m * n);
             one(cpu, spec, &a[unit * m * k..][..m * k], &b[unit * k * n..][..k * n], c)
         };
         if batch == 1 || m.saturating_mul(k).saturating_mul(n) > LARGE {
-            for unit in 0..batch {
-                each(self, unit, &mut c[unit * m * n..][..m * n])?;
+            for (unit, c) in c.chunks_mut((m * n).max(1)).enumerate() {
+                each(self, unit * m * n, c)?;
             }
             return Ok(c.done());
         }
         let alone = Cpu::quiet().with_isa(self.isa()?).with_threads(1);
-        let failed = Mutex::new(None);
-        // SAFETY: units write disjoint blocks of `c`.
-        let out = unsafe { Shared::new(c.as_mut_ptr()) };
-        let work = |unit: usize| {
-            // SAFETY: block `unit` of c, which no other unit touches.
-            let c = unsafe { std::slice::from_raw_parts_mut(out.get().add(unit * m * n), m * n) };
-            if let Err(e) = each(&alone, unit, c) {
-                failed.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(e);
-            }
-        };
         // a team is worth some 20 µs of one core
         let team = if spec.products() > 1 << 20 { *self } else { self.with_threads(1) };
-        team.run(batch, work)?;
-        failed.into_inner().unwrap_or_else(PoisonError::into_inner).map_or(Ok(c.done()), Err)
+        team.pieces(&mut c, m * n, |start, c| each(&alone, start, c))?;
+        Ok(c.done())
     }
 }
 
@@ -139,32 +130,37 @@ fn sum_rows(cpu: &Cpu<'_>, dy: &[f32], db: &mut [f32]) -> Result<()> {
     struct SumRows {
         dy: *const f32,
         rows: usize,
+        /// from one row to the next
+        step: usize,
         db: *mut f32,
         n: usize,
     }
     impl Kernel for SumRows {
         #[inline(always)]
         unsafe fn run<L: Lanes>(&self) {
-            // SAFETY: `rows` rows of `n` values, and `n` values of db, which nobody else touches.
-            let (dy, db) = unsafe {
-                let dy = std::slice::from_raw_parts(self.dy, self.rows * self.n);
-                (dy, std::slice::from_raw_parts_mut(self.db, self.n))
-            };
-            db.fill(0.0);
-            for row in dy.chunks_exact(self.n) {
+            // SAFETY: `n` values of db, which nobody else touches.
+            let db = unsafe { std::slice::from_raw_parts_mut(self.db, self.n) };
+            for i in 0..self.rows {
+                // SAFETY: `rows` rows of `n` values, `step` apart.
+                let row = unsafe { std::slice::from_raw_parts(self.dy.add(i * self.step), self.n) };
                 for (sum, &v) in db.iter_mut().zip(row) {
                     *sum += v;
                 }
             }
         }
     }
-    let n = db.len();
-    if n == 0 {
-        return Ok(());
+    db.fill(0.0);
+    let (isa, n, poll) = (cpu.isa()?, db.len(), cpu.paced());
+    for dy in dy.chunks(rows_at_once(n) * n.max(1)) {
+        poll()?;
+        cpu.pieces(db, PIECE, |start, db| {
+            let kernel =
+                SumRows { dy: dy[start..].as_ptr(), rows: dy.len() / n, step: n, db: db.as_mut_ptr(), n: db.len() };
+            // SAFETY: the rows of `dy` are as long as all of db, of which this is a part.
+            unsafe { launch(isa, &kernel) };
+            Ok(())
+        })?;
     }
-    let kernel = SumRows { dy: dy.as_ptr(), rows: dy.len() / n, db: db.as_mut_ptr(), n };
-    // SAFETY: the pointers are those of the two slices, the sizes theirs.
-    unsafe { launch(cpu.isa()?, &kernel) }
     Ok(())
 }
 

@@ -51,7 +51,8 @@ pub fn backward_bias<R: Real>(spec: &LinearSpec, dy: &[R], db: &mut [R]) {
     }
 }
 
-/// `rows` and `columns` of c (m, n), which begins with those rows, one product of a batch, from a (m, k) or (k, m) and b (k, n) or (n, k)
+/// `rows` and `columns` of c (m, n), which begins with those rows, one product of a batch, from a (m, k) or (k, m) and
+/// b (k, n) or (n, k)
 pub fn matmul<R: Real>(
     spec: &MatmulSpec,
     (rows, columns): (Range<usize>, Range<usize>),

@@ -3,7 +3,7 @@
 use super::{Linear, LinearGrads, LinearNeeds, LinearSpec, MatmulSpec, reference};
 use crate::backend::{Backend, Buffer};
 use crate::cpu::pack::Panels;
-use crate::cpu::testing::{buffer, values};
+use crate::cpu::testing::{asked, buffer, engines, values};
 use crate::cpu::{Cpu, Isa};
 use crate::tensor::{DType, Real, noise};
 
@@ -238,4 +238,24 @@ fn float64_in_pieces_is_the_reference() {
         let got = [got.x, got.weight, got.bias].map(|gradient| values::<f64>(&gradient.unwrap()));
         assert!(got == [dx, dw, db], "{rows} {input} {output}");
     }
+}
+
+/// Where the gradient of the bias alone is wanted: many rows, and rows longer than a piece.
+#[test]
+fn sums_of_rows() {
+    let bias = LinearNeeds { x: false, weight: false, bias: true };
+    for (rows, output) in [(70_000, 33), (40, 70_000), (0, 5), (3, 0)] {
+        let spec = spec(DType::F32, rows, 1, output);
+        let dy = noise(7, rows * output);
+        let mut want = vec![0f32; output];
+        reference::backward_bias(&spec, &dy, &mut want);
+        let (x, w, dy) = (buffer(&vec![0f32; rows]), buffer(&vec![0f32; output]), buffer(&dy));
+        for cpu in engines() {
+            let grads = cpu.linear_backward(&spec, bias, &x, &w, &dy).unwrap();
+            assert_eq!(values::<f32>(&grads.bias.unwrap()), want, "{rows} x {output}");
+        }
+    }
+    let spec = spec(DType::F32, 1 << 24, 1, 1);
+    let (dy, w) = (buffer(&vec![1f32; 1 << 24]), buffer(&[0f32]));
+    assert!(asked(|cpu| cpu.linear_backward(&spec, bias, &dy, &w, &dy).map(drop)) > 0);
 }

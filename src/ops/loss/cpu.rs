@@ -5,7 +5,7 @@ use crate::cpu::math::{Exp, Function, Ln};
 use crate::cpu::pack::Shared;
 use crate::cpu::{At, Cpu, CpuBuffer, Fresh, Kernel, Lanes, launch};
 use crate::error::Result;
-use crate::tensor::{DType, Ids, Real, elements};
+use crate::tensor::{DType, Ids, Real, elements, joined};
 
 /// Elements that are worth a team: some 20 µs of one core.
 const WORTH_A_TEAM: usize = 1 << 15;
@@ -147,7 +147,7 @@ impl Rows<'_> {
             for (z, sum) in lanes.iter().enumerate().take(vectors) {
                 sum.store(stored.as_mut_ptr().add(z * L::N));
             }
-            let sum = reference::joined(stored);
+            let sum = joined(stored);
             let mut ln = [0f32; LANES];
             Ln::of(L::splat(sum)).store(ln.as_mut_ptr());
             if self.gradient {

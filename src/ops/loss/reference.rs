@@ -2,10 +2,7 @@
 
 use super::{CrossEntropySpec, Reduction};
 use crate::error::Result;
-use crate::tensor::Real;
-
-/// Elements between two questions whether to stop: some milliseconds. A multiple of the 16 lanes.
-const SPELL: usize = 1 << 16;
+use crate::tensor::{Real, SPELL, Spells, joined};
 
 /// losses (N,) of logits (N, C), and where it is wanted their gradient (N, C), scaled by `scale`; `poll` is asked now
 /// and then
@@ -18,18 +15,10 @@ pub fn rows<R: Real>(
     poll: &dyn Fn() -> Result<()>,
 ) -> Result<()> {
     let classes = spec.classes;
-    let mut done = 0;
-    let mut after = |elements: usize| {
-        done += elements;
-        if done >= SPELL {
-            done = 0;
-            return poll();
-        }
-        Ok(())
-    };
+    let mut spells = Spells::new(poll);
     for (r, target) in spec.targets.iter().enumerate() {
         let gradient = gradient.as_mut().map(|g| &mut g[r * classes..][..classes]);
-        after(1)?;
+        spells.count(1)?;
         let Some(target) = target else {
             losses[r] = R::ZERO;
             if let Some(gradient) = gradient {
@@ -46,7 +35,7 @@ pub fn rows<R: Real>(
         }
         let mut lanes = [R::ZERO; 16];
         for part in x.chunks(SPELL) {
-            after(part.len())?;
+            spells.count(part.len())?;
             for (c, &x) in part.iter().enumerate() {
                 lanes[c % 16] += (x - largest).exp();
             }
@@ -55,7 +44,7 @@ pub fn rows<R: Real>(
         losses[r] = sum.ln() - (x[target] - largest);
         if let Some(gradient) = gradient {
             for (part, gradient) in x.chunks(SPELL).zip(gradient.chunks_mut(SPELL)) {
-                after(part.len())?;
+                spells.count(part.len())?;
                 for (&x, gradient) in part.iter().zip(gradient) {
                     *gradient = (x - largest).exp() / sum * scale;
                 }
@@ -64,17 +53,6 @@ pub fn rows<R: Real>(
         }
     }
     Ok(())
-}
-
-/// The sum of the lanes, in halves.
-pub fn joined<R: Real>(mut lanes: [R; 16]) -> R {
-    for half in [8, 4, 2, 1] {
-        for j in 0..half {
-            let other = lanes[j + half];
-            lanes[j] += other;
-        }
-    }
-    lanes[0]
 }
 
 /// The one number that the losses of the rows become; None where they stay.

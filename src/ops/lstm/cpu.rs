@@ -14,7 +14,7 @@ use crate::backend::Buffer;
 use crate::cpu::gemm::{Segment, Start, accumulate, product, product_joined};
 use crate::cpu::pack::{Panels, Shared};
 use crate::cpu::tile::PANEL;
-use crate::cpu::{Cpu, CpuBuffer, Fresh, Isa, TimeLoop, launch};
+use crate::cpu::{Cpu, CpuBuffer, Fresh, TimeLoop, launch};
 use crate::error::{Error, Result};
 use crate::ops::recurrent::{Above, Kept, Layer, LayerGrads, Run, Wants, Weights, last, states};
 use crate::tensor::{DType, Element, Real, elements};
@@ -78,8 +78,9 @@ fn backward_image(cpu: &Cpu<'_>, weights: &CpuBuffer, hidden: usize, width: usiz
 }
 
 /// b_ih + b_hh in the order of the forward panels, zeros without.
-fn bias_image(weights: &Weights<CpuBuffer>, hidden: usize, isa: Isa, panels: usize) -> Result<Fresh<f32>> {
-    let mut image = Fresh::zeros(panels * PANEL * isa.lanes())?;
+fn bias_image(cpu: &Cpu<'_>, weights: &Weights<CpuBuffer>, hidden: usize, panels: usize) -> Result<Fresh<f32>> {
+    let isa = cpu.isa()?;
+    let mut image = cpu.cleared(panels * PANEL * isa.lanes())?;
     if let Some((ih, hh)) = &weights.bias {
         let (ih, hh) = (ih.slice::<f32>()?, hh.slice::<f32>()?);
         if ih.len() != 4 * hidden || hh.len() != 4 * hidden {
@@ -103,7 +104,7 @@ fn forward(
     let isa = cpu.isa()?;
     let (steps, batch, input, hidden) = (spec.steps, spec.batch, spec.input, spec.hidden);
     let state_size = elements(&spec.state())?;
-    let (start_h, start_c) = (Fresh::copy_or_zeros(h0, state_size)?, Fresh::copy_or_zeros(c0, state_size)?);
+    let (start_h, start_c) = (cpu.copy_or_zeros(h0, state_size)?, cpu.copy_or_zeros(c0, state_size)?);
     let mut y = Fresh::<f32>::new(elements(&spec.y())?)?;
     let mut c = Fresh::<f32>::new(if save { y.len() } else { state_size })?;
     let mut gates = if save { Some(Fresh::<f32>::new(elements(&spec.by_gate())?)?) } else { None };
@@ -111,7 +112,7 @@ fn forward(
         let ih = forward_image(cpu, &weights.ih, hidden, input)?;
         let hh = forward_image(cpu, &weights.hh, hidden, hidden)?;
         let panels = hh.count();
-        let bias = bias_image(weights, hidden, isa, panels)?;
+        let bias = bias_image(cpu, weights, hidden, panels)?;
         let x = x.slice::<f32>()?;
         let project = batch < FUSED_ROWS;
         let chunk = if project { (PROJECTED / (batch * hh.outputs())).clamp(1, steps) } else { steps };
@@ -177,8 +178,8 @@ fn backward(
     let isa = cpu.isa()?;
     let (steps, batch, input, hidden) = (spec.steps, spec.batch, spec.input, spec.hidden);
     let state_size = elements(&spec.state())?;
-    let mut dc = Fresh::copy_or_zeros(dc_n, state_size)?;
-    let c0 = Fresh::copy_or_zeros(c0, state_size)?;
+    let mut dc = cpu.copy_or_zeros(dc_n, state_size)?;
+    let c0 = cpu.copy_or_zeros(c0, state_size)?;
     let hh = backward_image(cpu, &weights.hh, hidden, hidden)?;
     // SAFETY: `saved` was given to this call to overwrite; nobody else has its gates.
     let da = unsafe { saved.gates.slice_mut::<f32>()? };
@@ -212,7 +213,7 @@ fn backward(
     let da = &*da;
     let mut grads = LayerGrads { dx: None, dinitial: vec![None, None], dparameters: vec![] };
     if wants.states {
-        let mut dh0 = Fresh::copy_or_zeros(dh_n, state_size)?;
+        let mut dh0 = cpu.copy_or_zeros(dh_n, state_size)?;
         if steps > 0 {
             product_joined(cpu, &da[..4 * state_size], batch, &hh, 4, &mut dh0)?;
         }
@@ -231,7 +232,7 @@ fn backward(
         let mut db = if spec.bias { Some(Fresh::<f32>::new(4 * hidden)?) } else { None };
         let whole = [Segment { dy: da, x, steps, batch }];
         accumulate(cpu, &whole, (4 * hidden, input), true, &mut ih, db.as_deref_mut())?;
-        let h0 = Fresh::copy_or_zeros(h0, state_size)?;
+        let h0 = cpu.copy_or_zeros(h0, state_size)?;
         let parts = Segment::one_earlier(da, h, &h0, (steps, batch));
         accumulate(cpu, &parts, (4 * hidden, hidden), true, &mut hh, None)?;
         grads.dparameters = [ih.done(), hh.done()].into_iter().chain(db.map(Fresh::done)).collect();
@@ -259,7 +260,7 @@ fn forward_plain<T: Real>(
     save: bool,
 ) -> Result<Run<CpuBuffer, LstmSaved<CpuBuffer>>> {
     let (size, state_size) = (elements(&spec.y())?, elements(&spec.state())?);
-    let (start_h, start_c) = (Fresh::copy_or_zeros(h0, state_size)?, Fresh::copy_or_zeros(c0, state_size)?);
+    let (start_h, start_c) = (cpu.copy_or_zeros(h0, state_size)?, cpu.copy_or_zeros(c0, state_size)?);
     let (mut y, mut c, mut gates) = (Fresh::<T>::new(size)?, Fresh::<T>::new(size)?, Fresh::<T>::new(4 * size)?);
     let out = (&mut *y, &mut *c, &mut *gates);
     let w = parameters(weights)?;
@@ -279,8 +280,8 @@ fn backward_plain<T: Real>(
 ) -> Result<LayerGrads<CpuBuffer>> {
     let ([h0, c0], [dh_n, dc_n]) = (states(&initial), states(&dlast));
     let size = elements(&spec.state())?;
-    let (h0, c0) = (Fresh::copy_or_zeros(h0, size)?, Fresh::copy_or_zeros(c0, size)?);
-    let (mut dh, mut dc) = (Fresh::copy_or_zeros(dh_n, size)?, Fresh::copy_or_zeros(dc_n, size)?);
+    let (h0, c0) = (cpu.copy_or_zeros(h0, size)?, cpu.copy_or_zeros(c0, size)?);
+    let (mut dh, mut dc) = (cpu.copy_or_zeros(dh_n, size)?, cpu.copy_or_zeros(dc_n, size)?);
     let fresh = |wanted: bool, n: usize| wanted.then(|| Fresh::<T>::new(n)).transpose();
     let mut dx = fresh(wants.dx, x.len())?;
     let mut ih = fresh(wants.weights, weights.ih.len())?;

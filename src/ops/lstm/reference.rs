@@ -3,7 +3,7 @@
 
 use crate::error::Result;
 use crate::ops::recurrent::LayerSpec;
-use crate::tensor::Real;
+use crate::tensor::{Real, SPELL, Spells};
 
 /// The parameters: (4H, I), (4H, H), and b_ih, b_hh of (4H,).
 #[derive(Clone, Copy, Debug)]
@@ -17,7 +17,7 @@ pub struct Parameters<'a, T> {
 }
 
 /// Fills `y` (T, B, H), `c` (T, B, H) and `gates` (T, B, 4, H) from `x` (T, B, I) and the states (B, H).
-/// `poll` is asked once a row.
+/// `poll` is asked now and then.
 #[allow(clippy::too_many_arguments)]
 pub fn forward<T: Real>(
     spec: &LayerSpec,
@@ -28,9 +28,9 @@ pub fn forward<T: Real>(
     poll: &dyn Fn() -> Result<()>,
 ) -> Result<()> {
     let (batch, input, hidden) = (spec.batch, spec.input, spec.hidden);
+    let mut spells = Spells::new(poll);
     for t in 0..spec.steps {
         for b in 0..batch {
-            poll()?;
             let row = t * batch + b;
             let before = row.wrapping_sub(batch);
             let (earlier_y, now_y) = y.split_at_mut(row * hidden);
@@ -40,13 +40,14 @@ pub fn forward<T: Real>(
             let gates = &mut gates[row * 4 * hidden..][..4 * hidden];
             for (n, a) in gates.iter_mut().enumerate() {
                 *a = w.bias.map_or(T::ZERO, |(ih, hh)| ih[n] + hh[n]);
-                for k in 0..input {
-                    *a = x[row * input + k].mul_add(w.ih[n * input + k], *a);
-                }
-                for (k, &h) in h_prev[..hidden].iter().enumerate() {
-                    *a = h.mul_add(w.hh[n * hidden + k], *a);
+                let (x, ih) = (&x[row * input..][..input], &w.ih[n * input..][..input]);
+                let (h, hh) = (&h_prev[..hidden], &w.hh[n * hidden..][..hidden]);
+                for (x, w) in x.chunks(SPELL).zip(ih.chunks(SPELL)).chain(h.chunks(SPELL).zip(hh.chunks(SPELL))) {
+                    spells.count(x.len())?;
+                    *a = x.iter().zip(w).fold(*a, |sum, (&x, &w)| x.mul_add(w, sum));
                 }
             }
+            spells.count(hidden)?;
             for u in 0..hidden {
                 let i = gates[u].sigmoid();
                 let f = gates[hidden + u].sigmoid();
@@ -98,12 +99,15 @@ pub fn backward<T: Real>(
     poll: &dyn Fn() -> Result<()>,
 ) -> Result<()> {
     let (batch, input, hidden) = (spec.batch, spec.input, spec.hidden);
+    let mut spells = Spells::new(poll);
     for sum in out.dweights.iter_mut().flat_map(|(ih, hh)| [ih, hh]).chain(&mut out.dbias) {
-        sum.fill(T::ZERO);
+        for part in sum.chunks_mut(SPELL) {
+            spells.count(part.len())?;
+            part.fill(T::ZERO);
+        }
     }
     for t in (0..spec.steps).rev() {
         for b in 0..batch {
-            poll()?;
             let row = t * batch + b;
             let before = row.wrapping_sub(batch);
             let h_prev = if t == 0 { &given.state.0[b * hidden..] } else { &given.h[before * hidden..] };
@@ -129,20 +133,23 @@ pub fn backward<T: Real>(
                 (gate(0) + gate(1)) + (gate(2) + gate(3))
             };
             for (k, dh) in dh.iter_mut().enumerate() {
+                spells.count(4 * hidden)?;
                 *dh = transposed(w.hh, hidden, k);
             }
             if let Some(dx) = &mut out.dx {
                 for k in 0..input {
+                    spells.count(4 * hidden)?;
                     dx[row * input + k] = transposed(w.ih, input, k);
                 }
             }
             if let Some((ih, hh)) = &mut out.dweights {
                 for (n, &da) in da.iter().enumerate() {
-                    for (k, &x) in x.iter().enumerate() {
-                        ih[n * input + k] = da.mul_add(x, ih[n * input + k]);
-                    }
-                    for k in 0..hidden {
-                        hh[n * hidden + k] = da.mul_add(h_prev[k], hh[n * hidden + k]);
+                    let (ih, hh) = (&mut ih[n * input..][..input], &mut hh[n * hidden..][..hidden]);
+                    for (sums, x) in [(ih, x), (hh, &h_prev[..hidden])] {
+                        for (sums, x) in sums.chunks_mut(SPELL).zip(x.chunks(SPELL)) {
+                            spells.count(x.len())?;
+                            sums.iter_mut().zip(x).for_each(|(sum, &x)| *sum = da.mul_add(x, *sum));
+                        }
                     }
                 }
             }

@@ -10,6 +10,7 @@ use crate::cpu::{Cpu, CpuBuffer, Isa};
 use crate::error::Error;
 use crate::ops::recurrent::{Above, Kept, Layer, Wants};
 use crate::tensor::DType;
+use std::cell::Cell;
 
 /// Multiples of 2^-22 in [-scale, scale), by a linear congruence: the same on every machine.
 fn numbers(n: usize, seed: u32, scale: f32) -> Vec<f32> {
@@ -410,4 +411,29 @@ fn golden() {
         let got: Vec<_> = results(isa).iter().map(|(name, v)| (*name, hash(v))).collect();
         assert_eq!(got, want, "{}: {got:#x?}", isa.name());
     }
+}
+
+#[test]
+fn a_row_of_the_reference_asks_whether_to_stop() {
+    let (input, hidden) = (70_000, 20);
+    let spec = spec(DType::F64, (1, 1, input, hidden));
+    let made = |n: usize| vec![0f64; n];
+    let (x, ih, hh, state) = (made(input), made(4 * hidden * input), made(4 * hidden * hidden), made(hidden));
+    let w = reference::Parameters { ih: &ih, hh: &hh, bias: None };
+    let (mut y, mut c, mut gates) = (made(hidden), made(hidden), made(4 * hidden));
+    let asked = Cell::new(0);
+    let poll = || {
+        asked.set(asked.get() + 1);
+        Ok(())
+    };
+    reference::forward(&spec, &x, (&state, &state), w, (&mut y, &mut c, &mut gates), &poll).unwrap();
+    let least = ih.len() / 70_000;
+    assert!(asked.replace(0) >= least);
+    let (mut dh, mut dc, mut dx, mut d_ih, mut d_hh) =
+        (made(hidden), made(hidden), made(input), made(ih.len()), made(hh.len()));
+    let given = reference::Context { x: &x, state: (&state, &state), h: &y, c: &c, dy: None };
+    let out = reference::Gradients { dx: Some(&mut dx), dweights: Some((&mut d_ih, &mut d_hh)), dbias: None };
+    reference::backward(&spec, &given, w, &mut gates, (&mut dh, &mut dc), out, &poll).unwrap();
+    // zeros, dx and the gradient of W_ih
+    assert!(asked.get() >= 3 * least);
 }

@@ -1,8 +1,8 @@
 //! Optimizer steps in plain loops, for f32 and f64: what the kernels are tested against, and what f64 runs. No
 //! products are fused, so every instruction set gives the same bits.
 
-use super::{AdamSpec, PIECE, SgdSpec};
-use crate::tensor::Real;
+use super::{AdamSpec, SgdSpec};
+use crate::tensor::{Real, joined};
 
 /// The options of SGD as element arithmetic wants them.
 #[derive(Clone, Copy)]
@@ -149,7 +149,7 @@ pub fn power(x: f64, t: u64) -> f64 {
     result
 }
 
-/// The sum of squares of at most [`PIECE`] elements, each multiplied by `unit` first.
+/// The sum of squares of at most [`PIECE`](super::PIECE) elements, each multiplied by `unit` first.
 #[inline(always)]
 pub fn squares<R: Real>(g: &[R], unit: f64) -> f64 {
     let mut lanes = [0f64; 16];
@@ -164,12 +164,7 @@ pub fn squares<R: Real>(g: &[R], unit: f64) -> f64 {
         let g = g.f64() * unit;
         *lane += g * g;
     }
-    for half in [8, 4, 2, 1] {
-        for j in 0..half {
-            lanes[j] += lanes[j + half];
-        }
-    }
-    lanes[0]
+    joined(lanes)
 }
 
 /// The largest magnitude; NaN is left out.
@@ -199,10 +194,4 @@ pub fn norm<E>(mut pieces: impl FnMut(f64) -> Result<f64, E>, largest: impl FnOn
     let exponent = ((largest.to_bits() >> 52) as i32 - 1023).clamp(-1000, 1000);
     let unit = f64::from_bits(((1023 - exponent) as u64) << 52);
     Ok(pieces(unit)?.sqrt() / unit)
-}
-
-/// The norm of one tensor.
-pub fn norm_of<R: Real>(g: &[R]) -> f64 {
-    let pieces = |unit| Ok::<f64, std::convert::Infallible>(g.chunks(PIECE).map(|piece| squares(piece, unit)).sum());
-    norm(pieces, || largest(g)).unwrap_or(f64::NAN)
 }

@@ -113,21 +113,11 @@ fn written<T: Element>(cpu: &Cpu<'_>, spec: &PickSpec, x: &CpuBuffer, values: &C
     cpu.poll()?;
     // SAFETY: the caller of a mutating operation holds the only right to touch `x` (see `memory.rs`).
     let into = unsafe { x.slice_mut::<T>() }?;
-    // what has begun in place ends: nobody sees half of it
-    let whole = cpu.quietly();
     if spec.picked() <= SHORT {
-        rows(&whole, spec, into, put)?;
+        // what has begun in place ends: nobody sees half of it
+        rows(&cpu.quietly(), spec, into, put)?;
     } else {
-        let mut made = Fresh::<T>::new(into.len())?;
-        cpu.pieces(&mut made, PIECE, |start, made| {
-            made.copy_from_slice(&into[start..][..made.len()]);
-            Ok(())
-        })?;
-        rows(cpu, spec, &mut made, put)?;
-        whole.pieces(into, PIECE, |start, into| {
-            into.copy_from_slice(&made[start..][..into.len()]);
-            Ok(())
-        })?;
+        cpu.by_copy(into, |made| rows(cpu, spec, made, put))?;
     }
     x.stamp().bump();
     Ok(())

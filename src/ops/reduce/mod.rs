@@ -1,7 +1,7 @@
 //! Sums over axes.
 //!
 //! Terms are taken in C order of the summed axes. They are added in a tree that depends on their number alone
-//! (`reference::tree` spells it out): so a sum has the same bits alone or among others, along whichever axis, for any
+//! (`reference::sum_of` spells it out): so a sum has the same bits alone or among others, along whichever axis, for any
 //! number of threads and any instruction set. The error is at most (15 + log2(n / 128)) / 2^24 of the sum of the
 //! terms' magnitudes, where one chain has n / 2^24. The sum of nothing is 0.
 

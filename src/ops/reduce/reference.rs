@@ -2,7 +2,10 @@
 //! f64 runs.
 
 use super::SumSpec;
-use crate::tensor::{Real, Walk};
+use crate::tensor::{Real, Walk, joined};
+
+/// Terms of a block.
+pub const BLOCK: usize = 128;
 
 /// y[o, i] = sum over k of x[o, k, i]
 pub fn sum<R: Real>(spec: &SumSpec, x: &[R]) -> Vec<R> {
@@ -20,31 +23,32 @@ pub fn sum<R: Real>(spec: &SumSpec, x: &[R]) -> Vec<R> {
     for o in 0..spec.outer {
         for i in 0..spec.inner {
             let term = |k: usize| x[(o * spec.n + k) * spec.inner + i];
-            y.push(tree(0, spec.n, &term));
+            y.push(sum_of(spec.n, &term));
         }
     }
     y
 }
 
-/// The sum of terms `from .. to`, where `from` is a multiple of 128.
-///
-/// Up to 128 terms: 16 partial sums, each from 0 over every 16th term, joined in halves. More: the largest power of
-/// two of blocks of 128 that is less than all, and the rest.
-pub fn tree<R: Real>(from: usize, to: usize, term: &impl Fn(usize) -> R) -> R {
-    let blocks = (to - from).div_ceil(128);
-    if blocks > 1 {
-        let middle = from + 128 * (blocks.next_power_of_two() / 2);
-        return tree(from, middle, term) + tree(middle, to, term);
+/// The sum of n terms: of blocks of 128, joined by [`tree`].
+pub fn sum_of<R: Real>(n: usize, term: &impl Fn(usize) -> R) -> R {
+    tree(0, n.div_ceil(BLOCK).max(1), &|i| block(i, n, term))
+}
+
+/// The sum of `count` things from `first` on: of the largest power of two of them that is less than all, and of the
+/// rest. Where `first` is a multiple of a power of two, and `count` is that or all that remain, it is a whole subtree.
+pub fn tree<R: Real>(first: usize, count: usize, of: &impl Fn(usize) -> R) -> R {
+    if count <= 1 {
+        return of(first);
     }
+    let left = count.next_power_of_two() / 2;
+    tree(first, left, of) + tree(first + left, count - left, of)
+}
+
+/// The sum of the i-th block of n terms: 16 partial sums, each from 0 over every 16th term, joined in halves.
+pub fn block<R: Real>(i: usize, n: usize, term: &impl Fn(usize) -> R) -> R {
     let mut parts = [R::ZERO; 16];
-    for k in from..to {
-        parts[(k - from) % 16] += term(k);
+    for k in i * BLOCK..n.min((i + 1) * BLOCK) {
+        parts[k % 16] += term(k);
     }
-    for half in [8, 4, 2, 1] {
-        for l in 0..half {
-            let upper = parts[l + half];
-            parts[l] += upper;
-        }
-    }
-    parts[0]
+    joined(parts)
 }

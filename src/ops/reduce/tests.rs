@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::cpu::Cpu;
-use crate::cpu::testing::{bits, buffer, engines};
+use crate::cpu::testing::{asked, bits, buffer, engines};
 use crate::error::Kind;
 
 pub(super) fn numbers(n: usize) -> Vec<f32> {
@@ -142,4 +142,25 @@ fn refusals() {
     assert_eq!(new(DType::I64, &[0]).unwrap_err().kind, Kind::DType);
     let e = new(DType::F32, &[-3]).unwrap_err().to_string();
     assert_eq!(e, "sum: axes: expected an axis from -2 to 1, got -3.");
+}
+
+#[test]
+fn long_sums_in_f64_are_cut_into_subtrees() {
+    for (shape, axis) in [([1, 128 * 512 * 5 + 77, 1], 1), ([2, 128 * 512 * 3, 3], 1), ([128 * 512 * 2 + 1, 2, 1], 0)] {
+        let x: Vec<f64> = numbers(shape.iter().product()).into_iter().map(f64::from).map(|x| x * 1.1).collect();
+        let spec = SumSpec::new(DType::F64, &shape, Some(&[axis]), false).unwrap();
+        let want: Vec<u64> = reference::sum(&spec, &x).iter().map(|y| y.to_bits()).collect();
+        for cpu in engines() {
+            let y = cpu.sum(&spec, &buffer(&x)).unwrap();
+            assert_eq!(y.slice::<f64>().unwrap().iter().map(|y| y.to_bits()).collect::<Vec<_>>(), want, "{shape:?}");
+        }
+    }
+}
+
+#[test]
+fn a_long_sum_in_f64_asks_whether_to_stop() {
+    let n = 1 << 24;
+    let spec = SumSpec::new(DType::F64, &[n], None, false).unwrap();
+    let x = buffer(&vec![1f64; n]);
+    assert!(asked(|cpu| cpu.sum(&spec, &x).map(drop)) > 0);
 }

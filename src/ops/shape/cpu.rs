@@ -5,7 +5,15 @@ use crate::backend::{Backend, Buffer};
 use crate::cpu::map::PIECE;
 use crate::cpu::{Cpu, CpuBuffer, Fresh};
 use crate::error::Result;
-use crate::tensor::{DType, Element, Layout, Shape};
+use crate::tensor::{DType, Element, Layout, Shape, Walk};
+
+/// Elements that are written in place however they lie, some 40 ms: more would let Ctrl-C wait, and go to a copy first.
+const SHORT: usize = 1 << 25;
+/// Elements of a line of the cache. What is walked in smaller steps, so many or more in a row, is written in place at
+/// nearly the speed of a copy.
+const LINE: usize = 16;
+/// Where no more than one in so many elements of the memory is written, the way over a copy is the longer one.
+const SPARSE: usize = 8;
 
 /// Runs a body with `T` bound to the element type of a dtype.
 macro_rules! of_type {
@@ -41,12 +49,8 @@ impl Move for Cpu<'_> {
         if values.as_ptr() == x.as_ptr() {
             values = self.upload(spec.dtype, values.bytes())?;
         }
-        let from = Layout::contiguous(from).broadcast_to(&spec.view.shape);
         self.poll()?;
-        // what has begun ends: nobody sees half of it
-        let whole = self.quietly();
-        // SAFETY: the caller of a mutating operation holds the only right to touch `x` (see `memory.rs`).
-        of_type!(spec.dtype, T => whole.scatter(unsafe { x.slice_mut::<T>() }?, &spec.view, values.slice()?, &from))?;
+        of_type!(spec.dtype, T => written::<T>(self, spec, x, &values, from))?;
         x.stamp().bump();
         Ok(())
     }
@@ -54,6 +58,26 @@ impl Move for Cpu<'_> {
     fn cat(&self, spec: &CatSpec, parts: &[CpuBuffer]) -> Result<CpuBuffer> {
         of_type!(spec.dtype, T => cat::<T>(self, spec, parts))
     }
+}
+
+fn written<T: Element>(
+    cpu: &Cpu<'_>,
+    spec: &StridedSpec,
+    x: &CpuBuffer,
+    values: &CpuBuffer,
+    from: &Shape,
+) -> Result<()> {
+    let (view, n, values) = (&spec.view, spec.elements(), values.slice::<T>()?);
+    let from = Layout::contiguous(from).broadcast_to(&view.shape);
+    // SAFETY: the caller of a mutating operation holds the only right to touch `x` (see `memory.rs`).
+    let x = unsafe { x.slice_mut::<T>() }?;
+    let (columns, steps) = Walk::new(&view.shape, [&view.strides, &from.strides]).inner();
+    let scattered = columns < LINE || steps.iter().any(|step| step.unsigned_abs() >= LINE);
+    if scattered && n > SHORT && n > x.len() / SPARSE {
+        return cpu.by_copy(x, |made| cpu.scatter(made, view, values, &from));
+    }
+    // what has begun in place ends: nobody sees half of it
+    cpu.quietly().scatter(x, view, values, &from)
 }
 
 fn cat<T: Element>(cpu: &Cpu<'_>, spec: &CatSpec, parts: &[CpuBuffer]) -> Result<CpuBuffer> {

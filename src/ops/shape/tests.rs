@@ -2,10 +2,11 @@
 
 use super::*;
 use crate::backend::Buffer;
-use crate::cpu::testing::{buffer, engines};
+use crate::cpu::testing::{asked, buffer, engines};
 use crate::cpu::{Cpu, CpuBuffer};
-use crate::error::Kind;
+use crate::error::{Error, Kind};
 use crate::tensor::noise;
+use std::sync::atomic::{AtomicI32, Ordering};
 
 pub(super) fn counting(n: usize) -> Vec<f32> {
     (0..n).map(|i| i as f32).collect()
@@ -186,4 +187,35 @@ fn long_rows() {
         let y = cpu.copy_strided(&repeat, &buffer(&a)).unwrap();
         assert!(y.slice::<f32>().unwrap().iter().enumerate().all(|(i, &y)| y == a[i / w * w + 7]));
     }
+}
+
+/// What does not lie line by line is written whole or, where the call is ended meanwhile, not at all.
+#[test]
+fn all_or_nothing() {
+    let n = 5800;
+    let spec = StridedSpec::place(DType::F32, &[n, n], &[n, n], &[1, n as isize], 0).unwrap();
+    let (values, shape) = (buffer(&counting(n * n)), Shape::from([n, n]));
+    for polls in 0.. {
+        let left = AtomicI32::new(polls);
+        let end = || match left.fetch_sub(1, Ordering::Relaxed) {
+            0 => Err(Error::interrupted()),
+            _ => Ok(()),
+        };
+        let x = buffer(&vec![-1f32; n * n]);
+        let ended = Cpu::new(&end).with_threads(1).assign_strided(&spec, &x, &values, &shape).is_err();
+        let found = x.slice::<f32>().unwrap();
+        let right = |at: usize| if ended { -1.0 } else { (at % n * n + at / n) as f32 };
+        assert!(found.iter().enumerate().all(|(at, &x)| x == right(at)));
+        assert_eq!(x.stamp().version(), u64::from(!ended));
+        if !ended {
+            assert!(polls > 2, "{polls}");
+            break;
+        }
+    }
+}
+
+#[test]
+fn long_parts_ask_whether_to_stop() {
+    let part = buffer(&vec![1f32; 1 << 24]);
+    assert!(asked(|cpu| cpu.concat(&[&part, &part]).map(drop)) > 0);
 }

@@ -44,10 +44,10 @@ impl LstmStep {
             input,
             hidden,
             ih: forward_image(cpu, &weights.ih, hidden, input)?,
-            bias: bias_image(weights, hidden, isa, hh.count())?,
+            bias: bias_image(cpu, weights, hidden, hh.count())?,
             hh,
-            h: [Fresh::zeros(state)?, Fresh::zeros(state)?],
-            c: Fresh::zeros(state)?,
+            h: [cpu.cleared(state)?, cpu.cleared(state)?],
+            c: cpu.cleared(state)?,
             turn: 0,
         })
     }
