@@ -26,7 +26,7 @@ impl Dropout for Cpu<'_> {
 
 /// `work(start, x, y)` for pieces of x and of the result, equally long, from `start`, a multiple of a group.
 fn in_pieces<R: Real>(cpu: &Cpu<'_>, x: &CpuBuffer, work: impl Fn(usize, &[R], &mut [R]) + Sync) -> Result<CpuBuffer> {
-    const { assert!(PIECE % GROUP == 0) }
+    const { assert!(PIECE.is_multiple_of(GROUP)) }
     let x = x.slice::<R>()?;
     let mut y = Fresh::<R>::new(x.len())?;
     cpu.pieces(&mut y, PIECE, |start, y| {
