@@ -513,6 +513,7 @@ def training_in(checkpoint: "Checkpoint", path: str | os.PathLike) -> dict:
     if not isinstance(training, dict):
         raise _no_training(path, "no table")
     awaiting, sums = training.get("awaiting_validation"), training.get("epoch_sums")
+    sorts = [type(v) for v in sums] if isinstance(sums, list) else []
     if awaiting is not None:
         form["awaiting_validation"] = {**record, "validation_loss": (type(None),)}
     for name, fields in form.items():
@@ -529,8 +530,7 @@ def training_in(checkpoint: "Checkpoint", path: str | os.PathLike) -> dict:
     for name in form.keys() - {"text"}:
         if any(value is not None and value < 0 for value in training[name].values()):
             raise _no_training(path, f"{name} below 0")
-    sorts = [type(v) for v in sums] if isinstance(sums, list) else []
-    if sorts not in ([int, float, int], [int, int, int]) or not all(map(_counts, sums)):
+    if sorts not in ([int, float, int], [int, int, int]) or not all(map(_counts, sums or [])):
         raise _no_training(path, "no sums of the epoch")
     loss = training["validation_loss"]
     if type(loss) not in (float, int, type(None)) or not _counts(loss):
