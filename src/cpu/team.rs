@@ -113,6 +113,8 @@ pub(super) fn run(
 std::thread_local! {
     /// When this thread was last asked, over all jobs: a long call may be made of many short ones.
     static ASKED: Cell<Option<Instant>> = const { Cell::new(None) };
+    /// How often it is to be asked: tests count every time that it could be.
+    pub(super) static EVERY: Cell<Duration> = const { Cell::new(POLL) };
 }
 
 /// Asks `poll` now and then, on the caller's thread.
@@ -128,7 +130,7 @@ impl<'a> Asked<'a> {
 
     fn ask(&self) {
         let Some(poll) = self.poll else { return };
-        if cfg!(loom) || ASKED.get().is_none_or(|last| last.elapsed() >= POLL) {
+        if cfg!(loom) || ASKED.get().is_none_or(|last| last.elapsed() >= EVERY.get()) {
             match catch_unwind(AssertUnwindSafe(poll)) {
                 Ok(Ok(())) => {}
                 Ok(Err(stop)) => self.job.fail(stop),

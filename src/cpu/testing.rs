@@ -4,6 +4,7 @@ use super::{Cpu, CpuBuffer, Fresh, Isa};
 use crate::error::Result;
 use crate::tensor::Element;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 pub(crate) fn buffer<T: Element>(values: &[T]) -> CpuBuffer {
     let mut fresh = Fresh::<T>::new(values.len()).unwrap();
@@ -24,13 +25,19 @@ pub(crate) fn engines() -> Vec<Cpu<'static>> {
     Isa::available().into_iter().flat_map(|isa| [1, 3].map(|t| Cpu::quiet().with_isa(isa).with_threads(t))).collect()
 }
 
-/// How often `poll` is asked in `work`, on one thread.
+/// From now on calls of this thread ask `poll` as often as they can, not every few milliseconds.
+pub(crate) fn ask_always() {
+    super::team::EVERY.set(Duration::ZERO);
+}
+
+/// How often `poll` could be asked in `work`, on one thread.
 pub(crate) fn asked(work: impl FnOnce(&Cpu<'_>) -> Result<()>) -> usize {
     let count = AtomicUsize::new(0);
     let poll = || {
         count.fetch_add(1, Ordering::Relaxed);
         Ok(())
     };
+    ask_always();
     work(&Cpu::new(&poll).with_threads(1)).unwrap();
     count.into_inner()
 }

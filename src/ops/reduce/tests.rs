@@ -159,7 +159,7 @@ fn long_sums_in_f64_are_cut_into_subtrees() {
 
 #[test]
 fn a_long_sum_in_f64_asks_whether_to_stop() {
-    let n = 1 << 24;
+    let n = 1 << 22;
     let spec = SumSpec::new(DType::F64, &[n], None, false).unwrap();
     let x = buffer(&vec![1f64; n]);
     assert!(asked(|cpu| cpu.sum(&spec, &x).map(drop)) > 0);

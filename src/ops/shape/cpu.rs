@@ -8,7 +8,7 @@ use crate::error::Result;
 use crate::tensor::{DType, Element, Layout, Shape, Walk};
 
 /// Elements that are written in place however they lie, some 40 ms: more would let Ctrl-C wait, and go to a copy first.
-const SHORT: usize = 1 << 25;
+const SHORT: usize = if cfg!(test) { 1 << 18 } else { 1 << 25 };
 /// Elements of a line of the cache. What is walked in smaller steps, so many or more in a row, is written in place at
 /// nearly the speed of a copy.
 const LINE: usize = 16;

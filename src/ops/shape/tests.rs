@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::backend::Buffer;
-use crate::cpu::testing::{asked, buffer, engines};
+use crate::cpu::testing::{ask_always, asked, buffer, engines};
 use crate::cpu::{Cpu, CpuBuffer};
 use crate::error::{Error, Kind};
 use crate::tensor::noise;
@@ -192,7 +192,8 @@ fn long_rows() {
 /// What does not lie line by line is written whole or, where the call is ended meanwhile, not at all.
 #[test]
 fn all_or_nothing() {
-    let n = 5800;
+    ask_always();
+    let n = 600;
     let spec = StridedSpec::place(DType::F32, &[n, n], &[n, n], &[1, n as isize], 0).unwrap();
     let (values, shape) = (buffer(&counting(n * n)), Shape::from([n, n]));
     for polls in 0.. {
@@ -216,6 +217,6 @@ fn all_or_nothing() {
 
 #[test]
 fn long_parts_ask_whether_to_stop() {
-    let part = buffer(&vec![1f32; 1 << 24]);
+    let part = buffer(&vec![1f32; 1 << 21]);
     assert!(asked(|cpu| cpu.concat(&[&part, &part]).map(drop)) > 0);
 }
