@@ -167,7 +167,7 @@ fn run_product(
     let kernel = unsafe { Shared::new(kernel) };
     // a phase some terms, after which the chains go on in `out`
     let terms = if chains == 0 { TERMS } else { k.max(1) };
-    cpu.run_phases(k.div_ceil(terms).max(1), row_units * column_units, |at| {
+    cpu.run_phases(threads, k.div_ceil(terms).max(1), row_units * column_units, |at| {
         let kernel = kernel.get();
         let first = at.phase * terms;
         let (start, start_step) =

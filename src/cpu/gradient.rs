@@ -85,9 +85,10 @@ pub fn accumulate(
     let groups = n.div_ceil(GROUP);
     let worth = total.saturating_mul(n).saturating_mul(k) > WORTH_A_TEAM;
     let fine = (chunk * widest).saturating_mul(n) / UNIT + 1;
-    let units = fine.max(if worth { cpu.threads() } else { 1 }).min(groups);
+    let threads = cpu.threads();
+    let units = fine.max(if worth { threads } else { 1 }).min(groups);
     let size = elements(&[chunk, widest + GROUPS * GROUP])?;
-    let mut scratch = Fresh::<f32>::new(elements(&[units.min(cpu.threads()), size])?)?;
+    let mut scratch = Fresh::<f32>::new(elements(&[units.min(threads), size])?)?;
     let kernel = Accumulate {
         segments,
         first: 0,
@@ -104,7 +105,7 @@ pub fn accumulate(
     // SAFETY: units write disjoint rows of `dw` and every thread has its scratch.
     let kernel = unsafe { Shared::new(kernel) };
     // a phase a chunk and block of columns, so that poll is asked in between
-    cpu.run_phases(total.div_ceil(chunk) * column_blocks, units, |at| {
+    cpu.run_phases(threads, total.div_ceil(chunk) * column_blocks, units, |at| {
         let (first, block) = (at.phase / column_blocks * chunk, at.phase % column_blocks);
         let (groups, panels) = (share(at.unit, units, groups), share(block, column_blocks, panels));
         let kernel = kernel.get();

@@ -49,14 +49,13 @@ pub type Poll<'a> = &'a (dyn Fn() -> Result<()> + Sync);
 pub struct Cpu<'a> {
     poll: Poll<'a>,
     isa: Option<Isa>,
-    threads: usize,
+    threads: Option<usize>,
 }
 
 impl<'a> Cpu<'a> {
     /// An engine whose long work asks `poll` every few milliseconds, on the calling thread, outside kernels.
     pub fn new(poll: Poll<'a>) -> Cpu<'a> {
-        // one answer for the whole call: scratch is made for so many threads, and another may set their number meanwhile
-        Cpu { poll, isa: None, threads: num_threads() }
+        Cpu { poll, isa: None, threads: None }
     }
 
     /// An engine that nobody interrupts.
@@ -87,7 +86,7 @@ impl<'a> Cpu<'a> {
 
     /// The same with at most `threads` threads, at least one, whatever the process uses.
     pub fn with_threads(self, threads: usize) -> Cpu<'a> {
-        Cpu { threads: threads.max(1), ..self }
+        Cpu { threads: Some(threads.max(1)), ..self }
     }
 
     /// `Err` when the caller wants the call to end.
@@ -112,9 +111,9 @@ impl<'a> Cpu<'a> {
         self.isa.map_or_else(isa, Ok)
     }
 
-    /// How many threads its work may use.
+    /// How many threads its work may use: another thread of the program may change it at any time.
     pub fn threads(&self) -> usize {
-        self.threads
+        self.threads.unwrap_or_else(num_threads)
     }
 
     /// Does `work` for every unit below `units`, on the team if there is more than one. Units write to disjoint
@@ -123,10 +122,10 @@ impl<'a> Cpu<'a> {
         team::run(self.threads(), 1, units, self.poll, &|at| work(at.unit))
     }
 
-    /// The same in `phases`, each begun when the one before is done. A thread keeps to its units as far as it
-    /// can. `At::thread` is below `threads()`.
-    pub fn run_phases(&self, phases: usize, units: usize, work: impl Fn(At) + Sync) -> Result<()> {
-        team::run(self.threads(), phases, units, self.poll, &work)
+    /// The same in `phases`, each begun when the one before is done, on at most `threads` threads, which `At::thread`
+    /// counts. A thread keeps to its units as far as it can.
+    pub fn run_phases(&self, threads: usize, phases: usize, units: usize, work: impl Fn(At) + Sync) -> Result<()> {
+        team::run(threads, phases, units, self.poll, &work)
     }
 }
 

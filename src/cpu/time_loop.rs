@@ -57,12 +57,12 @@ impl TimeLoop {
         match self.split {
             Split::Rows(units) => {
                 let length = (PHASE / (self.step / units).max(1)).clamp(1, steps.max(1));
-                cpu.run_phases(steps.div_ceil(length), units, |at| {
+                cpu.run_phases(cpu.threads(), steps.div_ceil(length), units, |at| {
                     let first = at.phase * length;
                     work((first, steps.min(first + length)), part(at.unit, units, self.rows), (0, self.panels));
                 })
             }
-            Split::Panels(units) => cpu.run_phases(steps, units, |at| {
+            Split::Panels(units) => cpu.run_phases(cpu.threads(), steps, units, |at| {
                 work((at.phase, at.phase + 1), (0, self.rows), part(at.unit, units, self.panels));
             }),
         }

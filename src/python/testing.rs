@@ -33,7 +33,8 @@ fn panic_in_worker(py: Python<'_>, unit: usize) -> PyResult<()> {
 #[pyfunction]
 fn panic_in_phase(py: Python<'_>, phase: usize) -> PyResult<()> {
     Call::new(py, "panic_in_phase").run(u64::MAX, false, |poll| {
-        Cpu::new(poll).run_phases(8, 16, |at| assert!(at.phase != phase, "to order, in phase {phase}"))
+        let cpu = Cpu::new(poll);
+        cpu.run_phases(cpu.threads(), 8, 16, |at| assert!(at.phase != phase, "to order, in phase {phase}"))
     })
 }
 

@@ -26,10 +26,11 @@ impl Loss for Cpu<'_> {
             return finish(self, spec, losses, gradient);
         }
         let mut losses = Fresh::<f32>::new(spec.rows)?;
-        let worth = size > WORTH_A_TEAM && self.threads() > 1;
-        let units = if worth { 4 * self.threads() } else { 1 }.max(size / UNIT).min(spec.rows).max(1);
+        let threads = self.threads();
+        let worth = size > WORTH_A_TEAM && threads > 1;
+        let units = if worth { 4 * threads } else { 1 }.max(size / UNIT).min(spec.rows).max(1);
         // e^(x - m) goes where the gradient will be, else to a row of scratch for each unit or, if they are fewer, thread
-        let slots = units.min(self.threads());
+        let slots = units.min(threads);
         let rows = if spec.gradient { spec.rows } else { slots };
         let mut exps = Fresh::<f32>::new(elements(&[rows, spec.classes])?)?;
         let kernel = Rows {
@@ -45,7 +46,7 @@ impl Loss for Cpu<'_> {
         // SAFETY: units write disjoint rows.
         let kernel = unsafe { Shared::new(kernel) };
         let isa = self.isa()?;
-        self.run_phases(1, units, |At { thread, unit, .. }| {
+        self.run_phases(threads, 1, units, |At { thread, unit, .. }| {
             let kernel = kernel.get();
             let rows = (unit * spec.rows / units, (unit + 1) * spec.rows / units);
             let slot = if units > slots { thread } else { unit };
