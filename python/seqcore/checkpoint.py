@@ -170,9 +170,13 @@ def save(path: Any, module: Any, optimizer: Any = None, config: Any = None, *, s
         raise TypeError(message("save", "state", "a mapping or None", f"a {type(state).__name__}"))
     metadata = {"format": "seqcore", "format_version": str(FORMAT_VERSION), "seqcore_version": runtime.VERSION}
     metadata["config"] = _as_json("config", config)
-    metadata["random_state"] = json.dumps(runtime.get_random_state())
-    with one_at_a_time():  # all of one moment: no step falls between the weights and the optimizer
-        weights, saved = module.state_dict(), None if optimizer is None else optimizer.state_dict()
+
+    def read() -> Any:
+        return runtime.get_random_state(), module.state_dict(), None if optimizer is None else optimizer.state_dict()
+
+    # all of one moment: no step falls between the weights and the optimizer
+    random_state, weights, saved = one_at_a_time("save", read)
+    metadata["random_state"] = json.dumps(random_state)
     arrays = {f"model.{name}": tensor.numpy() for name, tensor in weights.items()}
     if saved is not None:
         metadata["optimizer"] = _as_json("optimizer", saved["param_groups"])

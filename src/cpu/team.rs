@@ -41,7 +41,7 @@ const MOST: usize = 1024;
 /// What a thread is to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct At {
-    /// which thread, below `Cpu::threads`: index of its scratch
+    /// which thread, below what `Cpu::run_phases` was given: index of its scratch
     pub thread: usize,
     /// which phase
     pub phase: usize,
@@ -117,6 +117,11 @@ std::thread_local! {
     pub(super) static EVERY: Cell<Duration> = const { Cell::new(POLL) };
 }
 
+/// How often a thread's calls ask.
+pub(super) fn every() -> Duration {
+    EVERY.get()
+}
+
 /// Asks `poll` now and then, on the caller's thread.
 struct Asked<'a> {
     poll: Option<&'a (dyn Fn() -> Result<()> + Sync)>,
@@ -130,7 +135,7 @@ impl<'a> Asked<'a> {
 
     fn ask(&self) {
         let Some(poll) = self.poll else { return };
-        if cfg!(loom) || ASKED.get().is_none_or(|last| last.elapsed() >= EVERY.get()) {
+        if cfg!(loom) || ASKED.get().is_none_or(|last| last.elapsed() >= every()) {
             match catch_unwind(AssertUnwindSafe(poll)) {
                 Ok(Ok(())) => {}
                 Ok(Err(stop)) => self.job.fail(stop),

@@ -32,6 +32,12 @@ thread_local! {
 /// beyond what that call has.
 type Right = Option<Pass>;
 
+/// Whether this thread is inside a call, which a signal handler interrupts.
+#[pyfunction]
+pub fn in_a_call() -> bool {
+    INSIDE.get()
+}
+
 /// Err where a signal handler that interrupted a call wants to change tensors.
 fn allowed(mutates: bool) -> Result<()> {
     if INSIDE.get() && mutates {

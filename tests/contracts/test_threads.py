@@ -338,7 +338,7 @@ def test_a_slow_neighbour_costs_a_bounded_factor(threads):
 
 
 def test_the_number_of_threads_may_change_during_a_call(threads):
-    """A call keeps to the number that it began with: so many have scratch."""
+    """Work is shared among as many threads as have scratch."""
     rows, wide = numbers(1, 512, 64), numbers(2, 512, 3000)
     weight = seqcore.Tensor(np.zeros((3000, 64), np.float32), requires_grad=True)
     logits, classes, done = numbers(3, 4000, 50), ids(4, 50, 4000), []

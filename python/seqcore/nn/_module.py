@@ -11,7 +11,16 @@ import numpy as np
 from .. import runtime
 from .._arguments import flag, function, no_room, shown, text
 from ..errors import DTypeError, message
-from ..tensor import Tensor, as_tensor, at_once, overwrite, own_memory, snapshot, values_for
+from ..tensor import (
+    Tensor,
+    as_tensor,
+    at_once,
+    one_at_a_time,
+    overwrite,
+    own_memory,
+    snapshot,
+    values_for,
+)
 from ._parameter import Parameter
 
 __all__ = ["Module"]
@@ -278,11 +287,13 @@ class Module:
     def zero_grad(self, set_to_none: bool = True) -> None:
         """Forgets the gradients; with `set_to_none=False` makes them 0."""
         set_to_none = flag("zero_grad", "set_to_none", set_to_none)
-        for parameter in self.parameters():
-            if set_to_none:
-                parameter.grad = None
-            elif parameter.grad is not None:
-                parameter.grad.zero_()
+        parameters = list(self.parameters())
+        if set_to_none:
+            at_once([functools.partial(setattr, p, "_grad", None) for p in parameters])
+            return
+        for p in parameters:
+            if p.grad is not None:
+                p.grad.zero_()
 
     def requires_grad_(self, requires_grad: bool = True) -> Self:
         """Freezes or thaws all parameters."""
@@ -324,17 +335,17 @@ class Module:
         if name == "int64":
             raise DTypeError(message("to", "dtype", "float32 or float64", name))
         tensors = {id(t): t for module in self.modules() for t in module.__dict__.values() if _moves(module, t)}
-        moved = []
-        for tensor in tensors.values():
-            grad = tensor.grad
-            moved.append(
-                (tensor, _moved(tensor, place, name), grad, None if grad is None else _moved(grad, place, name))
-            )
-        changes = [functools.partial(setattr, tensor, "_array", array) for tensor, array, _, _ in moved]
-        changes += [
-            functools.partial(setattr, grad, "_array", array) for _, _, grad, array in moved if grad is not None
-        ]
-        at_once(changes)
+
+        def move() -> None:
+            # again where another thread wrote meanwhile
+            versions = None
+            while versions != (versions := [t._array.version for t in tensors.values()]):
+                every = [t for tensor in tensors.values() for t in (tensor, tensor.grad) if t is not None]
+                changes = [functools.partial(setattr, t, "_array", _moved(t, place, name)) for t in every]
+            at_once(changes)
+
+        # no optimizer steps meanwhile
+        one_at_a_time("to", move)
         return self
 
     def cpu(self) -> Self:

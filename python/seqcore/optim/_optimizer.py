@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from typing import Any
 
@@ -9,7 +10,17 @@ import numpy as np
 
 from .._arguments import flag, function, several, shown
 from ..errors import ShapeError, message
-from ..tensor import Tensor, as_ndarray, enable_grad, one_at_a_time, overwrite, snapshot, values_for, zeros_like
+from ..tensor import (
+    Tensor,
+    as_ndarray,
+    at_once,
+    enable_grad,
+    one_at_a_time,
+    overwrite,
+    snapshot,
+    values_for,
+    zeros_like,
+)
 
 __all__ = ["Optimizer"]
 
@@ -99,12 +110,14 @@ class Optimizer:
         # groups are dicts that anybody may change: all are looked at before the first one steps
         for group in self.param_groups:
             self._check(group)
-        with one_at_a_time():
-            for group in self.param_groups:
-                params = [p for p in group["params"] if p.grad is not None]
-                if params:
-                    self._step(group, params)
+        one_at_a_time("step", self._step_all)
         return loss
+
+    def _step_all(self) -> None:
+        for group in self.param_groups:
+            params = [p for p in group["params"] if p.grad is not None]
+            if params:
+                self._step(group, params)
 
     def _step(self, group: Any, params: Any) -> None:
         raise NotImplementedError
@@ -112,12 +125,13 @@ class Optimizer:
     def zero_grad(self, set_to_none: bool = True) -> None:
         """Forgets the gradients; with `set_to_none=False` makes them 0."""
         set_to_none = flag("zero_grad", "set_to_none", set_to_none)
-        for group in self.param_groups:
-            for p in group["params"]:
-                if set_to_none:
-                    p.grad = None
-                elif p.grad is not None:
-                    p.grad.zero_()
+        params = [p for group in self.param_groups for p in group["params"]]
+        if set_to_none:
+            at_once([functools.partial(setattr, p, "_grad", None) for p in params])
+            return
+        for p in params:
+            if p.grad is not None:
+                p.grad.zero_()
 
     # ---- state
 

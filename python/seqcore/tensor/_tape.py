@@ -152,17 +152,32 @@ class Node:
 
 
 _turn = threading.RLock()
+_is_taken = False
 
 
-def one_at_a_time() -> Any:
-    """A block in which one thread at a time is, for what is read, computed with and written back: sums of gradients,
-    steps of an optimizer."""
-    return _turn
+def one_at_a_time(op: str, function: Any) -> Any:
+    """What `function` gives, called by one thread at a time: for what is read, computed with and written back, as sums
+    of gradients are and steps of optimizers.
+
+    A signal's handler is refused where it interrupts such a function, which it would tear, or a call of the core, where
+    it would wait for a thread that waits for that call.
+    """
+    global _is_taken
+    if not _core.in_a_call():
+        with _turn:
+            if not _is_taken:
+                try:
+                    _is_taken = True
+                    return function()
+                finally:
+                    _is_taken = False
+    expected = "no change of tensors from a signal handler that interrupts a call"
+    raise RuntimeError(message(op, "tensor", expected, "one", "set a flag in the handler and act on it after the call"))
 
 
 def _after_fork() -> None:
-    global _turn
-    _turn = threading.RLock()
+    global _turn, _is_taken
+    _turn, _is_taken = threading.RLock(), False
 
 
 if hasattr(os, "register_at_fork"):
@@ -218,11 +233,12 @@ def backward(tensor: Any, gradient: Any, wrap: Any, given: Any) -> None:
             raise RuntimeError(message("backward", "tensor", "leaves that are leaves still", got, "write to a copy"))
     # one Array may have reached several leaves; each leaf's grad is memory of its own
     taken = {gradient.id} if given else set()
-    with one_at_a_time():
+
+    def add() -> None:
         grads = []
         # what was frozen since gets none, as in PyTorch
-        leaves = {leaf: array for leaf, array in leaves.items() if leaf._requires_grad}
-        for leaf, array in leaves.items():
+        reached = {leaf: array for leaf, array in leaves.items() if leaf._requires_grad}
+        for leaf, array in reached.items():
             if leaf._grad is not None:
                 array = _core.binary("add", leaf._grad, array)
             elif array.id in taken:
@@ -231,5 +247,7 @@ def backward(tensor: Any, gradient: Any, wrap: Any, given: Any) -> None:
             taken.add(array.id)
             grads.append(array)
         at_once(
-            [functools.partial(setattr, leaf, "_grad", wrap(array)) for leaf, array in zip(leaves, grads, strict=True)]
+            [functools.partial(setattr, leaf, "_grad", wrap(array)) for leaf, array in zip(reached, grads, strict=True)]
         )
+
+    one_at_a_time("backward", add)
