@@ -38,6 +38,16 @@ pub fn in_a_call() -> bool {
     INSIDE.get()
 }
 
+/// What a function gives, called while a lock is held: Python handles no signal between the three, so the lock is let go
+/// of whatever Ctrl-C ends.
+#[pyfunction]
+pub fn holding<'py>(lock: &Bound<'py, PyAny>, function: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+    lock.call_method0("acquire")?;
+    let made = function.call0();
+    lock.call_method0("release")?;
+    made
+}
+
 /// Err where a signal handler that interrupted a call wants to change tensors.
 fn allowed(mutates: bool) -> Result<()> {
     if INSIDE.get() && mutates {

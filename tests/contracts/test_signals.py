@@ -386,8 +386,17 @@ def leaves():
     made = [seqcore.Tensor([1.0], requires_grad=True) for _ in range(5)]
     return made, sum(made[1:], made[0])
 
-def all_or_none(made, total):
+def all_or_none(made, _):
     assert len({leaf.grad is None for leaf in made}) == 1
+
+def with_gradients():
+    made, total = leaves()
+    total.backward()
+    return made, seqcore.optim.SGD(made)
+
+def layers_with_gradients():
+    (model,) = layers()
+    return list(model[:2].parameters()), model
 
 step = int(sys.argv[1])
 for value in (5.0, seqcore.Tensor([5.0], requires_grad=True)):
@@ -397,6 +406,8 @@ every(written, lambda w, v, x: x.copy_(v * 5.0), whole, step)
 every(written, lambda w, v, x: x.__imul__(5.0), lambda *_: None, step)
 every(layers, lambda model: model.double(), of_one_type, step)
 every(leaves, lambda made, total: total.backward(), all_or_none, step)
+every(with_gradients, lambda made, sgd: sgd.zero_grad(), all_or_none, step)
+every(layers_with_gradients, lambda made, model: model.zero_grad(), all_or_none, step)
 print("done")
 """
 

@@ -398,6 +398,31 @@ def test_no_step_of_an_optimizer_is_lost(kind, restless):
         assert [p.numpy()[0] for p in params] == [-1598, -1598]
 
 
+def test_no_step_is_lost_to_a_move(restless):
+    """Moving a module copies it: what was stepped meanwhile is copied again."""
+    layer = nn.Linear(200, 200)
+    layer.load_state_dict({"weight": np.zeros((200, 200), np.float32), "bias": np.zeros(200, np.float32)})
+    optimizer, steps, done = seqcore.optim.SGD(layer.parameters(), lr=1.0), [], []
+
+    def train():
+        for _ in range(300):
+            try:
+                layer.weight.grad = -np.ones((200, 200), layer.weight.dtype)
+                optimizer.step()
+                steps.append(True)
+            except seqcore.DTypeError:  # it was moved between the two
+                layer.weight.grad = None
+        done.append(True)
+
+    def move():
+        while not done:
+            layer.double()
+            layer.float()
+
+    together(train, move)
+    assert set(layer.weight.numpy().ravel()) == {len(steps)}
+
+
 def test_a_checkpoint_is_of_one_moment(restless, tmp_path):
     layer = nn.Linear(1, 1, bias=False)
     layer.load_state_dict({"weight": np.zeros((1, 1), np.float32)})

@@ -152,7 +152,6 @@ class Node:
 
 
 _turn = threading.RLock()
-_is_taken = False
 
 
 def one_at_a_time(op: str, function: Any) -> Any:
@@ -162,22 +161,16 @@ def one_at_a_time(op: str, function: Any) -> Any:
     A signal's handler is refused where it interrupts such a function, which it would tear, or a call of the core, where
     it would wait for a thread that waits for that call.
     """
-    global _is_taken
-    if not _core.in_a_call():
-        with _turn:
-            if not _is_taken:
-                try:
-                    _is_taken = True
-                    return function()
-                finally:
-                    _is_taken = False
+    # of the lock itself, whether this thread has it: a flag beside it could be left behind by Ctrl-C
+    if not _core.in_a_call() and not _turn._is_owned():  # type: ignore[attr-defined]
+        return _core.holding(_turn, function)
     expected = "no change of tensors from a signal handler that interrupts a call"
     raise RuntimeError(message(op, "tensor", expected, "one", "set a flag in the handler and act on it after the call"))
 
 
 def _after_fork() -> None:
-    global _turn, _is_taken
-    _turn, _is_taken = threading.RLock(), False
+    global _turn
+    _turn = threading.RLock()
 
 
 if hasattr(os, "register_at_fork"):
