@@ -41,7 +41,6 @@ __all__ = [
     "fill",
     "gpu_counters",
     "gradient",
-    "holding",
     "ids_through",
     "in_a_call",
     "in_list",
@@ -269,11 +268,6 @@ def gpu_counters() -> dict[str, Any]:
 
 def gradient(value: Any, dtype: str, shape: Sequence[int], op: str, name: str) -> Array:
     """The gradient of a result of this dtype and shape: an `Array` as it is, anything else in memory of its own."""
-
-def holding(lock: Any, function: Any) -> Any:
-    """What a function gives, called while a lock is held: Python handles no signal between the three, so the lock is let go
-    of whatever Ctrl-C ends.
-    """
 
 def ids_through(ids: Any, view: tuple[Sequence[int], Sequence[int], int], axes: tuple[int, int], len: int) -> tuple[Array, int]:
     """Of what ids pick from the axes from .. to of a view (shape, strides, offset) of len elements, seen as one axis: the

@@ -26,6 +26,8 @@ const SIGNALS_EVERY: Duration = Duration::from_millis(20);
 thread_local! {
     /// Set while this thread is inside a call: a signal handler may call in again.
     static INSIDE: Cell<bool> = const { Cell::new(false) };
+    /// Set while a call of this thread, which may still wait for its turn, lets signal handlers run.
+    static ASKING: Cell<bool> = const { Cell::new(false) };
 }
 
 /// What lets a call run: a pass of the gate or, in a call from a signal handler that interrupted a call, nothing
@@ -35,17 +37,7 @@ type Right = Option<Pass>;
 /// Whether this thread is inside a call, which a signal handler interrupts.
 #[pyfunction]
 pub fn in_a_call() -> bool {
-    INSIDE.get()
-}
-
-/// What a function gives, called while a lock is held: Python handles no signal between the three, so the lock is let go
-/// of whatever Ctrl-C ends.
-#[pyfunction]
-pub fn holding<'py>(lock: &Bound<'py, PyAny>, function: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
-    lock.call_method0("acquire")?;
-    let made = function.call0();
-    lock.call_method0("release")?;
-    made
+    INSIDE.get() || ASKING.get()
 }
 
 /// Err where a signal handler that interrupted a call wants to change tensors.
@@ -76,7 +68,9 @@ fn away<R: Send>(py: Python<'_>, work: impl FnOnce(crate::cpu::Poll<'_>) -> Resu
             if last.elapsed() < SIGNALS_EVERY {
                 return Ok(());
             }
+            let nested = ASKING.replace(true);
             let answer = Python::attach(|py| py.check_signals());
+            ASKING.set(nested);
             *last = Instant::now();
             answer.map_err(|e| {
                 *signal.lock().unwrap_or_else(PoisonError::into_inner) = Some(e);

@@ -163,7 +163,8 @@ def one_at_a_time(op: str, function: Any) -> Any:
     """
     # of the lock itself, whether this thread has it: a flag beside it could be left behind by Ctrl-C
     if not _core.in_a_call() and not _turn._is_owned():  # type: ignore[attr-defined]
-        return _core.holding(_turn, function)
+        with _turn:
+            return function()
     expected = "no change of tensors from a signal handler that interrupts a call"
     raise RuntimeError(message(op, "tensor", expected, "one", "set a flag in the handler and act on it after the call"))
 
