@@ -42,7 +42,6 @@ __all__ = [
     "gpu_counters",
     "gradient",
     "ids_through",
-    "in_a_call",
     "in_list",
     "interpreter_ends",
     "last_ids",
@@ -273,9 +272,6 @@ def ids_through(ids: Any, view: tuple[Sequence[int], Sequence[int], int], axes: 
     """Of what ids pick from the axes from .. to of a view (shape, strides, offset) of len elements, seen as one axis: the
     blocks of `width` elements that lie side by side, as ids of all such blocks of the memory, and width.
     """
-
-def in_a_call() -> bool:
-    """Whether this thread is inside a call, which a signal handler interrupts."""
 
 def in_list() -> bool:
     """Whether this thread makes an array of a list, which a Tensor that requires grad must refuse."""

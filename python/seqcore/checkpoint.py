@@ -21,7 +21,7 @@ import numpy as np
 
 from . import _arguments, _safetensors, runtime
 from .errors import CheckpointError, message
-from .tensor import as_tensor, one_at_a_time, overwrite, values_for
+from .tensor import as_tensor, overwrite, values_for
 
 fcntl: Any
 try:
@@ -170,13 +170,8 @@ def save(path: Any, module: Any, optimizer: Any = None, config: Any = None, *, s
         raise TypeError(message("save", "state", "a mapping or None", f"a {type(state).__name__}"))
     metadata = {"format": "seqcore", "format_version": str(FORMAT_VERSION), "seqcore_version": runtime.VERSION}
     metadata["config"] = _as_json("config", config)
-
-    def read() -> Any:
-        return runtime.get_random_state(), module.state_dict(), None if optimizer is None else optimizer.state_dict()
-
-    # all of one moment: no step falls between the weights and the optimizer
-    random_state, weights, saved = one_at_a_time("save", read)
-    metadata["random_state"] = json.dumps(random_state)
+    metadata["random_state"] = json.dumps(runtime.get_random_state())
+    weights, saved = module.state_dict(), None if optimizer is None else optimizer.state_dict()
     arrays = {f"model.{name}": tensor.numpy() for name, tensor in weights.items()}
     if saved is not None:
         metadata["optimizer"] = _as_json("optimizer", saved["param_groups"])

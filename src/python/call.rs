@@ -26,19 +26,11 @@ const SIGNALS_EVERY: Duration = Duration::from_millis(20);
 thread_local! {
     /// Set while this thread is inside a call: a signal handler may call in again.
     static INSIDE: Cell<bool> = const { Cell::new(false) };
-    /// Set while a call of this thread, which may still wait for its turn, lets signal handlers run.
-    static ASKING: Cell<bool> = const { Cell::new(false) };
 }
 
 /// What lets a call run: a pass of the gate or, in a call from a signal handler that interrupted a call, nothing
 /// beyond what that call has.
 type Right = Option<Pass>;
-
-/// Whether this thread is inside a call, which a signal handler interrupts.
-#[pyfunction]
-pub fn in_a_call() -> bool {
-    INSIDE.get() || ASKING.get()
-}
 
 /// Err where a signal handler that interrupted a call wants to change tensors.
 fn allowed(mutates: bool) -> Result<()> {
@@ -68,9 +60,7 @@ fn away<R: Send>(py: Python<'_>, work: impl FnOnce(crate::cpu::Poll<'_>) -> Resu
             if last.elapsed() < SIGNALS_EVERY {
                 return Ok(());
             }
-            let nested = ASKING.replace(true);
             let answer = Python::attach(|py| py.check_signals());
-            ASKING.set(nested);
             *last = Instant::now();
             answer.map_err(|e| {
                 *signal.lock().unwrap_or_else(PoisonError::into_inner) = Some(e);

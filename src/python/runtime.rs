@@ -189,6 +189,5 @@ pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(gpu_counters, module)?)?;
     module.add_function(wrap_pyfunction!(shaders, module)?)?;
     module.add_function(wrap_pyfunction!(interpreter_ends, module)?)?;
-    module.add_function(wrap_pyfunction!(crate::python::call::in_a_call, module)?)?;
     module.add_function(wrap_pyfunction!(remember_main_thread, module)?)
 }

@@ -339,8 +339,7 @@ class Pressed:
     def __exit__(self, *_):
         sys.settrace(None)
     def called(self, frame, event, argument):
-        # Python handles signals after calls: none falls between the instructions that leave a lock's block
-        if "seqcore" in frame.f_code.co_filename and frame.f_code.co_name != "one_at_a_time":
+        if "seqcore" in frame.f_code.co_filename:
             frame.f_trace_opcodes, frame.f_trace_lines = True, False
             return self.ran
     def ran(self, frame, event, argument):
@@ -444,72 +443,3 @@ print("done")
 
 def test_a_signal_leaves_the_mode_as_it_was():
     assert program(MODE) == "done"
-
-
-@pytest.mark.parametrize("kind", ["step", "save", "backward"])
-def test_a_handler_beside_a_thread_that_steps(kind, tmp_path):
-    """It is refused where it interrupts a call, which a thread may wait for that it would wait for; never torn."""
-    source = """
-    import signal, sys, threading, time
-    import numpy as np, seqcore
-    seqcore.set_num_threads(1)
-    kind, path = sys.argv[1:]
-    layer = seqcore.nn.Linear(256, 256)
-    sgd = seqcore.optim.SGD(layer.parameters(), lr=0.0)
-    layer(np.ones((1, 256), np.float32)).sum().backward()
-    calls = {
-        "step": sgd.step,
-        "save": lambda: seqcore.save(path, layer, sgd),
-        "backward": lambda: layer(np.ones((1, 256), np.float32)).sum().backward(),
-    }
-    done, refused = [], []
-    def handler(*_):
-        try:
-            calls[kind]()
-        except RuntimeError as error:
-            assert "from a signal handler that interrupts a call" in str(error), error
-            refused.append(True)
-    def work():
-        while not done:
-            sgd.step()
-    signal.signal(signal.SIGALRM, handler)
-    signal.setitimer(signal.ITIMER_REAL, 0.05, 0.05)
-    thread = threading.Thread(target=work)
-    thread.start()
-    a = seqcore.Tensor(np.ones((500, 500)))
-    for _ in range(3):
-        a @ a
-    signal.setitimer(signal.ITIMER_REAL, 0)
-    done.append(True)
-    thread.join()
-    calls[kind]()
-    print(bool(refused))
-    """
-    assert program(source, kind, tmp_path / "model") == "True"
-
-
-def test_a_handler_tears_no_step():
-    """Between two calls of a step it is refused too: none is lost, whoever makes it."""
-    source = """
-    import signal, time
-    import numpy as np, seqcore
-    w = seqcore.Tensor(np.zeros(3, np.float32), requires_grad=True)
-    w.grad = seqcore.Tensor(np.ones(3, np.float32))
-    adam = seqcore.optim.Adam([w], lr=1.0, betas=(0.0, 0.0), eps=0.0)
-    made = [0]
-    def step(*_):
-        try:
-            adam.step()
-            made[0] += 1
-        except RuntimeError:
-            pass
-    signal.signal(signal.SIGALRM, step)
-    signal.setitimer(signal.ITIMER_REAL, 0.0003, 0.0003)
-    end, own = time.monotonic() + 2, 0
-    while time.monotonic() < end:
-        adam.step()
-        own += 1
-    signal.setitimer(signal.ITIMER_REAL, 0)
-    print(made[0] > 0, adam.state[w]["step"] == own + made[0] == -w.numpy()[0])
-    """
-    assert program(source) == "True True"

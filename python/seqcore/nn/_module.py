@@ -15,7 +15,6 @@ from ..tensor import (
     Tensor,
     as_tensor,
     at_once,
-    one_at_a_time,
     overwrite,
     own_memory,
     snapshot,
@@ -344,8 +343,7 @@ class Module:
                 changes = [functools.partial(setattr, t, "_array", _moved(t, place, name)) for t in every]
             at_once(changes)
 
-        # no optimizer steps meanwhile
-        one_at_a_time("to", move)
+        move()
         return self
 
     def cpu(self) -> Self:

@@ -15,7 +15,6 @@ from ..tensor import (
     as_ndarray,
     at_once,
     enable_grad,
-    one_at_a_time,
     overwrite,
     snapshot,
     values_for,
@@ -110,14 +109,11 @@ class Optimizer:
         # groups are dicts that anybody may change: all are looked at before the first one steps
         for group in self.param_groups:
             self._check(group)
-        one_at_a_time("step", self._step_all)
-        return loss
-
-    def _step_all(self) -> None:
         for group in self.param_groups:
             params = [p for p in group["params"] if p.grad is not None]
             if params:
                 self._step(group, params)
+        return loss
 
     def _step(self, group: Any, params: Any) -> None:
         raise NotImplementedError

@@ -38,7 +38,6 @@ from ._tape import at_once as at_once
 from ._tape import enable_grad as enable_grad
 from ._tape import is_recording as is_recording
 from ._tape import no_grad as no_grad
-from ._tape import one_at_a_time as one_at_a_time
 
 # what is promised to users; the other names are for the layers above
 __all__ = [

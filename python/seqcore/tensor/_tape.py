@@ -22,7 +22,7 @@ from .. import _core
 from .._arguments import function as check_function
 from ..errors import message
 
-__all__ = ["Node", "at_once", "backward", "enable_grad", "is_recording", "no_grad", "one_at_a_time", "records"]
+__all__ = ["Node", "at_once", "backward", "enable_grad", "is_recording", "no_grad", "records"]
 
 # (recording, what stood before): a linked list, so that a context manager needs no state of its own
 _mode: contextvars.ContextVar[Any] = contextvars.ContextVar("seqcore_recording", default=(True, None))
@@ -151,27 +151,13 @@ class Node:
         return f"<{self.op}>"
 
 
-_turn = threading.RLock()
-
-
-def one_at_a_time(op: str, function: Any) -> Any:
-    """What `function` gives, called by one thread at a time: for what is read, computed with and written back, as sums
-    of gradients are and steps of optimizers.
-
-    A signal's handler is refused where it interrupts such a function, which it would tear, or a call of the core, where
-    it would wait for a thread that waits for that call.
-    """
-    # of the lock itself, whether this thread has it: a flag beside it could be left behind by Ctrl-C
-    if not _core.in_a_call() and not _turn._is_owned():  # type: ignore[attr-defined]
-        with _turn:
-            return function()
-    expected = "no change of tensors from a signal handler that interrupts a call"
-    raise RuntimeError(message(op, "tensor", expected, "one", "set a flag in the handler and act on it after the call"))
+# `.grad` is read, added to and written back: two threads' sums must not overwrite each other
+_accumulate = threading.RLock()
 
 
 def _after_fork() -> None:
-    global _turn
-    _turn = threading.RLock()
+    global _accumulate
+    _accumulate = threading.RLock()
 
 
 if hasattr(os, "register_at_fork"):
@@ -244,4 +230,5 @@ def backward(tensor: Any, gradient: Any, wrap: Any, given: Any) -> None:
             [functools.partial(setattr, leaf, "_grad", wrap(array)) for leaf, array in zip(reached, grads, strict=True)]
         )
 
-    one_at_a_time("backward", add)
+    with _accumulate:
+        add()
