@@ -173,8 +173,8 @@ impl Gpu<'_> {
                 Choice::Tile => 23 * (k_end - k_start).div_ceil(16) + 1,
                 Choice::Rows => k_end - k_start + 1,
             };
-            // a tile takes as long where there are fewer rows and columns
-            let work = groups.saturating_mul((height * width * (k_end - k_start)) as u64);
+            // a tile takes as long where there are fewer rows and columns, and where there are few terms
+            let work = groups.saturating_mul((height * width * (k_end - k_start).max(16)) as u64);
             let params = Params {
                 k_start: k_start as u32,
                 k_end: k_end as u32,

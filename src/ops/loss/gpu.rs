@@ -75,7 +75,9 @@ impl Gpu<'_> {
         };
         // loop trips over so many numbers
         let trips = |n: usize| n.div_ceil(64) as u64;
-        let grid = |groups: usize| Grid::new(groups as u64).work((rows as u64 * classes as u64).saturating_mul(60));
+        // measured: a workgroup takes as long as a hundred of its numbers at least
+        let work = (rows as u64).saturating_mul(60 * classes.max(100) as u64);
+        let grid = |groups: usize| Grid::new(groups as u64).work(work);
         let run = |entry, buffers: &[&GpuBuffer], grid| {
             self.dispatch(&Kernel::new("loss/cross_entropy", entry), buffers, &params, grid)
         };

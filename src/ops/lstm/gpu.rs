@@ -64,7 +64,8 @@ impl Sizes {
 impl Gpu<'_> {
     fn lstm_grid(&self, spec: &LayerSpec) -> Grid {
         let groups = spec.batch.div_ceil(4) as u64 * spec.hidden.div_ceil(64) as u64;
-        let work = (spec.batch as u64).saturating_mul(8 * spec.hidden as u64).saturating_mul(spec.hidden as u64);
+        // a workgroup takes as long where it has fewer sequences or hidden units
+        let work = groups.saturating_mul(4 * 64 * 8 * spec.hidden.max(4) as u64);
         Grid::new(groups).trips(spec.hidden as u64 + 1).work(work)
     }
 

@@ -60,7 +60,8 @@ impl Reduce for Gpu<'_> {
                     y_start: y_start as u32,
                     cut: [0; 2],
                 };
-                let grid = Grid::new(count.div_ceil(to_group) as u64).trips(trips).work(10 * terms as u64);
+                let grid =
+                    Grid::new(count.div_ceil(to_group) as u64).trips(trips).work(10 * terms.max(25 * count) as u64);
                 self.dispatch(&kernel, &[&from, &to], &params, grid)?;
             }
             (x, n) = (y, blocks);
