@@ -287,8 +287,10 @@ def linear(x: Any, weight: Any, bias: Any | None = None, name: str = "x", keep_x
     read, where they are to be kept for backward. `name` is what errors call x.
     """
 
-def linear_backward(x: Any, weight: Any, dy: Any, need_x: bool, need_weight: bool, need_bias: bool) -> tuple[Array | None, Array | None, Array | None]:
-    """(dx, dweight, dbias), each None unless it is needed, from dy, the gradient of y = linear(x, weight, bias)."""
+def linear_backward(x: Any | None, weight: Any | None, dy: Any, need_bias: bool) -> tuple[Array | None, Array | None, Array | None]:
+    """(dx, dweight, dbias) from dy, the gradient of y = linear(x, weight, bias): dx where the weight is given, dweight where
+    x is, dbias where `need_bias`; else None.
+    """
 
 def lstm(x: Any, h0: Any | None, c0: Any | None, weights: Any, dropout: float, seed: int, stream: int, save: bool, own: bool = False, name: str = "x") -> tuple[Array, Array, Array, RecurrentSaved | None]:
     """y, h_n, c_n and, with `save`, what `lstm_backward` needs, of a stack of layers: x (T, B, I), states (L, B, H).

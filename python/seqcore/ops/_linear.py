@@ -58,6 +58,6 @@ def linear_backward(saved: Any, dy: Any) -> dict[str, np.ndarray]:
     """
     with take(saved, "linear") as (x, weight, has_bias):
         arrays_only("linear_backward", dy=dy)
-        dx, dw, db = _core.linear_backward(x.get("linear"), weight.get("linear"), dy, True, True, has_bias)
+        dx, dw, db = _core.linear_backward(x.get("linear"), weight.get("linear"), dy, has_bias)
         grads = {"x": out(dx), "weight": out(dw)}
         return {**grads, "bias": out(db)} if has_bias else grads

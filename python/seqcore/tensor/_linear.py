@@ -36,27 +36,14 @@ def linear(input: Any, weight: Any, bias: Any = None) -> Tensor:
     if not (any(needs) and is_recording()):
         return wrap(_core.linear(x, weight, bias, "input")[0])
     need_x, need_weight, need_bias = needs[0], needs[1], len(needs) > 2 and needs[2]
+    # x for the weight's gradient, the weight for that of x
     y, *kept = _core.linear(x, weight, bias, "input", need_weight, need_x)
-    kept_x, kept_weight = (k or _Unread(t) for k, t in zip(kept, inputs, strict=False))
     count = len(inputs)
 
     def run(dy: Any) -> Any:
-        x, weight = kept_x.get("linear"), kept_weight.get("linear")
-        return _core.linear_backward(x, weight, dy, need_x, need_weight, need_bias)[:count]
+        return _core.linear_backward(*[k and k.get("linear") for k in kept], dy, need_bias)[:count]
 
     return record("linear", y, leaves(inputs), run)
-
-
-class _Unread:
-    """Stands for a `Saved` where backward reads the shape alone, so that later changes do no harm."""
-
-    __slots__ = ("value",)
-
-    def __init__(self, value: Any) -> None:
-        self.value = value._array if isinstance(value, Tensor) else value
-
-    def get(self, op: str) -> Any:
-        return self.value
 
 
 def matmul(a: Any, b: Any) -> Tensor:

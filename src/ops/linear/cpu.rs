@@ -1,6 +1,6 @@
 //! Linear layers on the CPU: f32 by the workshop's products, f64 by the reference.
 
-use super::{Linear, LinearGrads, LinearNeeds, LinearSpec, MatmulSpec, reference};
+use super::{Linear, LinearGrads, LinearSpec, MatmulSpec, reference};
 use crate::cpu::gemm::{Right, Segment, Start, accumulate, product, product_in_parts};
 use crate::cpu::map::PIECE;
 use crate::cpu::pack::Panels;
@@ -42,17 +42,17 @@ impl Linear for Cpu<'_> {
     fn linear_backward(
         &self,
         spec: &LinearSpec,
-        needs: LinearNeeds,
-        x: &CpuBuffer,
-        weight: &CpuBuffer,
+        x: Option<&CpuBuffer>,
+        weight: Option<&CpuBuffer>,
+        bias: bool,
         dy: &CpuBuffer,
     ) -> Result<LinearGrads<CpuBuffer>> {
         if spec.dtype == DType::F64 {
-            return plain_backward(self, spec, needs, x, weight, dy);
+            return plain_backward(self, spec, x, weight, bias, dy);
         }
         let &LinearSpec { rows, input, output, .. } = spec;
         let mut grads = LinearGrads { x: None, weight: None, bias: None };
-        if needs.x {
+        if let Some(weight) = weight {
             let mut dx = Fresh::<f32>::new(rows * input)?;
             let right = Right { data: weight.slice()?, k: output, n: input, transposed: false };
             if rows < FEW_ROWS && !right.is_thin(self)? {
@@ -63,14 +63,14 @@ impl Linear for Cpu<'_> {
             }
             grads.x = Some(dx.done());
         }
-        let mut db = if needs.bias { Some(Fresh::<f32>::new(output)?) } else { None };
-        if needs.weight && input > 0 {
+        let mut db = if bias { Some(Fresh::<f32>::new(output)?) } else { None };
+        if let Some(x) = x.filter(|_| input > 0) {
             let mut dw = Fresh::<f32>::new(output * input)?;
             let segment = Segment { dy: dy.slice()?, x: x.slice()?, steps: 1, batch: rows };
             accumulate(self, &[segment], (output, input), true, &mut dw, db.as_deref_mut())?;
             grads.weight = Some(dw.done());
         } else {
-            if needs.weight {
+            if x.is_some() {
                 grads.weight = Some(Fresh::<f32>::new(0)?.done());
             }
             if let Some(db) = &mut db {
@@ -192,24 +192,25 @@ fn plain(
 fn plain_backward(
     cpu: &Cpu<'_>,
     spec: &LinearSpec,
-    needs: LinearNeeds,
-    x: &CpuBuffer,
-    weight: &CpuBuffer,
+    x: Option<&CpuBuffer>,
+    weight: Option<&CpuBuffer>,
+    bias: bool,
     dy: &CpuBuffer,
 ) -> Result<LinearGrads<CpuBuffer>> {
-    let (x, w, dy) = (x.slice::<f64>()?, weight.slice::<f64>()?, dy.slice::<f64>()?);
+    let x = x.map(|x| x.slice::<f64>()).transpose()?;
+    let (w, dy) = (weight.map(|w| w.slice::<f64>()).transpose()?, dy.slice::<f64>()?);
     let fresh = |needed: bool, len: usize| if needed { cpu.cleared(len).map(Some) } else { Ok(None) };
-    let mut dx = fresh(needs.x, spec.rows * spec.input)?;
-    let mut dw = fresh(needs.weight, spec.output * spec.input)?;
-    let mut db = fresh(needs.bias, spec.output)?;
+    let mut dx = fresh(w.is_some(), spec.rows * spec.input)?;
+    let mut dw = fresh(x.is_some(), spec.output * spec.input)?;
+    let mut db = fresh(bias, spec.output)?;
     in_pieces(cpu, spec, |piece, [first, output, term]| {
-        let (x, w) = (&x[first * spec.input + term..], &w[output * spec.input + term..]);
         let dy = &dy[first * spec.output + output..];
-        if let Some(dx) = &mut dx {
-            reference::backward_x(piece, w, dy, &mut dx[first * spec.input + term..]);
+        let (row, column) = (first * spec.input + term, output * spec.input + term);
+        if let (Some(dx), Some(w)) = (&mut dx, w) {
+            reference::backward_x(piece, &w[column..], dy, &mut dx[row..]);
         }
-        if let Some(dw) = &mut dw {
-            reference::backward_weight(piece, x, dy, &mut dw[output * spec.input + term..]);
+        if let (Some(dw), Some(x)) = (&mut dw, x) {
+            reference::backward_weight(piece, &x[row..], dy, &mut dw[column..]);
         }
         if let Some(db) = db.as_mut().filter(|_| term == 0) {
             reference::backward_bias(piece, dy, &mut db[output..]);

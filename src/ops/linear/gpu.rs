@@ -2,7 +2,7 @@
 //! than a binding are worked on in pieces of rows, through windows; that changes no bit of y and dx, and continues the
 //! chains of dW and db.
 
-use super::{Linear, LinearGrads, LinearNeeds, LinearSpec, MatmulSpec};
+use super::{Linear, LinearGrads, LinearSpec, MatmulSpec};
 use crate::backend::Backend;
 use crate::error::Result;
 use crate::gpu::{Batch, Begin, Gpu, GpuBuffer, Matrix, Product};
@@ -39,28 +39,27 @@ impl Linear for Gpu<'_> {
     fn linear_backward(
         &self,
         spec: &LinearSpec,
-        needs: LinearNeeds,
-        x: &GpuBuffer,
-        weight: &GpuBuffer,
+        x: Option<&GpuBuffer>,
+        weight: Option<&GpuBuffer>,
+        bias: bool,
         dy: &GpuBuffer,
     ) -> Result<LinearGrads<GpuBuffer>> {
         let &LinearSpec { rows, input, output, .. } = spec;
         let fresh = |needed: bool, len: usize| needed.then(|| self.allocate(DType::F32, len)).transpose();
-        let dx = fresh(needs.x, rows * input)?;
+        let dx = fresh(weight.is_some(), rows * input)?;
         // no rows, no product: sums of nothing
         let sum = |needed: bool, len: usize| match rows {
             0 => needed.then(|| self.zeros(DType::F32, len)).transpose(),
             _ => fresh(needed, len),
         };
-        let (dw, db) = (sum(needs.weight, output * input)?, sum(needs.bias, output)?);
+        let (dw, db) = (sum(x.is_some(), output * input)?, sum(bias, output)?);
         let one = if db.is_some() { Some(self.upload(DType::F32, &1f32.to_ne_bytes())?) } else { None };
         for_pieces(self, spec, |first, rows| {
-            let (x, x_start) = x.window(first * input, rows * input)?;
             let (dy, dy_start) = dy.window(first * output, rows * output)?;
             let begin = if first == 0 { Begin::Zero } else { Begin::Continue };
             // dy with its rows along the sum
             let turned = Matrix { start: dy_start, ..Matrix::new(&dy, 1, output) };
-            if let Some(dx) = &dx {
+            if let (Some(dx), Some(weight)) = (&dx, weight) {
                 let (dx, c_start) = dx.window(first * input, rows * input)?;
                 self.product(&Product {
                     m: rows,
@@ -74,7 +73,8 @@ impl Linear for Gpu<'_> {
                     begin: Begin::Zero,
                 })?;
             }
-            if let Some(dw) = &dw {
+            if let (Some(dw), Some(x)) = (&dw, x) {
+                let (x, x_start) = x.window(first * input, rows * input)?;
                 self.product(&Product {
                     m: output,
                     n: input,

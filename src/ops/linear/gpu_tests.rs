@@ -1,6 +1,6 @@
 //! The GPU against the reference, and what it promises beside closeness: a row alone, pieces of large tensors.
 
-use super::tests::{ALL, by_reference, spec};
+use super::tests::{by_reference, spec};
 use super::{Linear, LinearSpec, MatmulSpec};
 use crate::cpu::Cpu;
 use crate::cpu::testing::{buffer, values};
@@ -12,7 +12,7 @@ fn run(gpu: &Gpu, spec: &LinearSpec, x: &[f32], dy: &[f32]) -> [Vec<f32>; 4] {
     let (w, b) = (up(gpu, &noise(2, spec.output * spec.input)), up(gpu, &noise(3, spec.output)));
     let (x, dy) = (up(gpu, x), up(gpu, dy));
     let y = gpu.linear(spec, &x, &w, Some(&b)).unwrap();
-    let grads = gpu.linear_backward(spec, ALL, &x, &w, &dy).unwrap();
+    let grads = gpu.linear_backward(spec, Some(&x), Some(&w), true, &dy).unwrap();
     [y, grads.x.unwrap(), grads.weight.unwrap(), grads.bias.unwrap()].map(|b| down(gpu, &b))
 }
 

@@ -83,17 +83,6 @@ impl LinearSpec {
     }
 }
 
-/// Which gradients are wanted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct LinearNeeds {
-    /// dx
-    pub x: bool,
-    /// dW
-    pub weight: bool,
-    /// db
-    pub bias: bool,
-}
-
 /// The gradients that were wanted.
 #[derive(Clone, Debug)]
 pub struct LinearGrads<B> {
@@ -177,13 +166,13 @@ pub trait Linear: Backend {
         bias: Option<&Self::Buffer>,
     ) -> Result<Self::Buffer>;
 
-    /// dx, dW, db from dy (rows, out)
+    /// From dy (rows, out): dW where x is given, dx where the weight is, db where `bias` says so
     fn linear_backward(
         &self,
         spec: &LinearSpec,
-        needs: LinearNeeds,
-        x: &Self::Buffer,
-        weight: &Self::Buffer,
+        x: Option<&Self::Buffer>,
+        weight: Option<&Self::Buffer>,
+        bias: bool,
         dy: &Self::Buffer,
     ) -> Result<LinearGrads<Self::Buffer>>;
 

@@ -1,10 +1,10 @@
 //! The border of linear layers and matrix products.
 
-use super::{Linear, LinearNeeds, LinearSpec, MatmulSpec};
+use super::{Linear, LinearSpec, MatmulSpec};
 use crate::device::{Engine, Storage};
 use crate::error::Error;
 use crate::on_device;
-use crate::python::{Array, Call, Saved};
+use crate::python::{Arg, Array, Call, Saved};
 use crate::tensor::{DType, Shape};
 use pyo3::prelude::*;
 
@@ -52,32 +52,43 @@ fn linear(
 
 type Gradients = (Option<Array>, Option<Array>, Option<Array>);
 
-/// (dx, dweight, dbias), each None unless it is needed, from dy, the gradient of y = linear(x, weight, bias).
+/// (dx, dweight, dbias) from dy, the gradient of y = linear(x, weight, bias): dx where the weight is given, dweight where
+/// x is, dbias where `need_bias`; else None.
 #[pyfunction]
 fn linear_backward(
-    x: &Bound<'_, PyAny>,
-    weight: &Bound<'_, PyAny>,
+    x: Option<&Bound<'_, PyAny>>,
+    weight: Option<&Bound<'_, PyAny>>,
     dy: &Bound<'_, PyAny>,
-    need_x: bool,
-    need_weight: bool,
     need_bias: bool,
 ) -> PyResult<Gradients> {
     let op = "linear_backward";
-    let mut call = Call::new(x.py(), op);
-    let (x, weight, dy) = (call.float("x", x)?, call.float("weight", weight)?, call.float("dy", dy)?);
-    let spec = LinearSpec::new(op, x.dtype(), ("x", &x.shape), &weight.shape, None)?;
-    if spec.y(&x.shape) != dy.shape {
-        return Err(Error::shape(op, "dy", spec.y(&x.shape), &dy.shape).into());
+    let mut call = Call::new(dy.py(), op);
+    let (x, weight, dy) = (call.optional("x", x)?, call.optional("weight", weight)?, call.float("dy", dy)?);
+    // what is not given has the sizes that the others leave it
+    let last = |arg: &Arg<'_>| arg.shape.last().copied();
+    let input = weight.as_ref().or(x.as_ref()).and_then(last).unwrap_or(0);
+    let with_last = |size: usize| {
+        let mut shape = dy.shape.clone();
+        shape.0.last_mut().into_iter().for_each(|last| *last = size);
+        shape
+    };
+    let dx_shape = x.as_ref().map_or_else(|| with_last(input), |x| x.shape.clone());
+    let output = last(&dy).unwrap_or(0);
+    let dw_shape = weight.as_ref().map_or(Shape::from([output, input]), |weight| weight.shape.clone());
+    let spec = LinearSpec::new(op, dy.dtype(), ("x", &dx_shape), &dw_shape, None)?;
+    if spec.y(&dx_shape) != dy.shape {
+        return Err(Error::shape(op, "dy", spec.y(&dx_shape), &dy.shape).into());
     }
-    let needs = LinearNeeds { x: need_x, weight: need_weight, bias: need_bias };
-    let (device, dx_shape, dw_shape) = (call.device(), x.shape.clone(), weight.shape.clone());
-    let (x, weight, dy) = (call.here(x)?, call.here(weight)?, call.here(dy)?);
-    let parts = u64::from(need_x) + u64::from(need_weight);
+    let device = call.device();
+    let (x, weight) = (x.map(|x| call.here(x)).transpose()?, weight.map(|w| call.here(w)).transpose()?);
+    let dy = call.here(dy)?;
+    let parts = u64::from(x.is_some()) + u64::from(weight.is_some());
     let ns = estimate(spec.dtype, spec.products().saturating_mul(parts), dy.len());
     let (dx, dw, db) = call.run(ns, false, |poll| {
         on_device!(device, poll, |engine| {
-            let (x, weight, dy) = (engine.get(&x)?, engine.get(&weight)?, engine.get(&dy)?);
-            let grads = engine.linear_backward(&spec, needs, &x, &weight, &dy)?;
+            let x = x.as_ref().map(|x| engine.get(x)).transpose()?;
+            let weight = weight.as_ref().map(|weight| engine.get(weight)).transpose()?;
+            let grads = engine.linear_backward(&spec, x.as_ref(), weight.as_ref(), need_bias, &engine.get(&dy)?)?;
             let out = |b: Option<_>| b.map(|b| engine.put(b));
             Ok((out(grads.x), out(grads.weight), out(grads.bias)))
         })

@@ -1,6 +1,6 @@
 //! Linear layers against numbers worked by hand, finite differences, the reference, and themselves.
 
-use super::{Linear, LinearGrads, LinearNeeds, LinearSpec, MatmulSpec, reference};
+use super::{Linear, LinearGrads, LinearSpec, MatmulSpec, reference};
 use crate::backend::{Backend, Buffer};
 use crate::cpu::pack::Panels;
 use crate::cpu::testing::{asked, buffer, engines, values};
@@ -10,8 +10,6 @@ use crate::tensor::{DType, Real, noise};
 fn wide(values: &[f32]) -> Vec<f64> {
     values.iter().map(|&v| f64::from(v)).collect()
 }
-
-pub(super) const ALL: LinearNeeds = LinearNeeds { x: true, weight: true, bias: true };
 
 pub(super) fn spec(dtype: DType, rows: usize, input: usize, output: usize) -> LinearSpec {
     LinearSpec::new("linear", dtype, ("x", &[rows, input]), &[output, input], Some(&[output])).unwrap()
@@ -54,7 +52,7 @@ fn gradients_are_finite_differences() {
         reference::forward(&spec, x, w, Some(b), &mut y);
         y.iter().zip(&dy).map(|(y, d)| y * d).sum::<f64>()
     };
-    let grads = Cpu::quiet().linear_backward(&spec, ALL, &buffer(&x), &buffer(&w), &buffer(&dy)).unwrap();
+    let grads = Cpu::quiet().linear_backward(&spec, Some(&buffer(&x)), Some(&buffer(&w)), true, &buffer(&dy)).unwrap();
     let parts = [(&x, grads.x, 0), (&w, grads.weight, 1), (&b, grads.bias, 2)];
     for (at, grad, which) in parts {
         let grad = grad.unwrap().slice::<f64>().unwrap().to_vec();
@@ -85,7 +83,7 @@ fn run_all(cpu: &Cpu<'_>, spec: &LinearSpec, seed: u64) -> (Vec<f32>, LinearGrad
     let (w, b) = (buffer(&noise(2, spec.output * spec.input)), buffer(&noise(3, spec.output)));
     let dy = buffer(&noise(seed + 1, spec.rows * spec.output));
     let y = cpu.linear(spec, &x, &w, Some(&b)).unwrap();
-    let grads = cpu.linear_backward(spec, ALL, &x, &w, &dy).unwrap();
+    let grads = cpu.linear_backward(spec, Some(&x), Some(&w), true, &dy).unwrap();
     let grads = LinearGrads {
         x: grads.x.map(|g| values::<f32>(&g)),
         weight: grads.weight.map(|g| values::<f32>(&g)),
@@ -123,10 +121,8 @@ fn cpu() {
                 same(isa, &got.weight.unwrap(), &right.weight.unwrap(), "dW");
                 same(isa, got.bias.as_ref().unwrap(), right.bias.as_ref().unwrap(), "db");
                 // the bias gradient alone is the same sum
-                let (x, w) = (buffer(&noise(10, rows * input)), buffer(&noise(2, output * input)));
-                let only = LinearNeeds { x: false, weight: false, bias: true };
                 let dy = buffer(&noise(11, rows * output));
-                let alone = cpu.linear_backward(&spec, only, &x, &w, &dy).unwrap();
+                let alone = cpu.linear_backward(&spec, None, None, true, &dy).unwrap();
                 assert!(alone.x.is_none() && alone.weight.is_none());
                 same(isa, &values::<f32>(&alone.bias.unwrap()), &right.bias.unwrap(), "db alone");
             }
@@ -147,7 +143,7 @@ fn a_row_alone_is_the_row_in_a_batch() {
         let x = buffer(&x[r * input..][..input]);
         let alone = cpu.linear(&one, &x, &w, Some(&b)).unwrap();
         assert_eq!(values::<f32>(&alone), y[r * output..][..output]);
-        let grad = cpu.linear_backward(&one, ALL, &x, &w, &buffer(&dy[r * output..][..output])).unwrap();
+        let grad = cpu.linear_backward(&one, Some(&x), Some(&w), true, &buffer(&dy[r * output..][..output])).unwrap();
         assert_eq!(values::<f32>(&grad.x.unwrap()), grads.x.as_ref().unwrap()[r * input..][..input]);
     }
 }
@@ -234,7 +230,7 @@ fn float64_in_pieces_is_the_reference() {
         let [x, w, b, dy] = [x, w, b, dy].map(|values| buffer(&values));
         let cpu = Cpu::quiet();
         assert_eq!(values::<f64>(&cpu.linear(&spec, &x, &w, Some(&b)).unwrap()), y);
-        let got = cpu.linear_backward(&spec, ALL, &x, &w, &dy).unwrap();
+        let got = cpu.linear_backward(&spec, Some(&x), Some(&w), true, &dy).unwrap();
         let got = [got.x, got.weight, got.bias].map(|gradient| values::<f64>(&gradient.unwrap()));
         assert!(got == [dx, dw, db], "{rows} {input} {output}");
     }
@@ -243,19 +239,18 @@ fn float64_in_pieces_is_the_reference() {
 /// Where the gradient of the bias alone is wanted: many rows, and rows longer than a piece.
 #[test]
 fn sums_of_rows() {
-    let bias = LinearNeeds { x: false, weight: false, bias: true };
     for (rows, output) in [(70_000, 33), (40, 70_000), (0, 5), (3, 0)] {
         let spec = spec(DType::F32, rows, 1, output);
         let dy = noise(7, rows * output);
         let mut want = vec![0f32; output];
         reference::backward_bias(&spec, &dy, &mut want);
-        let (x, w, dy) = (buffer(&vec![0f32; rows]), buffer(&vec![0f32; output]), buffer(&dy));
+        let dy = buffer(&dy);
         for cpu in engines() {
-            let grads = cpu.linear_backward(&spec, bias, &x, &w, &dy).unwrap();
+            let grads = cpu.linear_backward(&spec, None, None, true, &dy).unwrap();
             assert_eq!(values::<f32>(&grads.bias.unwrap()), want, "{rows} x {output}");
         }
     }
     let spec = spec(DType::F32, 1 << 22, 1, 1);
-    let (dy, w) = (buffer(&vec![1f32; 1 << 22]), buffer(&[0f32]));
-    assert!(asked(|cpu| cpu.linear_backward(&spec, bias, &dy, &w, &dy).map(drop)) > 0);
+    let dy = buffer(&vec![1f32; 1 << 22]);
+    assert!(asked(|cpu| cpu.linear_backward(&spec, None, None, true, &dy).map(drop)) > 0);
 }
