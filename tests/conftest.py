@@ -25,9 +25,10 @@ NO_GPU = "no GPU adapter"
 os.environ.setdefault("SEQCORE_GPU", "software")
 os.environ.setdefault("NODEVICE_SELECT", "1")
 
-# a shell starts what runs in the background with Ctrl-C ignored, and a program's children inherit that
-if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+# a shell starts what runs in the background with Ctrl-C ignored, nohup its end; a program's children inherit that
+for name, handler in (("SIGINT", signal.default_int_handler), ("SIGHUP", signal.SIG_DFL)):
+    if (signum := getattr(signal, name, None)) and signal.getsignal(signum) is signal.SIG_IGN:
+        signal.signal(signum, handler)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
