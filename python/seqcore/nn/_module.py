@@ -11,15 +11,7 @@ import numpy as np
 from .. import runtime
 from .._arguments import flag, function, no_room, shown, text
 from ..errors import DTypeError, message
-from ..tensor import (
-    Tensor,
-    as_tensor,
-    at_once,
-    overwrite,
-    own_memory,
-    snapshot,
-    values_for,
-)
+from ..tensor import Tensor, as_tensor, at_once, overwrite, own_memory, snapshot, values_for, zero_grads
 from ._parameter import Parameter
 
 __all__ = ["Module"]
@@ -269,7 +261,7 @@ class Module:
                     pairs.append((tensor, values_for(op, _shown(name), tensor, given[name])))
                 except MemoryError:
                     raise no_room(op, f"what {_shown(name)} becomes") from None
-                except RecursionError:  # no fault of the value
+                except (OSError, RecursionError):  # no fault of the value: also a handler's TimeoutError
                     raise
                 except Exception as error:  # a foreign array may raise anything when it is read
                     said, _, hint = (str(error).splitlines() or [repr(error)])[0].partition(" Hint: ")
@@ -286,13 +278,7 @@ class Module:
     def zero_grad(self, set_to_none: bool = True) -> None:
         """Forgets the gradients; with `set_to_none=False` makes them 0."""
         set_to_none = flag("zero_grad", "set_to_none", set_to_none)
-        parameters = list(self.parameters())
-        if set_to_none:
-            at_once([functools.partial(setattr, p, "_grad", None) for p in parameters])
-            return
-        for p in parameters:
-            if p.grad is not None:
-                p.grad.zero_()
+        zero_grads(self.parameters(), set_to_none)
 
     def requires_grad_(self, requires_grad: bool = True) -> Self:
         """Freezes or thaws all parameters."""
@@ -334,16 +320,12 @@ class Module:
         if name == "int64":
             raise DTypeError(message("to", "dtype", "float32 or float64", name))
         tensors = {id(t): t for module in self.modules() for t in module.__dict__.values() if _moves(module, t)}
-
-        def move() -> None:
-            # again where another thread wrote meanwhile
-            versions = None
-            while versions != (versions := [t._array.version for t in tensors.values()]):
-                every = [t for tensor in tensors.values() for t in (tensor, tensor.grad) if t is not None]
-                changes = [functools.partial(setattr, t, "_array", _moved(t, place, name)) for t in every]
-            at_once(changes)
-
-        move()
+        # again where another thread wrote meanwhile
+        versions = None
+        while versions != (versions := [t._array.version for t in tensors.values()]):
+            every = [t for tensor in tensors.values() for t in (tensor, tensor.grad) if t is not None]
+            changes = [functools.partial(setattr, t, "_array", _moved(t, place, name)) for t in every]
+        at_once(changes)
         return self
 
     def cpu(self) -> Self:

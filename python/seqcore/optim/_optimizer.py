@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Mapping
 from typing import Any
 
@@ -10,16 +9,7 @@ import numpy as np
 
 from .._arguments import flag, function, several, shown
 from ..errors import ShapeError, message
-from ..tensor import (
-    Tensor,
-    as_ndarray,
-    at_once,
-    enable_grad,
-    overwrite,
-    snapshot,
-    values_for,
-    zeros_like,
-)
+from ..tensor import Tensor, as_ndarray, enable_grad, overwrite, snapshot, values_for, zero_grads, zeros_like
 
 __all__ = ["Optimizer"]
 
@@ -121,13 +111,7 @@ class Optimizer:
     def zero_grad(self, set_to_none: bool = True) -> None:
         """Forgets the gradients; with `set_to_none=False` makes them 0."""
         set_to_none = flag("zero_grad", "set_to_none", set_to_none)
-        params = [p for group in self.param_groups for p in group["params"]]
-        if set_to_none:
-            at_once([functools.partial(setattr, p, "_grad", None) for p in params])
-            return
-        for p in params:
-            if p.grad is not None:
-                p.grad.zero_()
+        zero_grads((p for group in self.param_groups for p in group["params"]), set_to_none)
 
     # ---- state
 

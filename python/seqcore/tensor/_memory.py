@@ -2,15 +2,28 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import numpy as np
 
 from .. import _core
 from ..errors import DTypeError, ShapeError, message
+from ._tape import at_once
 from ._tensor import FIXED, Tensor, as_ndarray, wrap
 
-__all__ = ["cast", "full", "overwrite", "own_memory", "pieces", "snapshot", "values_for", "zeros", "zeros_like"]
+__all__ = [
+    "cast",
+    "full",
+    "overwrite",
+    "own_memory",
+    "pieces",
+    "snapshot",
+    "values_for",
+    "zero_grads",
+    "zeros",
+    "zeros_like",
+]
 
 _PIECE = 1 << 20  # elements
 
@@ -41,6 +54,17 @@ def snapshot(tensors: Any) -> list[Tensor]:
 def overwrite(pairs: Any) -> None:
     """Writes every second tensor over its first (same shape and dtype): all of them or none."""
     _core.assign([(into._array, values._array) for into, values in pairs])
+
+
+def zero_grads(tensors: Any, set_to_none: bool) -> None:
+    """Forgets the gradients, all or none, or writes 0 over each."""
+    tensors = list(tensors)
+    if set_to_none:
+        at_once([functools.partial(setattr, t, "_grad", None) for t in tensors])
+        return
+    for t in tensors:
+        if t._grad is not None:
+            t._grad.zero_()
 
 
 def own_memory(tensor: Any) -> None:
