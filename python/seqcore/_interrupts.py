@@ -25,12 +25,11 @@ class Interrupts:
     Only the first signal counts, so that an impatient second one does not tear what the first one started.
     Outside the main thread, where Python delivers no signals, it does nothing.
 
-    Args:
-        last: after a signal the process is to end: those that follow are ignored to its end.
+    `last` says that the process is to end after a signal: those that follow are ignored to its end.
     """
 
-    def __init__(self, last: bool = False):
-        self.last = last
+    def __init__(self) -> None:
+        self.last = False
         self.signum: int | None = None
         self._raised = False
         self._is_open = False

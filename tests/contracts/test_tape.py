@@ -2,6 +2,7 @@
 
 import asyncio
 import collections
+import functools
 import gc
 import operator
 import re
@@ -380,6 +381,11 @@ def test_no_grad_of_a_coroutine():
         async def doubles():
             yield t * 2
 
+    async def doubled(scale):
+        yield t * scale
+
+    with pytest.raises(TypeError, match="no_grad: function: expected no asynchronous generator"):
+        seqcore.no_grad()(functools.partial(doubled, 2))
     with pytest.raises(TypeError, match="no_grad: function: expected a function"):
         seqcore.no_grad()(3)
 

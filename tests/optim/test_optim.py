@@ -127,6 +127,25 @@ def test_the_decay_of_a_loaded_state_is_pytorchs(source, target):
         np.testing.assert_allclose(p.numpy(), q.detach().numpy(), rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.parametrize("name", ["momentum", "amsgrad"])
+def test_a_moved_module_wants_its_state_moved(name):
+    """The error of a step after `.double()` says how, and so it goes on as if it had been double from the start."""
+    kind, options = CASES[name]
+    here, there = nn.Linear(2, 3), nn.Linear(2, 3).double()
+    there.load_state_dict(here.state_dict())
+    optimizer, whole = (getattr(optim, kind)(layer.parameters(), **options) for layer in (here, there))
+    for layer, one in ((here, optimizer), (there, whole)):
+        layer(np.ones((1, 2), layer.weight.dtype)).sum().backward()
+        one.step()
+    error = raised(here.double() and optimizer.step)
+    assert isinstance(error, seqcore.DTypeError)
+    assert "optimizer.load_state_dict(optimizer.state_dict())" in str(error)
+    optimizer.load_state_dict(optimizer.state_dict())
+    for one in (optimizer, whole):
+        one.step()
+    np.testing.assert_allclose(here.weight.numpy(), there.weight.numpy(), rtol=1e-6)
+
+
 def test_groups_and_options():
     """S-150: duplicates are refused; S-21: wrong values ValueError, wrong types TypeError."""
     ours, _ = pair()

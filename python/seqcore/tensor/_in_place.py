@@ -53,7 +53,7 @@ def apply(op: str, function: Any, x: Any, other: Any) -> Any:
     if other is NotImplemented:
         return other
     while True:
-        version = x._array.version
+        array, version = x._array, x._array.version
         before = _as_before(x) if records(other) else x
         result = function(before, before if other is x else other)
         if result.shape != x.shape:  # a list, whose shape nobody knew before
@@ -66,7 +66,7 @@ def apply(op: str, function: Any, x: Any, other: Any) -> Any:
             _write([assign], x, result if records(result) else None)
             return x
         except RuntimeError:
-            if x._array.version == version:
+            if x._array is array and array.version == version:
                 raise
 
 

@@ -57,7 +57,8 @@ class _Recording(_core.Switch):
         op = type(self).__name__
         if inspect.isasyncgenfunction(check_function(op, "function", function)):
             hint = f"use `with {op}():` inside it"
-            raise TypeError(message(op, "function", "no asynchronous generator", function.__qualname__, hint))
+            name = getattr(function, "__qualname__", "one")
+            raise TypeError(message(op, "function", "no asynchronous generator", name, hint))
         if inspect.isgeneratorfunction(function):
 
             @functools.wraps(function)
@@ -213,12 +214,11 @@ def backward(tensor: Any, gradient: Any, wrap: Any, given: Any) -> None:
             raise RuntimeError(message("backward", "tensor", "leaves that are leaves still", got, "write to a copy"))
     # one Array may have reached several leaves; each leaf's grad is memory of its own
     taken = {gradient.id} if given else set()
-
-    def add() -> None:
+    with _accumulate:
         grads = []
         # what was frozen since gets none, as in PyTorch
-        reached = {leaf: array for leaf, array in leaves.items() if leaf._requires_grad}
-        for leaf, array in reached.items():
+        leaves = {leaf: array for leaf, array in leaves.items() if leaf._requires_grad}
+        for leaf, array in leaves.items():
             if leaf._grad is not None:
                 array = _core.binary("add", leaf._grad, array)
             elif array.id in taken:
@@ -227,8 +227,5 @@ def backward(tensor: Any, gradient: Any, wrap: Any, given: Any) -> None:
             taken.add(array.id)
             grads.append(array)
         at_once(
-            [functools.partial(setattr, leaf, "_grad", wrap(array)) for leaf, array in zip(reached, grads, strict=True)]
+            [functools.partial(setattr, leaf, "_grad", wrap(array)) for leaf, array in zip(leaves, grads, strict=True)]
         )
-
-    with _accumulate:
-        add()

@@ -33,14 +33,15 @@ impl Ours {
             );
         }
         let (dtype, device) = (param.storage.dtype(), param.storage.device());
+        let moved = |error: Error| error.hint("optimizer.load_state_dict(optimizer.state_dict()) moves what it remembers");
         if ours.storage.dtype() != dtype {
             let what = format!("{dtype}, as its parameter");
-            return Err(Error::dtype(op, argument, what, ours.storage.dtype()).into());
+            return Err(moved(Error::dtype(op, argument, what, ours.storage.dtype())).into());
         }
         if ours.storage.device() != device {
             let got = format!("one on {}", ours.storage.device());
             let what = format!("a tensor on {device}, as its parameter");
-            return Err(Error::argument(Kind::Device, op, argument, what, got).into());
+            return Err(moved(Error::argument(Kind::Device, op, argument, what, got)).into());
         }
         Ok(ours.storage)
     }
@@ -161,9 +162,9 @@ fn adam_step(
         items.push(AdamItem {
             param: param.storage.clone(),
             grad: Ours::like(op, "grads", &grads[i], param)?,
-            mean: Ours::like(op, "m", &m[i], param)?,
-            square: Ours::like(op, "v", &v[i], param)?,
-            largest: vmax.as_ref().map(|vmax| Ours::like(op, "vmax", &vmax[i], param)).transpose()?,
+            mean: Ours::like(op, "exp_avg", &m[i], param)?,
+            square: Ours::like(op, "exp_avg_sq", &v[i], param)?,
+            largest: vmax.as_ref().map(|vmax| Ours::like(op, "max_exp_avg_sq", &vmax[i], param)).transpose()?,
             step: steps[i],
         });
     }
