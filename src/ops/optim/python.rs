@@ -33,7 +33,8 @@ impl Ours {
             );
         }
         let (dtype, device) = (param.storage.dtype(), param.storage.device());
-        let moved = |error: Error| error.hint("optimizer.load_state_dict(optimizer.state_dict()) moves what it remembers");
+        let moved =
+            |error: Error| error.hint("optimizer.load_state_dict(optimizer.state_dict()) moves what it remembers");
         if ours.storage.dtype() != dtype {
             let what = format!("{dtype}, as its parameter");
             return Err(moved(Error::dtype(op, argument, what, ours.storage.dtype())).into());
