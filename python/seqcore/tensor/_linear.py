@@ -37,11 +37,13 @@ def linear(input: Any, weight: Any, bias: Any = None) -> Tensor:
         return wrap(_core.linear(x, weight, bias, "input")[0])
     need_x, need_weight, need_bias = needs[0], needs[1], len(needs) > 2 and needs[2]
     # x for the weight's gradient, the weight for that of x
-    y, *kept = _core.linear(x, weight, bias, "input", need_weight, need_x)
+    y, kept_x, kept_weight = _core.linear(x, weight, bias, "input", need_weight, need_x)
     count = len(inputs)
 
     def run(dy: Any) -> Any:
-        return _core.linear_backward(*[k and k.get("linear") for k in kept], dy, need_bias)[:count]
+        x = kept_x.get("linear") if kept_x else None
+        weight = kept_weight.get("linear") if kept_weight else None
+        return _core.linear_backward(x, weight, dy, need_bias)[:count]
 
     return record("linear", y, leaves(inputs), run)
 
