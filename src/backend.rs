@@ -56,8 +56,9 @@ pub struct Stamp {
     packed: Mutex<Vec<Image>>,
 }
 
-/// What an image is of, by its operation's own words, and for which instruction set or device kind.
-pub type ImageKind = (&'static str, u32);
+/// What an image is of, by its operation's own words, for which instruction set or device kind, and of which rows and
+/// columns: tensors of several shapes may share one memory.
+pub type ImageKind = (&'static str, u32, [usize; 2]);
 
 /// (kind, version, image)
 type Image = (ImageKind, u64, Arc<dyn Any + Send + Sync>);
@@ -131,7 +132,7 @@ impl Stamp {
     }
 
     /// The image `kind` of the present version, made by `pack` if there is none yet. The operation names it, as
-    /// `("linear", isa)`: so no list of kinds has to be kept.
+    /// `("linear", isa, sizes)`: so no list of kinds has to be kept.
     pub fn packed<P: Any + Send + Sync>(&self, kind: ImageKind, pack: impl FnOnce() -> Result<P>) -> Result<Arc<P>> {
         let version = self.version();
         if let Some(image) = self.image(kind) {
@@ -167,10 +168,10 @@ mod tests {
     #[test]
     fn a_packed_image_lives_as_long_as_its_version() {
         let stamp = Stamp::default();
-        let pack = |n: u32| stamp.packed(("test", 7), move || Ok(n)).unwrap();
-        assert_eq!((*pack(1), *pack(2)), (1, 1));
+        let pack = |n: u32, sizes| stamp.packed(("test", 7, sizes), move || Ok(n)).unwrap();
+        assert_eq!((*pack(1, [2, 3]), *pack(2, [3, 2]), *pack(3, [2, 3]), *pack(4, [3, 2])), (1, 2, 1, 2));
         stamp.bump();
-        assert_eq!(*pack(3), 3);
+        assert_eq!(*pack(5, [2, 3]), 5);
         assert_ne!(stamp.id(), Stamp::default().id());
     }
 }

@@ -31,18 +31,19 @@ enum Order {
 }
 
 impl Panels {
-    /// The image of `weights` that `pack` makes, kept until their next version; made at every call where somebody
-    /// outside can write to the memory, which we would not see.
+    /// The image of `weights`, of `sizes` rows and columns, that `pack` makes, kept until their next version; made at
+    /// every call where somebody outside can write to the memory, which we would not see.
     pub fn kept(
         cpu: &Cpu<'_>,
         weights: &CpuBuffer,
         kind: &'static str,
+        sizes: [usize; 2],
         pack: impl FnOnce() -> Result<Panels>,
     ) -> Result<Arc<Panels>> {
         if weights.is_borrowed() || weights.stamp().is_shown() {
             return pack().map(Arc::new);
         }
-        weights.stamp().packed((kind, cpu.isa()?.index()), pack)
+        weights.stamp().packed((kind, cpu.isa()?.index(), sizes), pack)
     }
 
     /// From `b` (k, n): output j takes column j. For products `a b`, and `dy W` where `b` is W (n_out, n_in).

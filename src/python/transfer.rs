@@ -11,7 +11,7 @@ use crate::on_device;
 use crate::tensor::DType;
 
 /// Of ids on a GPU, those that they are: their range is checked here at every use, and nothing has to be read back.
-const HOST_IDS: ImageKind = ("ids on the host", 0);
+const HOST_IDS: ImageKind = ("ids on the host", 0, [0; 2]);
 
 /// A copy on another device, through this machine's memory where it must be.
 pub fn copy_to(device: Device, storage: &Storage, poll: Poll<'_>) -> Result<Storage> {

@@ -183,6 +183,41 @@ def test_packed_weights_follow_every_mutation(name, kind, device):
     assert not np.array_equal(run(module), before), "it changed nothing: stale weights would not show"
 
 
+def linear_both_ways(weight, device):
+    x = np.linspace(-1, 1, 15 * weight.shape[1], dtype=np.float32).reshape(15, -1)
+    x = Tensor(x, requires_grad=True, device=device)
+    y = functional.linear(x, weight)
+    y.sum().backward()
+    return y.numpy(), x.grad.numpy()
+
+
+def lstm_both_ways(weight):
+    rows, columns = weight.shape
+    x = np.linspace(-1, 1, 15 * columns, dtype=np.float32).reshape(5, 3, columns)
+    weight_hh = np.linspace(-1, 1, rows * rows // 4, dtype=np.float32).reshape(rows, rows // 4)
+    y, _, _, saved = ops.lstm(x, None, None, {"weight_ih": weight, "weight_hh": weight_hh})
+    return y, ops.lstm_backward(saved, np.ones_like(y), None, None)["x"]
+
+
+def check_each_shape(both_ways, device):
+    values = rounded(RNG, (64, 8))
+    memory = Tensor(values, device=device)
+    for rows in (64, 128, 32, 64, 256, 128):
+        shape = (rows, 512 // rows)
+        got = both_ways(memory.reshape(shape))
+        alone = both_ways(Tensor(values.reshape(shape), device=device))
+        assert all(np.array_equal(a, b) for a, b in zip(got, alone, strict=True)), shape
+
+
+def test_packed_weights_are_of_one_shape(device):
+    """Tensors that `reshape` lets share memory share no packed copy, in whatever order they are used."""
+    check_each_shape(lambda weight: linear_both_ways(weight, device), device)
+
+
+def test_packed_weights_of_an_lstm_are_of_one_shape():
+    check_each_shape(lstm_both_ways, "cpu")
+
+
 def test_in_place_on_a_leaf_needs_no_grad(device):
     t = Tensor(rounded(RNG, (3,)), requires_grad=True, device=device)
     for change in IN_PLACE.values():

@@ -33,7 +33,7 @@ impl Linear for Cpu<'_> {
         if right.is_thin(self)? {
             product_in_parts(self, x.slice()?, spec.rows, &right, start, &mut y)?;
         } else {
-            let panels = Panels::kept(self, weight, "linear", || right.packed(self))?;
+            let panels = Panels::kept(self, weight, "linear", [spec.output, spec.input], || right.packed(self))?;
             product(self, x.slice()?, spec.rows, &panels, start, &mut y)?;
         }
         Ok(y.done())
@@ -56,7 +56,7 @@ impl Linear for Cpu<'_> {
             let mut dx = Fresh::<f32>::new(rows * input)?;
             let right = Right { data: weight.slice()?, k: output, n: input, transposed: false };
             if rows < FEW_ROWS && !right.is_thin(self)? {
-                let panels = Panels::kept(self, weight, "linear dx", || right.packed(self))?;
+                let panels = Panels::kept(self, weight, "linear dx", [output, input], || right.packed(self))?;
                 product(self, dy.slice()?, rows, &panels, Start::Zero, &mut dx)?;
             } else {
                 product_of(self, dy.slice()?, rows, &right, &mut dx)?;

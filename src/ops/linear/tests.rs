@@ -157,7 +157,7 @@ fn a_changed_weight_is_packed_again() {
     cpu.assign(&w, &buffer(&[5f32, 2.0])).unwrap();
     assert_eq!(values::<f32>(&cpu.linear(&spec, &x, &w, None).unwrap()), [7.0]);
     // an image is kept while nobody outside can write to the memory, and not looked at after: here it is another's
-    let kind = ("linear", cpu.isa().unwrap().index());
+    let kind = ("linear", cpu.isa().unwrap().index(), [1, 2]);
     w.stamp().bump();
     w.stamp().packed(kind, || Panels::transposed(&cpu, &[1.0, 1.0], 1, 2)).unwrap();
     assert_eq!(values::<f32>(&cpu.linear(&spec, &x, &w, None).unwrap()), [2.0]);

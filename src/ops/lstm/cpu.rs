@@ -69,12 +69,14 @@ impl Layer<Cpu<'_>> for Lstm<CpuBuffer> {
 
 /// W_ih or W_hh for forward: panels of N units of all gates.
 fn forward_image(cpu: &Cpu<'_>, weights: &CpuBuffer, hidden: usize, width: usize) -> Result<Arc<Panels>> {
-    Panels::kept(cpu, weights, "lstm forward", || Panels::gates(cpu, weights.slice()?, hidden, width))
+    let pack = || Panels::gates(cpu, weights.slice()?, hidden, width);
+    Panels::kept(cpu, weights, "lstm forward", [4 * hidden, width], pack)
 }
 
 /// W_ih or W_hh for backward: its columns are the outputs.
 fn backward_image(cpu: &Cpu<'_>, weights: &CpuBuffer, hidden: usize, width: usize) -> Result<Arc<Panels>> {
-    Panels::kept(cpu, weights, "lstm backward", || Panels::straight(cpu, weights.slice()?, 4 * hidden, width))
+    let pack = || Panels::straight(cpu, weights.slice()?, 4 * hidden, width);
+    Panels::kept(cpu, weights, "lstm backward", [4 * hidden, width], pack)
 }
 
 /// b_ih + b_hh in the order of the forward panels, zeros without.

@@ -70,7 +70,7 @@ impl Gpu<'_> {
     }
 
     fn lstm_packed(&self, spec: &LayerSpec, weight_hh: &GpuBuffer) -> Result<Arc<GpuBuffer>> {
-        weight_hh.stamp().packed(("lstm step", 0), || {
+        weight_hh.stamp().packed(("lstm step", 0, [4 * spec.hidden, spec.hidden]), || {
             let packed = self.allocate(DType::F32, weight_hh.len())?;
             let units = spec.hidden as u32;
             let params =
