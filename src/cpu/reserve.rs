@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicPtr, Ordering};
 /// Enough for the system's allocator to begin a new arena, of 1 MiB. Its pages are never touched.
 const SIZE: usize = 4 << 20;
 /// What is larger is no small thing.
-const SMALL: usize = 1 << 16;
+const SMALL: usize = 1 << 18;
 
 struct Allocator;
 

@@ -58,6 +58,7 @@ pub use context::{Context, Options};
 pub use counters::Counts;
 pub use gemm::{Batch, Begin, Matrix, Product};
 pub use pipeline::Kernel;
+pub use record::Ready;
 pub use sequence::Steps;
 pub use shaders::{Access, Binding, Entry, Shader, shaders};
 

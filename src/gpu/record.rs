@@ -15,6 +15,7 @@ use crate::gpu::{Gpu, Grid};
 use bytemuck::{NoUninit, bytes_of};
 use std::collections::VecDeque;
 use std::num::NonZeroU64;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 /// Distance of parameter records: the largest alignment that a device may ask for.
@@ -185,6 +186,14 @@ impl Grid {
     }
 }
 
+/// A kernel that is bound to its buffers: to record it takes no memory but a submission's.
+#[derive(Debug)]
+pub struct Ready {
+    pipeline: Arc<Pipeline>,
+    bound: wgpu::BindGroup,
+    grid: Grid,
+}
+
 impl Gpu<'_> {
     /// Records one run of a kernel over `grid`. `buffers` are the entry's storage bindings in the order of their
     /// numbers; an optional one that is absent is stood in for by any buffer that is only read. `params` is the
@@ -203,18 +212,38 @@ impl Gpu<'_> {
         steps: usize,
         params: impl Fn(usize) -> P,
     ) -> Result<()> {
+        if grid.groups == 0 || steps == 0 {
+            return self.context.check();
+        }
+        self.record(&self.ready::<P>(kernel, buffers, grid)?, steps, params)
+    }
+
+    /// What `repeat` records, bound; `grid` has workgroups.
+    pub fn ready<P: NoUninit>(&self, kernel: &Kernel, buffers: &[&GpuBuffer], grid: Grid) -> Result<Ready> {
         let context = &*self.context;
         context.check()?;
-        if grid.groups == 0 || steps == 0 {
-            return Ok(());
+        let mut recorder = context.recorder();
+        let pipeline = recorder.pipelines.get(context, kernel)?;
+        let blocks = self.checked(&pipeline, buffers, grid, size_of::<P>())?;
+        let bound = context.bind(&mut recorder, &pipeline, &blocks)?;
+        Ok(Ready { pipeline, bound, grid })
+    }
+
+    /// Records runs that write in place, to the end: all of them, or the device is lost, and with it what is half
+    /// written.
+    pub fn record_all<P: NoUninit>(&self, runs: &[(Ready, P)]) -> Result<()> {
+        let whole = self.quietly()?;
+        for (ready, params) in runs {
+            if let Err(error) = whole.record(ready, 1, |_| *params) {
+                self.context.fault.lose(format!("writes in place ended half way: {error}"));
+                return self.context.check();
+            }
         }
-        let (pipeline, bound) = {
-            let mut recorder = context.recorder();
-            let pipeline = recorder.pipelines.get(context, kernel)?;
-            let blocks = self.checked(&pipeline, buffers, grid, size_of::<P>())?;
-            let bound = context.bind(&mut recorder, &pipeline, &blocks)?;
-            (pipeline, bound)
-        };
+        Ok(())
+    }
+
+    fn record<P: NoUninit>(&self, ready: &Ready, steps: usize, params: impl Fn(usize) -> P) -> Result<()> {
+        let (context, Ready { pipeline, bound, grid }) = (&*self.context, ready);
         // More than one submission's work is cut, where the kernel can begin at any workgroup.
         let part = match pipeline.entry.first_group {
             Some(_) => grid.part(context.limits.work),
@@ -239,7 +268,7 @@ impl Gpu<'_> {
                     let pass = recorder.pass(context)?;
                     without_report(|| {
                         pass.set_pipeline(&pipeline.pipeline);
-                        pass.set_bind_group(0, &bound, &[offset]);
+                        pass.set_bind_group(0, bound, &[offset]);
                         pass.dispatch_workgroups(x, y, 1);
                     })
                     .map_err(Error::internal)?;

@@ -234,6 +234,42 @@ def test_memory_ends_among_small_things(room):
     assert program(source, room) == "60.0"
 
 
+@pytest.mark.parametrize("room", range(100, 700, 60))
+def test_memory_ends_in_a_step_of_many_parameters(room):
+    """fault 9: lists that are as long as there are parameters are a MemoryError, not the end of the process.
+
+    All memory is taken but `room` KiB in one piece; with lists that cannot fail the process ended at 340 and more.
+    """
+    source = """
+    import ctypes, resource, sys
+    import numpy as np, seqcore
+    params = [seqcore.nn.Parameter(np.ones(4, np.float32)) for _ in range(3000)]
+    for p in params:
+        p.grad = np.ones(4, np.float32)
+    optimizer = seqcore.optim.SGD(params, lr=0.5)
+    optimizer.step()
+    libc = ctypes.CDLL(None)
+    libc.malloc.restype, libc.malloc.argtypes, libc.free.argtypes = ctypes.c_void_p, [ctypes.c_size_t], [ctypes.c_void_p]
+    kept = libc.malloc(int(sys.argv[1]) * 1024)
+    with open("/proc/self/statm") as file:
+        now = int(file.read().split()[0]) * resource.getpagesize()
+    resource.setrlimit(resource.RLIMIT_AS, (now + 65536, resource.RLIM_INFINITY))
+    for size in (1 << n for n in range(24, 10, -1)):
+        while libc.malloc(size):
+            pass
+    libc.free(kept)
+    try:
+        optimizer.step()
+        right = 0.0
+    except MemoryError:
+        right = 0.5
+    resource.setrlimit(resource.RLIMIT_AS, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+    assert all((p.numpy() == right).all() for p in params)
+    print("whole")
+    """
+    assert program(source, room) == "whole"
+
+
 def test_no_memory_for_a_state_dict():
     """fault 9: it stays a MemoryError, and nothing is loaded."""
 

@@ -10,7 +10,7 @@ use crate::backend::Backend;
 use crate::error::{Error, Result};
 use crate::gpu::walk::{AXES, Sizes, Steps, sizes, steps};
 use crate::gpu::{Gpu, GpuBuffer, Grid, Kernel, position};
-use crate::tensor::{DType, Walk};
+use crate::tensor::{DType, Walk, list};
 
 /// `One` of arithmetic.wgsl
 #[repr(C)]
@@ -148,10 +148,9 @@ impl Elementwise for Gpu<'_> {
             return Ok(y);
         }
         position("where", len.max(condition.len()))?;
-        let words: Vec<u32> = condition
-            .chunks(32)
-            .map(|bits| bits.iter().enumerate().fold(0, |word, (i, &bit)| word | u32::from(bit) << i))
-            .collect();
+        let mut words: Vec<u32> = list(condition.len().div_ceil(32), "words of truth values")?;
+        let word = |bits: &[bool]| bits.iter().enumerate().fold(0, |word, (i, &bit)| word | u32::from(bit) << i);
+        words.extend(condition.chunks(32).map(word));
         let words = self.upload(DType::F32, bytemuck::cast_slice(&words))?;
         let (outer, shape, strides) = spec.walk.split::<AXES>();
         let (sizes, c_steps) = (sizes(&shape), steps(&strides, 0));

@@ -7,21 +7,17 @@ use crate::backend::Buffer;
 use crate::cpu::pack::Shared;
 use crate::cpu::{Cpu, CpuBuffer, Fresh, Isa, Kernel, Lanes, launch};
 use crate::error::{Error, Result};
-use crate::tensor::{DType, Real};
+use crate::tensor::{DType, Real, list};
 
 /// Elements that are worth a team: some 20 µs of one core.
 const WORTH_A_TEAM: usize = 1 << 15;
 
 impl Optim for Cpu<'_> {
     fn sgd_step(&self, spec: &SgdSpec, items: &Checked<SgdItem<CpuBuffer>>) -> Result<()> {
-        let momentum = spec.momentum != 0.0;
-        for item in items.iter() {
-            writable(&item.param)?;
-            item.buffer.as_ref().filter(|_| momentum).map_or(Ok(()), writable)?;
-        }
+        items.iter().flat_map(|item| item.written(spec)).try_for_each(writable)?;
         in_pieces(self, items.iter().map(|item| &item.param), |isa, place| {
             let item = &items[place.tensor];
-            let buffer = item.buffer.as_ref().filter(|_| momentum);
+            let buffer = item.buffer.as_ref().filter(|_| spec.momentum != 0.0);
             // SAFETY: `in_pieces` gives every place once; the tensors are different memory, as `Checked` proves, and
             // nobody else touches them, as the border's gate sees to.
             unsafe {
@@ -31,21 +27,12 @@ impl Optim for Cpu<'_> {
                 }
             }
         })?;
-        for item in items.iter() {
-            item.param.stamp().bump();
-            if let Some(buffer) = item.buffer.as_ref().filter(|_| momentum) {
-                buffer.stamp().bump();
-            }
-        }
+        items.iter().flat_map(|item| item.written(spec)).for_each(|b| b.stamp().bump());
         Ok(())
     }
 
     fn adam_step(&self, spec: &AdamSpec, items: &Checked<AdamItem<CpuBuffer>>) -> Result<()> {
-        for item in items.iter() {
-            for buffer in [&item.param, &item.mean, &item.square].into_iter().chain(&item.largest) {
-                writable(buffer)?;
-            }
-        }
+        items.iter().flat_map(AdamItem::written).try_for_each(writable)?;
         in_pieces(self, items.iter().map(|item| &item.param), |isa, place| {
             let item = &items[place.tensor];
             // SAFETY: as in `sgd_step`.
@@ -56,17 +43,13 @@ impl Optim for Cpu<'_> {
                 }
             }
         })?;
-        for item in items.iter() {
-            for buffer in [&item.param, &item.mean, &item.square].into_iter().chain(&item.largest) {
-                buffer.stamp().bump();
-            }
-        }
+        items.iter().flat_map(AdamItem::written).for_each(|b| b.stamp().bump());
         Ok(())
     }
 
     fn clip_grad_norm(&self, spec: &ClipSpec, grads: &[CpuBuffer]) -> Result<CpuBuffer> {
         grads.iter().try_for_each(writable)?;
-        let places = places(grads.iter());
+        let places = places(grads.iter())?;
         let norm = reference::norm(
             |unit| sum_of_squares(self, grads, places.len(), unit),
             || grads.iter().map(largest).fold(0.0, f64::max),
@@ -118,23 +101,22 @@ struct Place {
     len: usize,
 }
 
-fn places<'a>(tensors: impl Iterator<Item = &'a CpuBuffer>) -> Vec<Place> {
-    let piece = |tensor, start, end: usize| Place { tensor, start, len: PIECE.min(end - start) };
-    tensors
-        .enumerate()
-        .flat_map(|(tensor, buffer)| {
-            (0..buffer.len()).step_by(PIECE).map(move |start| piece(tensor, start, buffer.len()))
-        })
-        .collect()
+fn places<'a>(tensors: impl Iterator<Item = &'a CpuBuffer> + Clone) -> Result<Vec<Place>> {
+    let mut places = list(tensors.clone().map(|buffer| buffer.len().div_ceil(PIECE)).sum(), "pieces of tensors")?;
+    for (tensor, buffer) in tensors.enumerate() {
+        let end = buffer.len();
+        places.extend((0..end).step_by(PIECE).map(|start| Place { tensor, start, len: PIECE.min(end - start) }));
+    }
+    Ok(places)
 }
 
 /// Does `work` for every piece of the tensors, to the end: nobody is asked whether to stop.
 fn in_pieces<'a>(
     cpu: &Cpu<'_>,
-    tensors: impl Iterator<Item = &'a CpuBuffer>,
+    tensors: impl Iterator<Item = &'a CpuBuffer> + Clone,
     work: impl Fn(Isa, Place) + Sync,
 ) -> Result<()> {
-    let (isa, places) = (cpu.isa()?, places(tensors));
+    let (isa, places) = (cpu.isa()?, places(tensors)?);
     let total = places.iter().fold(0usize, |sum, place| sum.saturating_add(place.len));
     let threads = if total > WORTH_A_TEAM { cpu.threads() } else { 1 };
     Cpu::quiet().with_isa(isa).with_threads(threads).run(places.len(), |unit| work(isa, places[unit]))

@@ -4,9 +4,9 @@
 use super::reference::{Adam, Sgd};
 use super::{AdamItem, AdamSpec, Checked, ClipSpec, Optim, SgdItem, SgdSpec};
 use crate::backend::{Backend, Buffer};
-use crate::error::Result;
-use crate::gpu::{Gpu, GpuBuffer, Grid, Kernel};
-use crate::tensor::DType;
+use crate::error::{Error, Result};
+use crate::gpu::{Gpu, GpuBuffer, Grid, Kernel, Ready};
+use crate::tensor::{DType, list};
 
 /// `Step` of step.wgsl
 #[repr(C)]
@@ -53,7 +53,7 @@ const JOINED: usize = 1 << 16;
 impl Optim for Gpu<'_> {
     fn sgd_step(&self, spec: &SgdSpec, items: &Checked<SgdItem<GpuBuffer>>) -> Result<()> {
         let sgd = Sgd::<f32>::new(spec);
-        let whole = &self.quietly()?;
+        let mut steps = Vec::new();
         for item in items.iter() {
             let flag = |set: bool, flag: u32| if set { flag } else { 0 };
             let params = Step {
@@ -66,18 +66,18 @@ impl Optim for Gpu<'_> {
             };
             match item.buffer.as_ref().filter(|_| spec.momentum != 0.0) {
                 Some(buffer) => {
-                    step(whole, "sgd_momentum", &[&item.param, &item.grad, buffer], params)?;
-                    buffer.stamp().bump();
+                    step(self, "sgd_momentum", &[&item.param, &item.grad, buffer], params, &mut steps)?;
                 }
-                None => step(whole, "sgd", &[&item.param, &item.grad], params)?,
+                None => step(self, "sgd", &[&item.param, &item.grad], params, &mut steps)?,
             }
-            item.param.stamp().bump();
         }
+        self.record_all(&steps)?;
+        items.iter().flat_map(|item| item.written(spec)).for_each(|b| b.stamp().bump());
         Ok(())
     }
 
     fn adam_step(&self, spec: &AdamSpec, items: &Checked<AdamItem<GpuBuffer>>) -> Result<()> {
-        let whole = &self.quietly()?;
+        let mut steps = Vec::new();
         for item in items.iter() {
             let adam = Adam::<f32>::new(spec, item.step);
             let params = Step {
@@ -95,13 +95,13 @@ impl Optim for Gpu<'_> {
             let AdamItem { param, grad, mean, square, .. } = item;
             match &item.largest {
                 Some(largest) => {
-                    step(whole, "adam_largest", &[param, grad, mean, square, largest], params)?;
-                    largest.stamp().bump();
+                    step(self, "adam_largest", &[param, grad, mean, square, largest], params, &mut steps)?;
                 }
-                None => step(whole, "adam", &[param, grad, mean, square], params)?,
+                None => step(self, "adam", &[param, grad, mean, square], params, &mut steps)?,
             }
-            [param, mean, square].into_iter().for_each(|b| b.stamp().bump());
         }
+        self.record_all(&steps)?;
+        items.iter().flat_map(AdamItem::written).for_each(|b| b.stamp().bump());
         Ok(())
     }
 
@@ -114,7 +114,7 @@ impl Gpu<'_> {
     /// Clips; a workgroup joins at most `range` partial sums.
     pub(super) fn clip_grad_norm_by(&self, spec: &ClipSpec, grads: &[GpuBuffer], range: usize) -> Result<GpuBuffer> {
         let mut partials = 0;
-        let mut places = Vec::new();
+        let mut places = list(grads.iter().map(|grad| self.pieces(grad.len()).count()).sum(), "pieces of gradients")?;
         for grad in grads {
             for (first, len) in self.pieces(grad.len()) {
                 // fixed by the length alone
@@ -160,22 +160,34 @@ impl Gpu<'_> {
                 return Err(ClipSpec::nonfinite(f64::from(norm)));
             }
         }
-        let whole = self.quietly()?;
+        let mut scales = list(places.len(), "gradients to be scaled")?;
         for (window, ..) in &places {
             let params = Clip { count: window.len() as u32, ..Clip::default() };
             let kernel = Kernel::new("optim/clip", "scale");
-            whole.dispatch(&kernel, &[window, &action], &params, Grid::elements(window.len()))?;
+            let ready = self.ready::<Clip>(&kernel, &[window, &action], Grid::elements(window.len()))?;
+            scales.push((ready, params));
         }
+        self.record_all(&scales)?;
         // whether they were scaled is known on the device only
         grads.iter().for_each(|g| g.stamp().bump());
         Ok(norm)
     }
 }
 
-/// One step of one tensor.
-fn step(gpu: &Gpu, entry: &'static str, buffers: &[&GpuBuffer], params: Step) -> Result<()> {
-    gpu.dispatch_pieces(&Kernel::new("optim/step", entry), buffers, |_, count| {
+/// Adds the step of one tensor to those that are ready.
+fn step(
+    gpu: &Gpu,
+    entry: &'static str,
+    buffers: &[&GpuBuffer],
+    params: Step,
+    steps: &mut Vec<(Ready, Step)>,
+) -> Result<()> {
+    for (first, count) in gpu.pieces(buffers.first().map_or(0, |b| b.len())) {
+        let windows = buffers.iter().map(|b| Ok(b.window(first, count)?.0)).collect::<Result<Vec<_>>>()?;
         let grid = Grid::new(count.div_ceil(64) as u64).work(20 * count as u64);
-        (Step { count: count as u32, ..params }, grid)
-    })
+        let ready = gpu.ready::<Step>(&Kernel::new("optim/step", entry), &windows.iter().collect::<Vec<_>>(), grid)?;
+        steps.try_reserve(1).map_err(|_| Error::memory("the steps of an optimizer"))?;
+        steps.push((ready, Step { count: count as u32, ..params }));
+    }
+    Ok(())
 }

@@ -158,3 +158,20 @@ fn clipping_is_the_cpus() {
     assert_eq!(gpu.clip_grad_norm(&spec, &bad).unwrap_err().kind, Kind::State);
     assert_eq!((down(&gpu, &bad[0]), bad[0].stamp().version()), (vec![1.0, f32::INFINITY], 0));
 }
+
+/// What fails at a later tensor leaves the earlier ones as they were.
+#[test]
+fn a_step_that_fails_changes_nothing() {
+    let (Some(gpu), Some(other)) = (gpu_with(Options::default()), gpu_with(Options::default())) else { return };
+    let params = [up(&gpu, &[1.0, 2.0]), up(&gpu, &[3.0, 4.0])];
+    let elsewhere = up(&other, &[1.0, 1.0]);
+    let item = |i: usize, grad: GpuBuffer| SgdItem { param: params[i].clone(), grad, buffer: None, first: true };
+    let spec = SGD.new().unwrap();
+    let items = Checked::sgd(&spec, vec![item(0, up(&gpu, &[1.0, 1.0])), item(1, elsewhere.clone())]).unwrap();
+    assert_eq!(gpu.sgd_step(&spec, &items).unwrap_err().kind, Kind::Device);
+    let grads = [up(&gpu, &[3.0, 4.0]), elsewhere];
+    let clip = ClipSpec::new(1.0, false, &grads).unwrap();
+    assert_eq!(gpu.clip_grad_norm(&clip, &grads).unwrap_err().kind, Kind::Device);
+    assert_eq!((down(&gpu, &params[0]), params[0].stamp().version()), (vec![1.0, 2.0], 0));
+    assert_eq!((down(&gpu, &grads[0]), grads[0].stamp().version()), (vec![3.0, 4.0], 0));
+}

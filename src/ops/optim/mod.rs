@@ -129,6 +129,13 @@ pub struct SgdItem<B> {
     pub first: bool,
 }
 
+impl<B> SgdItem<B> {
+    /// What the step writes to.
+    fn written(&self, spec: &SgdSpec) -> impl Iterator<Item = &B> {
+        [&self.param].into_iter().chain(self.buffer.as_ref().filter(|_| spec.momentum != 0.0))
+    }
+}
+
 /// One parameter of a step of Adam. All of one length and dtype.
 #[derive(Clone, Debug)]
 pub struct AdamItem<B> {
@@ -146,8 +153,20 @@ pub struct AdamItem<B> {
     pub step: u64,
 }
 
+impl<B> AdamItem<B> {
+    /// What the step writes to.
+    fn written(&self) -> impl Iterator<Item = &B> {
+        [&self.param, &self.mean, &self.square].into_iter().chain(&self.largest)
+    }
+}
+
 /// What is written to in one parameter's part of a call, and what is only read.
-fn check_item<B: Buffer>(op: &str, read: &B, written: &[&B], seen: &mut HashSet<u64>) -> Result<()> {
+fn check_item<'a, B: Buffer>(
+    op: &str,
+    read: &B,
+    written: impl Iterator<Item = &'a B>,
+    seen: &mut HashSet<u64>,
+) -> Result<()> {
     let (dtype, len) = (read.dtype(), read.len());
     dtype.check_float(op, "grads")?;
     for buffer in written {
@@ -155,6 +174,7 @@ fn check_item<B: Buffer>(op: &str, read: &B, written: &[&B], seen: &mut HashSet<
             let got = format!("{} of {}", buffer.len(), buffer.dtype());
             return Err(Error::shape(op, "grads", format_args!("{len} elements of {dtype}, as its parameter"), got));
         }
+        seen.try_reserve(1).map_err(|_| Error::memory("the numbers of an optimizer's tensors"))?;
         if !seen.insert(buffer.stamp().id()) {
             return Err(Error::value(op, "params", "each tensor once", "one twice")
                 .hint("tied parameters are one parameter: pass it once"));
@@ -174,20 +194,12 @@ impl<T> std::ops::Deref for Checked<T> {
     }
 }
 
-fn check<T, B: Buffer>(
-    op: &str,
-    items: Vec<T>,
-    parts: impl for<'a> Fn(&'a T) -> (&'a B, Vec<&'a B>),
-) -> Result<Checked<T>> {
-    let mut seen = HashSet::new();
-    for item in &items {
-        let (read, written) = parts(item);
-        check_item(op, read, &written, &mut seen)?;
-    }
-    if items.iter().any(|item| seen.contains(&parts(item).0.stamp().id())) {
+/// `seen` is what is written to.
+fn check_read<'a, B: Buffer>(op: &str, mut read: impl Iterator<Item = &'a B>, seen: &HashSet<u64>) -> Result<()> {
+    if read.any(|buffer| seen.contains(&buffer.stamp().id())) {
         return Err(Error::value(op, "grads", "tensors that are no parameters or buffers", "one that is both"));
     }
-    Ok(Checked(items))
+    Ok(())
 }
 
 impl<B: Buffer> Checked<SgdItem<B>> {
@@ -196,10 +208,10 @@ impl<B: Buffer> Checked<SgdItem<B>> {
         if spec.momentum != 0.0 && items.iter().any(|item| item.buffer.is_none()) {
             return Err(Error::value("sgd", "buffers", "a buffer for each parameter, for there is momentum", "None"));
         }
-        check("sgd", items, |item| {
-            let buffer = item.buffer.as_ref().filter(|_| spec.momentum != 0.0);
-            (&item.grad, [&item.param].into_iter().chain(buffer).collect())
-        })
+        let mut seen = HashSet::new();
+        items.iter().try_for_each(|item| check_item("sgd", &item.grad, item.written(spec), &mut seen))?;
+        check_read("sgd", items.iter().map(|item| &item.grad), &seen)?;
+        Ok(Checked(items))
     }
 }
 
@@ -209,10 +221,10 @@ impl<B: Buffer> Checked<AdamItem<B>> {
         if items.iter().any(|item| item.step == 0) {
             return Err(Error::value("adam", "steps", "at least 1", 0));
         }
-        check("adam", items, |item| {
-            let written = [&item.param, &item.mean, &item.square];
-            (&item.grad, written.into_iter().chain(&item.largest).collect())
-        })
+        let mut seen = HashSet::new();
+        items.iter().try_for_each(|item| check_item("adam", &item.grad, item.written(), &mut seen))?;
+        check_read("adam", items.iter().map(|item| &item.grad), &seen)?;
+        Ok(Checked(items))
     }
 }
 
