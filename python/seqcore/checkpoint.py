@@ -277,28 +277,26 @@ def _write(path: Any, chunks: Any) -> None:
         raise FileExistsError(errno.EEXIST, "not a regular file", path)
     _remove_abandoned(folder, name)
     try:
-        descriptor, temporary = _new_file(folder, name)
+        file = _new_file(folder, name)
     except OSError as error:
         raise OSError(error.errno, error.strerror, path) from None
     try:
-        try:
+        with file:
             if old is not None and hasattr(os, "fchmod"):
-                os.fchmod(descriptor, stat.S_IMODE(old.st_mode))
+                os.fchmod(file.fileno(), stat.S_IMODE(old.st_mode))
             for chunk in chunks:
                 view = memoryview(chunk)
                 while view:
-                    view = view[os.write(descriptor, view[: _safetensors.PIECE]) :]
-            os.fsync(descriptor)
+                    view = view[os.write(file.fileno(), view[: _safetensors.PIECE]) :]
+            os.fsync(file.fileno())
             if fcntl is not None:
-                os.replace(temporary, path)
-        finally:
-            # not before it has its last name: until then the lock says that it is wanted
-            os.close(descriptor)
+                # before it is closed: until then the lock says that it is wanted
+                os.replace(file.name, path)
         if fcntl is None:
-            os.replace(temporary, path)
+            os.replace(file.name, path)
     except BaseException as error:
         try:
-            os.unlink(temporary)
+            os.unlink(file.name)
         except FileNotFoundError:
             pass  # the rename was done before a Ctrl-C arrived
         if isinstance(error, OSError):
@@ -312,29 +310,29 @@ def _write(path: Any, chunks: Any) -> None:
             os.close(descriptor)
 
 
-def _new_file(folder: Any, name: str) -> tuple[int, str]:
+def _new_file(folder: Any, name: str) -> Any:
     """A new file in `folder` with the mode that the user's umask gives (tempfile.mkstemp would give 0600).
 
-    It is locked until it is closed, which tells it from one that a killed process left.
+    It is locked until it is closed, which tells it from one that a killed process left. An object of Python's, and no
+    descriptor: where a signal's exception comes between any two instructions, it is closed all the same.
     """
-    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
     while True:
         path = os.path.join(folder, f".{name[:50]}.{os.urandom(6).hex()}.tmp")
         try:
-            descriptor = os.open(path, flags, 0o666)
+            file = open(path, "xb", buffering=0)
         except FileExistsError:
             continue
-        if _locked(descriptor, path):
-            return descriptor, path
+        if _locked(file, path):
+            return file
         # another save took it for abandoned before it was locked
-        os.close(descriptor)
+        file.close()
 
 
-def _locked(descriptor: int, path: str) -> bool:
+def _locked(file: Any, path: str) -> bool:
     if fcntl is None:
         return True
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
     except OSError:
@@ -354,13 +352,11 @@ def _remove_abandoned(folder: Any, name: str) -> None:
     for entry in left:
         path = os.path.join(folder, entry)
         try:
-            descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+            # a pipe of that name would be waited for
+            if not stat.S_ISREG(os.lstat(path).st_mode):
+                continue
+            with open(path, "rb", buffering=0) as file:
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+                os.unlink(path)
         except OSError:
-            continue
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-            os.unlink(path)
-        except OSError:
-            pass  # somebody writes it
-        finally:
-            os.close(descriptor)
+            pass  # somebody writes it, or it may not be read

@@ -380,10 +380,35 @@ def test_what_a_killed_save_left_the_next_one_removes(path):
         file.write_bytes(b"x")
     link = path.with_name(f".{path.name[:50]}.ba9876543210.tmp")
     link.symlink_to(kept[0])
-    os.mkfifo(path.with_name(f".{path.name[:50]}.ffffffffffff.tmp"))
+    pipe = path.with_name(f".{path.name[:50]}.ffffffffffff.tmp")
+    os.mkfifo(pipe)
     seqcore.save(path, nn.Linear(2, 2))
-    assert {p.name for p in path.parent.iterdir()} == {path.name, link.name, *(p.name for p in kept)}
+    assert {p.name for p in path.parent.iterdir()} == {path.name, link.name, pipe.name, *(p.name for p in kept)}
     seqcore.load_file(path)
+
+
+def test_an_interrupted_save_leaves_nothing_open(path):
+    """A descriptor that stayed open would hold the lock of a file that the next save is to remove."""
+    program = """if True:
+        import os, random, signal, sys, time, seqcore
+        module, moments = seqcore.nn.LSTM(16, 16), random.Random(3)
+        signal.signal(signal.SIGALRM, signal.default_int_handler)
+        opened, interrupts, began = len(os.listdir("/dev/fd")), 0, time.monotonic()
+        while time.monotonic() < began + 3:
+            try:
+                signal.setitimer(signal.ITIMER_REAL, moments.random() * 0.003 + 1e-5)
+                while True:
+                    seqcore.save(sys.argv[1], module)
+            except KeyboardInterrupt:
+                interrupts += 1
+            finally:
+                signal.setitimer(signal.ITIMER_REAL, 0)
+        seqcore.save(sys.argv[1], module)
+        print(interrupts > 100, len(os.listdir("/dev/fd")) - opened)
+    """
+    run = subprocess.run([sys.executable, "-c", program, str(path)], capture_output=True, text=True)
+    assert run.stdout.split() == ["True", "0"], run
+    assert [p.name for p in path.parent.iterdir()] == [path.name]
 
 
 def test_two_saves_at_once_leave_each_other_alone(path, monkeypatch):
