@@ -71,8 +71,6 @@ pub trait Lanes: Copy {
     /// # Safety
     /// The N pieces of N values can be read and written.
     unsafe fn transpose(from: *const f32, from_step: usize, to: *mut f32, to_step: usize);
-    /// Asks for the cache line at `p` (which need not be valid) to be brought to the second level.
-    fn prefetch(p: *const f32);
 }
 
 /// Code that runs on vectors.
@@ -231,8 +229,6 @@ impl Lanes for Portable {
             }
         }
     }
-    #[inline(always)]
-    fn prefetch(_: *const f32) {}
 }
 
 /// The bits of sqrt(1/2).

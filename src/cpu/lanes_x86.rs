@@ -153,10 +153,6 @@ impl Lanes for V8 {
             }
         }
     }
-    #[inline(always)]
-    fn prefetch(p: *const f32) {
-        unsafe { _mm_prefetch::<_MM_HINT_T1>(p.cast()) }
-    }
 }
 
 impl Lanes for V16 {
@@ -275,9 +271,5 @@ impl Lanes for V16 {
                 _mm512_storeu_ps(to.add((12 + j) * to_step), _mm512_shuffle_f32x4::<0xdd>(c, d));
             }
         }
-    }
-    #[inline(always)]
-    fn prefetch(p: *const f32) {
-        unsafe { _mm_prefetch::<_MM_HINT_T1>(p.cast()) }
     }
 }

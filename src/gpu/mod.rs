@@ -42,7 +42,7 @@ mod injected_tests;
 mod pipeline;
 mod pool;
 #[cfg(test)]
-mod probe;
+mod probe_tests;
 mod read;
 mod record;
 mod sequence;
