@@ -5,8 +5,9 @@
 //! nothing, so a descheduled thread delays its own unit only, and a helper that arrives late (or never) costs
 //! nothing. The caller is thread 0 and always works itself. Waiting spins a little, then yields, then sleeps.
 //!
-//! A second caller meanwhile, or a call from inside a unit, runs alone on its own thread. After a fork the child
-//! forgets the team (its threads are gone, its locks may be held for ever) and makes its own.
+//! A second caller meanwhile begins alone on its own thread and goes on with the team once it is free; a call from
+//! inside a unit runs alone. Nobody waits, so nobody waits for ever. After a fork the child forgets the team (its threads
+//! are gone, its locks may be held for ever) and makes its own.
 
 use crate::error::{Error, Result, panic_text};
 use std::cell::Cell;
@@ -98,13 +99,13 @@ pub(super) fn run(
     work: Work<'_>,
 ) -> Result<()> {
     if threads > 1 && units > 1 {
-        let team = team();
-        if !team.busy.swap(true, Ordering::Acquire) {
-            let result = team.run(threads, phases, units, poll, work);
-            team.busy.store(false, Ordering::Release);
-            return result;
-        }
+        team().queue(threads, phases, units, poll, work)
+    } else {
+        alone(phases, units, poll, work)
     }
+}
+
+fn alone(phases: usize, units: usize, poll: &(dyn Fn() -> Result<()> + Sync), work: Work<'_>) -> Result<()> {
     let job = Job::new(1, phases, units, work);
     job.join_in(0, &Asked::new(poll, &job));
     job.outcome()
@@ -371,6 +372,29 @@ impl Team {
             wake: Condvar::new(),
             posted: Apart(AtomicUsize::new(0)),
         }
+    }
+
+    /// Runs what the caller does not get done alone until the team is free: units of one phase, or phases.
+    fn queue(
+        &'static self,
+        threads: usize,
+        phases: usize,
+        units: usize,
+        poll: &(dyn Fn() -> Result<()> + Sync),
+        work: Work<'_>,
+    ) -> Result<()> {
+        let steps = if phases == 1 { units } else { phases };
+        for step in 0..steps {
+            let (phase, unit) = if phases == 1 { (0, step) } else { (step, 0) };
+            let rest = |at: At| work(At { phase: phase + at.phase, unit: unit + at.unit, ..at });
+            if !self.busy.load(Ordering::Relaxed) && !self.busy.swap(true, Ordering::Acquire) {
+                let result = self.run(threads, phases - phase, units - unit, poll, &rest);
+                self.busy.store(false, Ordering::Release);
+                return result;
+            }
+            alone(1, if phases == 1 { 1 } else { units }, poll, &rest)?;
+        }
+        Ok(())
     }
 
     fn run(

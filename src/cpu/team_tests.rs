@@ -62,6 +62,30 @@ fn poll_stops_at_the_next_unit_and_runs_on_the_caller() {
 }
 
 #[test]
+fn who_came_second_goes_on_with_the_team_once_it_is_free() {
+    for (phases, units) in [(1, 200), (20, 10)] {
+        let team: &Team = Box::leak(Box::new(Team::new(0)));
+        team.busy.store(true, Ordering::Release);
+        let counts: Vec<AtomicUsize> = (0..phases * units).map(|_| AtomicUsize::new(0)).collect();
+        let (finished, helped) = (AtomicUsize::new(0), AtomicBool::new(false));
+        team.queue(3, phases, units, &quiet, &|at| {
+            let before = finished.load(Ordering::SeqCst);
+            assert!(before >= 50 || at.thread == 0);
+            assert!(phases == 1 || before >= at.phase * units);
+            helped.fetch_or(at.thread > 0, Ordering::SeqCst);
+            std::thread::sleep(Duration::from_millis(1));
+            counts[at.phase * units + at.unit].fetch_add(1, Ordering::SeqCst);
+            if finished.fetch_add(1, Ordering::SeqCst) == 49 {
+                team.busy.store(false, Ordering::Release);
+            }
+        })
+        .unwrap();
+        assert!(counts.iter().all(|n| n.load(Ordering::SeqCst) == 1));
+        assert!(helped.load(Ordering::SeqCst) && !team.busy.load(Ordering::SeqCst));
+    }
+}
+
+#[test]
 fn nested_and_concurrent_callers_get_their_results() {
     let sum = |n: usize| {
         let total = AtomicUsize::new(0);
