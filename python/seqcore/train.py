@@ -79,8 +79,8 @@ class Trainer:
 
     Raises:
         TextError: a text too short for `batch` streams.
-        TypeError: a model that is no such model, or an option that is no number; ValueError: one out of its range.
-        TypeError, DTypeError, ShapeError: ids are no array of integers (n,).
+        TypeError, ValueError: a model that is none, an option that is no number or out of its range.
+        TypeError, DTypeError, ShapeError: ids that are no array (n,) of integers.
 
     Example:
         >>> from seqcore.models import LanguageModel
@@ -180,7 +180,7 @@ class Trainer:
         """The mean loss over the held-out part, read from its beginning: nats per character.
 
         Raises:
-            FloatingPointError: it is not finite: the weights are spoilt.
+            FloatingPointError: it is not finite: the weights are spoilt. ValueError: nothing is held out.
         """
         losses: list[tuple[Tensor, int]] = []
         state: tuple[Tensor, Tensor] | None = None
@@ -204,7 +204,11 @@ class Trainer:
         return loss
 
     def finish_epoch(self) -> None:
-        """Validates the epoch that has just ended, once."""
+        """Validates the epoch that has just ended, once.
+
+        Raises:
+            FloatingPointError: as `validate` and `read`.
+        """
         if self._due:
             loss = self.validate()
             self._settle()
@@ -392,6 +396,7 @@ class Trainer:
 
         Raises:
             CheckpointError: the file holds no training, or of another text, or contradicts itself.
+            TypeError, TextError: as `Trainer`, of the model and the ids.
         """
         training = training_in(checkpoint, path)
         # a mistake in these is none of the file
