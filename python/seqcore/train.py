@@ -4,12 +4,15 @@ What a run is, between two steps, is one file: weights, optimizer, random state,
 state and the sums of the epoch. A run that is killed and resumed computes the same bits as one that is not.
 """
 
+import collections
 import functools
 import hashlib
+import itertools
 import json
 import math
 import os
 import time
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any, Self
 
@@ -21,6 +24,7 @@ from ._arguments import path as check_path
 from ._interrupts import Interrupted, Interrupts
 from .checkpoint import a_checkpoint, save
 from .data import Streams, TextError, Vocabulary, split
+from .data.vocabulary import ids_dtype
 from .errors import CheckpointError, message
 from .runtime import get_random_state, set_random_state
 from .tensor import Tensor, at_once, no_grad, stack
@@ -75,6 +79,8 @@ class Trainer:
 
     Raises:
         TextError: a text too short for `batch` streams.
+        TypeError, ValueError: a model that is none, an option that is no number or out of its range.
+        TypeError, DTypeError, ShapeError: ids that are no array (n,) of integers.
 
     Example:
         >>> from seqcore.models import LanguageModel
@@ -110,7 +116,7 @@ class Trainer:
         # every stream of the held-out part should be long enough to warm up its state
         rows = max(1, min(batch, len(held_out) // (2 * bptt)))
         self.held_out = Streams(held_out, rows, bptt) if len(held_out) >= 2 else None
-        self.text: dict[str, Any] = {"characters": len(ids), "sha256": _fingerprint(ids, model.vocabulary.characters)}
+        self.text: dict[str, Any] = {"characters": len(ids), "sha256": _fingerprint(ids, model.vocabulary)}
         self.optimizer = optim.Adam(model.parameters(), lr=lr)
         self.interrupts = Interrupts()
         self.identity = self._identity()
@@ -174,14 +180,15 @@ class Trainer:
         """The mean loss over the held-out part, read from its beginning: nats per character.
 
         Raises:
-            FloatingPointError: it is not finite: the weights are spoilt.
+            FloatingPointError: it is not finite: the weights are spoilt. ValueError: nothing is held out.
         """
         losses: list[tuple[Tensor, int]] = []
         state: tuple[Tensor, Tensor] | None = None
         if self.held_out is None:
             raise ValueError(message("Trainer", "validation", "a held-out part of two characters or more", "none"))
-        self.model.eval()
+        back = self._modes()
         try:
+            self.model.eval()
             with no_grad(), self.interrupts.open():
                 for window in range(len(self.held_out)):
                     ids, following = self.held_out[window]
@@ -189,19 +196,24 @@ class Trainer:
                     losses.append((self.model.loss(logits, following), ids.size))
                 values = self._values([loss for loss, _ in losses])
         finally:
-            self.model.train()
+            # one call of C: Ctrl-C comes before it, and is on its way out, or after it
+            collections.deque(back, maxlen=0)
         loss = sum(v * n for v, (_, n) in zip(values, losses, strict=True)) / sum(n for _, n in losses)
         if not math.isfinite(loss):
             raise _spoilt("held-out loss", f"{loss} at step {self.steps}")
         return loss
 
     def finish_epoch(self) -> None:
-        """Validates the epoch that has just ended, once."""
+        """Validates the epoch that has just ended, once.
+
+        Raises:
+            FloatingPointError: as `validate` and `read`.
+        """
         if self._due:
             loss = self.validate()
             self._settle()
-            self._settled[-1] = replace(self._settled[-1], validation_loss=loss)
-            self.validation_loss, self._validated, self._due = loss, self.steps, False
+            settled = [*self._settled[:-1], replace(self._settled[-1], validation_loss=loss)]
+            vars(self).update(_settled=settled, validation_loss=loss, _validated=self.steps, _due=False)
 
     @property
     def unvalidated(self) -> bool:
@@ -214,11 +226,14 @@ class Trainer:
         This is what waits for a GPU.
 
         Raises:
-            FloatingPointError: a loss or gradient was not finite; the weights are spoilt from there on.
+            FloatingPointError: a loss or gradient was not finite; the weights are spoilt from there on, and nothing of
+                the trainer is read or saved any more.
         """
         self._settle()
         ready = len(self._settled) - self._due
-        records, self._settled = self._settled[:ready], self._settled[ready:]
+        records, left = self._settled[:ready], self._settled[ready:]
+        # no call from here on, where Ctrl-C would fall between them and their caller
+        self._settled = left
         return records
 
     @property
@@ -330,18 +345,18 @@ class Trainer:
         watcher.saved(self.steps)
 
     def _settle(self) -> None:
-        unread, self._unread = self._unread, []
-        values = iter(self._values([value for _, *pair in unread for value in pair]))
-        for record, *_ in unread:
+        """Reads what is in flight. All that changes changes at once: one that fails or is cut short read nothing."""
+        values = iter(self._values([value for _, *pair in self._unread for value in pair]))
+        settled, sums = list(self._settled), self.epoch_sums
+        for record, *_ in self._unread:
             record = replace(record, loss=next(values), gradient_norm=next(values))
             if not (math.isfinite(record.loss) and math.isfinite(record.gradient_norm)):
                 got = f"{record.loss} at step {record.step}, with a gradient of norm {record.gradient_norm}"
                 raise _spoilt("loss", got)
-            epoch, total, characters = self.epoch_sums
-            if epoch != record.epoch:
-                total, characters = 0.0, 0
-            self.epoch_sums = (record.epoch, total + record.loss * record.characters, characters + record.characters)
-            self._settled.append(record)
+            _, total, characters = sums if sums[0] == record.epoch else (record.epoch, 0.0, 0)
+            sums = (record.epoch, total + record.loss * record.characters, characters + record.characters)
+            settled.append(record)
+        vars(self).update(_unread=[], _settled=settled, epoch_sums=sums)
 
     def _values(self, scalars: list[Tensor]) -> list[float]:
         if self._on_gpu and scalars:
@@ -349,8 +364,15 @@ class Trainer:
         return [float(v) for v in scalars]
 
     def save(self, path: str | os.PathLike) -> None:
-        """Writes all that the run is into one file, whole or not at all; `LanguageModel.load` reads it too."""
+        """Writes all that the run is into one file, whole or not at all; `LanguageModel.load` reads it too.
+
+        Raises:
+            FloatingPointError: a loss, a gradient or the weights are not finite; the file stays as it was.
+            OSError: it cannot be written.
+        """
         self._settle()
+        if not all(np.isfinite(parameter.numpy()).all() for parameter in self.model.parameters()):
+            raise _spoilt("weights", f"some that are not at step {self.steps}", "finite numbers")
         awaiting = asdict(self._settled[-1]) if self._due else None
         training = {
             "run": self.identity,
@@ -374,6 +396,7 @@ class Trainer:
 
         Raises:
             CheckpointError: the file holds no training, or of another text, or contradicts itself.
+            TypeError, TextError: as `Trainer`, of the model and the ids.
         """
         training = training_in(checkpoint, path)
         # a mistake in these is none of the file
@@ -417,12 +440,18 @@ class Trainer:
     def _first_state(self) -> tuple[Tensor, Tensor]:
         """What the model carries on from the first character of each stream."""
         ids, _ = self.streams[0]
-        self.model.eval()
+        back = self._modes()
         try:
+            self.model.eval()
             with no_grad():
                 return _pair(self.model(ids[:1], None)[1])
         finally:
-            self.model.train()
+            collections.deque(back, maxlen=0)
+
+    def _modes(self) -> Iterator[None]:
+        """Run through, it puts each module back into the mode (`train` or `eval`) in which it is now."""
+        modules = list(self.model.modules())
+        return map(object.__setattr__, modules, itertools.repeat("training"), [module.training for module in modules])
 
     def _check_position(self, training: dict, path: str | os.PathLike) -> None:
         """CheckpointError where the place of a run and its sums contradict each other."""
@@ -549,12 +578,13 @@ def _no_training(path: str | os.PathLike, got: str) -> CheckpointError:
     return CheckpointError(message("resume", os.fsdecode(path), "the state of a run", got))
 
 
-def _spoilt(name: str, got: str) -> FloatingPointError:
+def _spoilt(name: str, got: str, expected: str = "a finite number") -> FloatingPointError:
     hint = "use a smaller learning rate; the last checkpoint is from before"
-    return FloatingPointError(message("Trainer", name, "a finite number", got, hint))
+    return FloatingPointError(message("Trainer", name, expected, got, hint))
 
 
-def _fingerprint(ids: np.ndarray, characters: str) -> str:
-    digest = hashlib.sha256(characters.encode("utf-8", "surrogatepass"))
-    digest.update(np.ascontiguousarray(ids).data)
+def _fingerprint(ids: np.ndarray, vocabulary: Vocabulary) -> str:
+    """Of the text, whatever type of integers its ids are: hashed as `encode` gives them."""
+    digest = hashlib.sha256(vocabulary.characters.encode("utf-8", "surrogatepass"))
+    digest.update(np.ascontiguousarray(ids, ids_dtype(len(vocabulary))).data)
     return digest.hexdigest()

@@ -40,6 +40,32 @@ def test_json(model):
     assert chosen == again
 
 
+@pytest.mark.parametrize("device", ["auto", "cpu", pytest.param("gpu", marks=pytest.mark.gpu)])
+def test_it_says_which_device_it_takes_and_why(model, device):
+    done = run("lm", "generate", model, "--length", 9, "--seed", 5, "--device", device, "--json")
+    first = next((d for d in seqcore.devices()[1:] if d["hardware"] or device == "gpu"), {})
+    place = f"{first.get('device')} ({first.get('name')}"
+    says = {
+        "auto": f"{place}, the first hardware adapter)" if first else "cpu (no hardware GPU that can be used)",
+        "cpu": "",
+        "gpu": f"{place}, as asked)",
+    }[device]
+    assert done.stderr == (f"device  {says}\n" if says else "")
+    assert len(json.loads(done.stdout)["text"]) == 9
+
+
+def test_a_spoilt_model_is_no_mistake_of_the_commands(tmp_path):
+    spoilt = LanguageModel(CHARACTERS, embedding=4, hidden=8, layers=1)
+    state = {name: value.numpy(copy=True) for name, value in spoilt.state_dict().items()}
+    state["linear.bias"][3] = float("nan")
+    spoilt.load_state_dict(state)
+    spoilt.save(tmp_path / "spoilt")
+    assert run("lm", "generate", tmp_path / "spoilt", check=1).stderr == (
+        "seqcore: generate: model: expected outputs that are finite, got some that are not. "
+        "Hint: look for NaN and infinity in its weights.\n"
+    )
+
+
 def test_text_comes_as_it_is_written(model):
     process = start("lm", "generate", model, "--length", 10**8, "--prompt", "abcd", bufsize=0)
     assert process.stdout.read(4) == b"abcd" and process.stdout.read(1)

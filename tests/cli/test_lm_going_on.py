@@ -141,3 +141,31 @@ def test_commands_are_printed_as_this_one_was_started(folder, monkeypatch):
         assert done.stderr.endswith(f"\ntry     {shown} lm generate m\n"), done.stderr
     monkeypatch.setattr(sys, "argv", ["/other/program.py", "--flag"])
     assert shell.started_as() == ["seqcore"]
+
+
+# SIGTERM after the third step, and Ctrl-C before each thing that is said from there on
+IMPATIENT = """
+import signal, sys
+from seqcore import cli
+from seqcore.cli.progress import Display
+from seqcore.train import Trainer
+step, warn, ended = Trainer.step, Display.warn, []
+def stepped(self):
+    step(self)
+    if self.steps == 3:
+        ended.append(signal.raise_signal(signal.SIGTERM))
+def warned(self, text):
+    if ended:
+        signal.raise_signal(signal.SIGINT)
+    warn(self, text)
+Trainer.step, Display.warn = stepped, warned
+signal.signal(signal.SIGINT, signal.default_int_handler)
+sys.exit(cli.main())
+"""
+
+
+def test_an_impatient_signal_does_not_take_the_line_away(folder):
+    words = ["lm", "train", FILES[0], *SMALL, "--encoding", "latin-1", "--out", "m"]
+    done = subprocess.run([sys.executable, "-c", IMPATIENT, *words], cwd=folder, capture_output=True, text=True)
+    assert done.returncode == 143 and "Traceback" not in done.stderr
+    assert done.stderr.splitlines()[-1].startswith("saved m at step 3; go on with: ")

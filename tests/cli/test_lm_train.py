@@ -67,6 +67,15 @@ def test_the_log_has_one_line_a_step(whole):
     assert [row["step"] for row in rows if "validation_loss" in row] == [len(rows) // 2, len(rows)]
 
 
+def test_the_speed_that_json_tells_is_that_of_all_steps(tmp_path, text):
+    flags = [*SMALL, "--epochs", 1, "--out", tmp_path / "m", "--log", tmp_path / "log", "--json", "--quiet"]
+    found = json.loads(run("lm", "train", text, *flags).stdout)
+    rows = [json.loads(line) for line in (tmp_path / "log").read_text().splitlines()]
+    seconds = sum(row["characters"] / row["characters_per_second"] for row in rows)
+    expected = sum(row["characters"] for row in rows) / seconds
+    assert found["characters_per_second"] == pytest.approx(expected, rel=1e-2)
+
+
 def test_without_a_terminal_it_says_plain_lines_on_standard_error(tmp_path, text):
     done = run("lm", "train", text, *SMALL, "--epochs", 1, "--out", tmp_path / "m")
     assert done.stdout == ""
@@ -260,6 +269,19 @@ def test_a_full_disk_under_the_log_does_not_end_training(tmp_path, text, whole):
         assert not more or json.loads(done.stdout)["steps"] == len(whole[0])
         found = LanguageModel.load(tmp_path / "m").state_dict()
         assert all(np.array_equal(found[name].numpy(), whole[1][name].numpy()) for name in found)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="a pipe with a name is POSIX's")
+def test_a_log_that_nobody_reads_on_has_failed(tmp_path, text):
+    # `--log >(head -1)`: what is said of standard output, that its reader may stop at any time, is not so of the log
+    os.mkfifo(tmp_path / "log")
+    flags = [*SMALL, "--epochs", 1, "--out", tmp_path / "m", "--log", tmp_path / "log", "--overwrite"]
+    process = start("lm", "train", text, *flags)
+    with open(tmp_path / "log", "rb") as log:
+        assert json.loads(log.readline())["step"] == 1
+    said = process.communicate()[1].decode()
+    assert said.count("warning: ") == 1 and said.splitlines()[-1] == f"seqcore: {tmp_path / 'log'}: Broken pipe."
+    assert process.returncode == 1 and LanguageModel.load(tmp_path / "m")
 
 
 def test_a_full_disk_is_told_again_only_when_it_worked_meanwhile(monkeypatch):

@@ -1,11 +1,8 @@
-"""Training: against PyTorch, bit for bit across resumption (S-71), interrupted at any moment (fault 16)."""
+"""Training: against PyTorch, bit for bit across resumption (S-71)."""
 
-import itertools
+import hashlib
 import json
 import math
-import signal
-import sys
-import threading
 import time
 from decimal import Decimal
 
@@ -13,43 +10,11 @@ import numpy as np
 import pytest
 
 import seqcore
+from runs import OPTIONS, SIZES, TEXT, Losses, fresh, resumed, same, weights
 from seqcore import Tensor, nn
 from seqcore.checkpoint import load_file
 from seqcore.data import TextError, Vocabulary
-from seqcore.models import LanguageModel
-from seqcore.train import Interrupted, Interrupts, Trainer, Watcher
-
-TEXT = "".join(f"{i} times {i % 7} is {i * (i % 7)};\n" for i in range(300))
-SIZES = {"embedding": 6, "hidden": 10, "layers": 2}
-OPTIONS = {"batch": 5, "bptt": 12, "lr": 5e-3}
-
-
-class Losses(Watcher):
-    def __init__(self):
-        self.found = []
-
-    def records(self, records):
-        self.found += [(r.step, r.epoch, r.loss, r.gradient_norm, r.validation_loss) for r in records]
-
-
-def fresh(dropout=0.2, text=TEXT, device="cpu", **options):
-    seqcore.manual_seed(11)
-    model = LanguageModel(text, dropout=dropout, **SIZES).to(device)
-    return Trainer(model, model.vocabulary.encode(text), **{**OPTIONS, **options})
-
-
-def resumed(path, text=TEXT):
-    checkpoint = load_file(path)
-    model = LanguageModel.from_checkpoint(checkpoint, path)
-    return Trainer.resume(model, model.vocabulary.encode(text), checkpoint, path)
-
-
-def weights(trainer):
-    return {name: value.numpy() for name, value in trainer.model.state_dict().items()}
-
-
-def same(a, b):
-    return a.keys() == b.keys() and all(np.array_equal(a[name], b[name]) for name in a)
+from seqcore.train import Trainer, Watcher
 
 
 def twin(trainer, steps):
@@ -99,13 +64,6 @@ def test_it_learns_what_can_be_learnt():
     assert trainer.validation_loss < 0.6 * unigram
 
 
-@pytest.fixture(scope="module")
-def uninterrupted():
-    trainer, told = fresh(), Losses()
-    trainer.run(epochs=2, watcher=told)
-    return told.found, weights(trainer), trainer
-
-
 def test_records_are_each_step_once(uninterrupted):
     found, _, trainer = uninterrupted
     per_epoch = len(trainer.streams)
@@ -113,7 +71,52 @@ def test_records_are_each_step_once(uninterrupted):
     assert [row[0] for row in found if row[4] is not None] == [per_epoch, 2 * per_epoch]
     assert trainer.validation_loss == found[-1][4] == trainer.validate()
     assert trainer.epoch == 2 and trainer.finished(epochs=2) and trainer.finished(steps=per_epoch)
-    assert trainer.mean_loss() == pytest.approx(np.mean([row[2] for row in found[per_epoch:]]), rel=0.05)
+
+
+@pytest.mark.parametrize("steps", [4, 13, 26])
+def test_the_mean_loss_of_an_epoch_weighs_each_step_by_its_characters(steps):
+    trainer, records = fresh(bptt=76), []
+    per_epoch = len(trainer.streams)
+    assert 4 < per_epoch < 26
+    for _ in range(steps):
+        trainer.step()
+        trainer.finish_epoch()
+        records += trainer.read()
+    of_epoch = [record for record in records if record.epoch == records[-1].epoch]
+    sizes = [record.characters for record in of_epoch]
+    assert (len(set(sizes)) == 2) == (len(of_epoch) == per_epoch)
+    expected = np.average([record.loss for record in of_epoch], weights=sizes)
+    assert trainer.mean_loss() == pytest.approx(expected, rel=1e-12)
+
+
+@pytest.mark.parametrize(("bptt", "rows"), [(12, 5), (60, 4), (200, 1)])
+def test_the_validation_loss_is_the_mean_over_all_characters_held_out(bptt, rows):
+    # by hand, from the logits of each stream read as a whole: as many streams as have two windows each, at most `batch`
+    trainer = fresh(bptt=bptt, lr=2e-2)
+    trainer.run(steps=30)
+    ids = trainer.model.vocabulary.encode(TEXT).astype(np.int64)
+    held_out = ids[int(0.9 * len(ids)) :]
+    length = len(held_out) // rows
+    assert 2 * bptt <= length and (length - 1) % bptt and (rows == 5 or len(held_out) < 2 * bptt * (rows + 1))
+    streams = held_out[: rows * length].reshape(rows, length).T
+    trainer.model.eval()
+    with seqcore.no_grad():
+        logits = trainer.model(streams[:-1])[0].numpy().astype(np.float64)
+    likelihoods = np.exp(logits - logits.max(-1, keepdims=True))
+    likelihoods /= likelihoods.sum(-1, keepdims=True)
+    expected = -np.log(np.take_along_axis(likelihoods, streams[1:, :, None], -1)).mean()
+    assert trainer.validate() == pytest.approx(expected, rel=1e-6)
+
+
+def test_validation_leaves_the_mode_as_it_was(tmp_path):
+    trainer = fresh()
+    trainer.model.dropout.eval()
+    modes = [module.training for module in trainer.model.modules()]
+    assert trainer.validate() == trainer.validate()
+    assert [module.training for module in trainer.model.modules()] == modes
+    trainer.model.eval()
+    trainer.validate()
+    assert not any(module.training for module in trainer.model.modules())
 
 
 @pytest.mark.parametrize("cuts", [[1], [7, 8, 30], [-1], [0, 50]])
@@ -128,200 +131,6 @@ def test_resumed_training_is_uninterrupted_training_bit_for_bit(uninterrupted, t
     trainer.run(epochs=2, path=path, watcher=told)
     assert told.found == found
     assert same(weights(trainer), final)
-
-
-class Moment(Exception):
-    pass
-
-
-def test_an_epoch_that_ends_unvalidated_is_validated_after_resuming(uninterrupted, tmp_path, monkeypatch):
-    found, final, whole = uninterrupted
-    path, told, trainer = tmp_path / "run.safetensors", Losses(), fresh()
-
-    def interrupt():
-        with trainer.interrupts.open():
-            signal.raise_signal(signal.SIGINT)
-
-    monkeypatch.setattr(trainer, "validate", interrupt)
-    with pytest.raises(Interrupted):
-        trainer.run(epochs=2, path=path, watcher=told)
-    assert len(told.found) == len(whole.streams) - 1 and trainer.steps == len(whole.streams)
-    again = resumed(path)
-    assert again.reported == again.steps - 1
-    again.run(epochs=2, watcher=told)
-    assert told.found == found and same(weights(again), final)
-
-
-def test_signals_at_any_moment_lose_nothing(uninterrupted, tmp_path):
-    # fault 16: SIGINT at random moments, then from the checkpoint on
-    found, final, _ = uninterrupted
-    path, told, trainer = tmp_path / "run.safetensors", Losses(), fresh()
-    random = np.random.default_rng(5)
-    interruptions = 0
-    for _ in range(12):
-        timer = threading.Timer(random.uniform(0, 0.03), signal.raise_signal, [signal.SIGINT])
-        # raise_signal in another thread would interrupt that one; the process's main thread runs the handler
-        main = threading.main_thread().ident
-        timer.function, timer.args = signal.pthread_kill, [main, signal.SIGINT]
-        before = signal.signal(signal.SIGINT, signal.SIG_IGN)
-        signal.signal(signal.SIGINT, lambda *_: None)
-        timer.start()
-        try:
-            trainer.run(epochs=2, path=path, watcher=told)
-        except Interrupted as interrupted:
-            interruptions += interrupted.signum == signal.SIGINT
-        timer.join()
-        signal.signal(signal.SIGINT, before)
-        trainer = resumed(path)
-    trainer.run(epochs=2, watcher=told)
-    assert interruptions and told.found == found and same(weights(trainer), final)
-
-
-class Instructions:
-    """Counts the instructions of train.py that run, and before the one numbered `at` presses Ctrl-C."""
-
-    def __init__(self, at=-1):
-        self.at, self.count = at, 0
-
-    def __enter__(self):
-        self.before = sys.gettrace()
-        sys.settrace(self.called)
-        return self
-
-    def __exit__(self, *_):
-        sys.settrace(self.before)
-
-    def called(self, frame, _event, _argument):
-        if not frame.f_code.co_filename.endswith("train.py") or "tests" in frame.f_code.co_filename:
-            return None
-        frame.f_trace_opcodes, frame.f_trace_lines = True, False
-        return self.ran
-
-    def ran(self, _frame, event, _argument):
-        if event == "opcode":
-            self.count += 1
-            if self.count == self.at:
-                signal.raise_signal(signal.SIGINT)
-        return self.ran
-
-
-def signal_at(parts, part, tmp_path):
-    """Every `parts`-th instruction of a short run from the `part`-th on: after each, what is resumed is the same."""
-    options = {"text": TEXT[:400], "bptt": 24}
-    whole, told = fresh(**options), Losses()
-    with Instructions() as all_of_them:
-        whole.run(epochs=2, path=tmp_path / "whole", watcher=told)
-    found, final = told.found, weights(whole)
-    for at in range(part + 1, all_of_them.count, parts):
-        path, told, trainer = tmp_path / str(at), Losses(), fresh(**options)
-        with pytest.raises(KeyboardInterrupt), Instructions(at):
-            trainer.run(epochs=2, path=path, watcher=told)
-        if not path.exists():  # it came before all, as anywhere in a program
-            assert trainer.steps == 0 and not told.found
-            continue
-        again = resumed(path, TEXT[:400])
-        path.unlink()
-        again.run(epochs=2, watcher=told)
-        assert told.found == found and same(weights(again), final), at
-        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
-        assert signal.getsignal(signal.SIGTERM) is signal.getsignal(signal.SIGHUP) is signal.SIG_DFL
-
-
-def test_a_signal_at_any_instruction(tmp_path):
-    signal_at(29, 7, tmp_path)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("part", range(29))
-def test_a_signal_at_every_instruction(part, tmp_path):
-    signal_at(29, part, tmp_path)
-
-
-def test_a_signal_in_a_step_made_by_hand():
-    """Outside `run` it comes at once, and the weights, their count and the place in the text are of one moment."""
-
-    def stepped(at):
-        trainer, pressed = fresh(text=TEXT[:400], bptt=24), Instructions(at)
-        try:
-            with pressed:
-                for _ in range(3):
-                    trainer.step()
-        except KeyboardInterrupt:
-            pass
-        while trainer.steps < 4:
-            trainer.step()
-        return pressed.count, trainer
-
-    count, whole = stepped(-1)
-    records, final = whole.read(), weights(whole)
-    for at in range(1, count, 3):
-        _, trainer = stepped(at)
-        assert trainer.read() == records and same(weights(trainer), final), at
-        assert (trainer.epoch, trainer.window) == (whole.epoch, whole.window)
-
-
-def test_a_step_that_fails_has_not_happened(uninterrupted, monkeypatch):
-    found, final, _ = uninterrupted
-    trainer, told = fresh(), Losses()
-    loss, calls = trainer.model.loss, itertools.count()
-
-    def failing(*arguments):
-        if next(calls) % 3 == 1:
-            raise Moment
-        return loss(*arguments)
-
-    monkeypatch.setattr(trainer.model, "loss", failing)
-    while not trainer.finished(epochs=2):
-        try:
-            trainer.run(epochs=2, watcher=told)
-        except Moment:
-            pass
-        if trainer.finished(epochs=1):
-            monkeypatch.setattr(trainer.model, "loss", loss)
-    assert told.found == found and same(weights(trainer), final)
-
-
-def test_signals_are_raised_where_they_may_and_count_once():
-    interrupts, reached = Interrupts(), []
-
-    def signalled(open_at_last):
-        with interrupts:
-            signal.raise_signal(signal.SIGTERM)
-            signal.raise_signal(signal.SIGINT)
-            reached.append("what is not open")
-            if open_at_last:
-                with interrupts.open():
-                    reached.append("never")
-
-    for open_at_last in (True, False):
-        with pytest.raises(Interrupted) as caught:
-            signalled(open_at_last)
-        assert caught.value.signum == signal.SIGTERM
-        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
-    assert reached == ["what is not open"] * 2
-    with interrupts:
-        with pytest.raises(Interrupted), interrupts.open():
-            signal.raise_signal(signal.SIGINT)
-        signal.raise_signal(signal.SIGINT)
-    with interrupts.open():  # without handlers, and of an older run: nothing
-        pass
-
-
-def test_signals_that_are_ignored_stay_ignored():
-    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    try:
-        with Interrupts():
-            signal.raise_signal(signal.SIGHUP)
-    finally:
-        signal.signal(signal.SIGHUP, before)
-
-
-def test_outside_the_main_thread_it_trains_without_signals(uninterrupted):
-    trainer, told = fresh(), Losses()
-    thread = threading.Thread(target=trainer.run, kwargs={"steps": 3, "watcher": told})
-    thread.start()
-    thread.join()
-    assert told.found == uninterrupted[0][:3]
 
 
 def test_time_is_a_limit():
@@ -375,7 +184,12 @@ def test_a_loss_that_is_not_finite_ends_the_run_and_spares_the_checkpoint(tmp_pa
     trainer.model.load_state_dict(spoilt)
     with pytest.raises(FloatingPointError, match="loss: expected a finite number, got nan at step 3"):
         trainer.run(steps=9, path=path, save_steps=1)
-    assert path.read_bytes() == whole
+    for _ in range(2):
+        with pytest.raises(FloatingPointError, match="loss: expected a finite number, got nan at step 3"):
+            trainer.save(path)
+        with pytest.raises(FloatingPointError, match="loss: expected a finite number, got nan at step 3"):
+            trainer.read()
+    assert path.read_bytes() == whole and trainer.reported == 2
 
 
 def test_clipping_can_be_left_out():
@@ -446,6 +260,18 @@ def test_the_text_must_be_the_same(tmp_path):
         resumed(path, TEXT[:-1])
     with pytest.raises(seqcore.CheckpointError, match="text"):
         resumed(path, TEXT[:100] + TEXT[101:200] + TEXT[100] + TEXT[200:])
+
+
+def test_the_text_is_the_same_whatever_type_of_integers_its_ids_are(tmp_path):
+    path, trainer = tmp_path / "run", fresh()
+    ids = trainer.model.vocabulary.encode(TEXT)
+    assert ids.dtype == np.uint8
+    expected = hashlib.sha256(trainer.model.vocabulary.characters.encode() + ids.tobytes()).hexdigest()
+    assert trainer.text["sha256"] == expected
+    trainer.run(steps=2, path=path)
+    for dtype in ("int64", ">i4", "u2"):
+        again = Trainer.resume(trainer.model, ids.astype(dtype), load_file(path), path)
+        assert again.steps == 2 and again.text["sha256"] == expected
 
 
 def test_a_model_without_training_cannot_go_on(tmp_path):
@@ -558,6 +384,12 @@ def test_a_held_out_loss_that_is_not_finite_is_told(tmp_path):
     with pytest.raises(FloatingPointError, match="held-out loss: expected a finite number, got nan at step 0"):
         trainer.validate()
     assert trainer.model.training
+    for _ in range(2):
+        with pytest.raises(
+            FloatingPointError, match="weights: expected finite numbers, got some that are not at step 0"
+        ):
+            trainer.save(tmp_path / "run")
+    assert not list(tmp_path.iterdir())
 
 
 def test_texts_at_the_edge_of_too_short():

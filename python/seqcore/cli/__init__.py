@@ -50,10 +50,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         status = options.run(options)
         sys.stdout.flush()
         return status
-    except BrokenPipeError:
-        # nobody reads on; nothing is wrong, and the interpreter's own flush at exit must not say so
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
     except KeyboardInterrupt as interrupt:
         if threading.current_thread() is threading.main_thread():
             # an impatient second one would be Python's to tell, as it ends
@@ -62,6 +58,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except UsageError as error:
         return _failed(error, 2)
     except Exception as error:
+        if isinstance(error, BrokenPipeError) and error.filename is None:
+            # nobody reads standard output on, which is nothing wrong (of a pipe that has a name, it is): the
+            # interpreter's own flush at exit must not say so
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return 0
         if os.environ.get("SEQCORE_TRACEBACK") == "1":
             raise
         return _failed(error, 1)
@@ -88,7 +89,7 @@ def _failed(error: Exception, status: int) -> int:
         )
     elif isinstance(error, MemoryError):
         text = f"not enough memory: {text}" if text else "not enough memory"
-    elif not (isinstance(error, SeqcoreError | UsageError | OSError | FloatingPointError) or "SEQCORE_ISA" in text):
+    elif not (isinstance(error, SeqcoreError | UsageError | OSError) or " Hint: " in text or "SEQCORE_ISA" in text):
         what = f"{type(error).__name__}: {text}".rstrip(". ")
         text = f"{what}. Hint: SEQCORE_TRACEBACK=1 shows where; please report it."
     line = closed(printable(" ".join(text.split())))

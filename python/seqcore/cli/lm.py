@@ -131,12 +131,16 @@ def _generate(options: argparse.Namespace) -> int:
     import secrets
 
     from ..models import LanguageModel
-    from ..runtime import place, set_num_threads
+    from ..runtime import set_num_threads
+    from .progress import Display
 
     _check_processor()
     if options.threads:
         set_num_threads(options.threads)
-    model = LanguageModel.load(options.model, device=place(options.device))
+    place, why = _device(options.device)
+    model = LanguageModel.load(options.model, device=place)
+    if options.device != "cpu":
+        Display().say(f"device  {place} ({why})")
     chosen = secrets.randbits(32) if options.seed is None else options.seed
     text = model.generate(options.prompt, options.length, options.temperature, chosen, options.stop)
     if options.json:

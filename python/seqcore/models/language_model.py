@@ -101,7 +101,8 @@ class LanguageModel(nn.Module):
 
         Raises:
             TextError: the prompt holds a character that the model does not know.
-            ValueError: a negative temperature or length.
+            ValueError: a negative temperature, length or seed; as it writes, outputs that are not finite.
+            TypeError: an argument of another type.
         """
         op = "generate"
         temperature, length = real(op, "temperature", temperature), integer(op, "length", length, 0)
