@@ -5,11 +5,10 @@ from __future__ import annotations
 import math
 from typing import Any
 
-import numpy as np
-
 from .. import _core, runtime
 from .._arguments import choice, integer
 from ..errors import DTypeError, ShapeError, message
+from ..ops._loss import kept_rows, logits_gradient
 from ._shape import permute, viewed
 from ._tape import records
 from ._tensor import Tensor, as_floats, as_ndarray, record, shape_of, wrap
@@ -69,18 +68,8 @@ def cross_entropy(input: Any, target: Any, ignore_index: int = -100, reduction: 
     need = records(x)
     loss, grad = _core.cross_entropy(x, target, ignore_index, reduction, need)
     if grad is not None:
-        each = reduction == "none"
-        kept = np.asarray(target).reshape(-1, 1) != ignore_index
-        all_kept = bool(kept.all())
-
-        def run(dy: Any) -> Any:
-            dx = _core.binary("mul", grad, dy.reshape([grad.shape[0], 1]) if each else dy)
-            if not all_kept:
-                # an ignored row's 0 by an infinite gradient would be NaN
-                dx = _core.where(kept, dx, _core.zeros([1, 1], dx.dtype, dx.device))
-            return (dx,)
-
-        y = record("cross_entropy", loss, (x,), run)
+        kept = kept_rows(as_ndarray("cross_entropy", "target", target), ignore_index)
+        y = record("cross_entropy", loss, (x,), lambda dy: (logits_gradient(grad, kept, dy),))
     else:
         y = wrap(loss)
     return viewed(y, expected) if reduction == "none" and len(expected) != 1 else y
