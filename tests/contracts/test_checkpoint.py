@@ -245,6 +245,39 @@ def test_only_what_can_be_read_again_is_saved(path):
     assert "save: optimizer: " in str(raised(seqcore.save, path, module, optimizer))
 
 
+@pytest.mark.parametrize("how", ["made with", "assigned", "loaded"])
+@pytest.mark.parametrize("algorithm", ["SGD", "Adam"])
+def test_options_that_are_numpys_are_saved(path, algorithm, how):
+    """As Python's numbers, which JSON can hold; the steps after are the same bit for bit."""
+    options = {"lr": np.float32(0.1), "weight_decay": np.array(0.25), "maximize": np.False_}
+    if algorithm == "SGD":
+        options |= {"momentum": np.float64(0.5), "nesterov": np.True_, "dampening": np.int64(0)}
+    else:
+        options |= {"betas": (np.float32(0.5), np.float16(0.75)), "amsgrad": np.True_, "eps": Tensor(0.125)}
+    modules = nn.Linear(3, 2), nn.Linear(3, 2)
+    modules[1].load_state_dict(modules[0].state_dict())
+    first, second = (
+        getattr(optim, algorithm)(m.parameters(), **(options if how == "made with" else {})) for m in modules
+    )
+    if how == "assigned":
+        first.param_groups[0] |= options
+    elif how == "loaded":
+        state = first.state_dict()
+        first.load_state_dict({**state, "param_groups": [state["param_groups"][0] | options]})
+    step(modules[0], first)
+    seqcore.save(path, modules[0], first)
+    loaded = seqcore.load_file(path)
+    (group,) = loaded.optimizer["param_groups"]
+    assert group == json.loads(json.dumps(first.state_dict()["param_groups"][0])) and group["maximize"] is False
+    assert (group["lr"], group["weight_decay"]) == (float(np.float32(0.1)), 0.25)
+    assert group["betas"] == [0.5, 0.75] if algorithm == "Adam" else group["nesterov"] is True
+    modules[1].load_state_dict(loaded.model)
+    second.load_state_dict(loaded.optimizer)
+    for module, optimizer in zip(modules, (first, second), strict=True):
+        step(module, optimizer)
+    assert np.array_equal(modules[0].weight.numpy(), modules[1].weight.numpy())
+
+
 def test_versions_and_other_files(tmp_path, path):
     """fault 29."""
     for version in ("2", "0", "-1", "x", "1.0", "99999999999", ""):
