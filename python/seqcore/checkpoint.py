@@ -55,8 +55,7 @@ class Checkpoint(dict):
         super().__init__(tensors)
         self.metadata = metadata
         self.path = path
-        version = metadata.get("format_version")
-        self.format_version = None if version is None else int(version)
+        self.format_version = int(metadata["format_version"]) if _is_ours(metadata) else None
 
     def _section(self, name: str) -> dict[str, np.ndarray]:
         if self.format_version is None:
@@ -188,6 +187,9 @@ def save(path: Any, module: Any, optimizer: Any = None, config: Any = None, *, s
 def load_file(path: Any) -> Checkpoint:
     """Reads a safetensors file, seqcore's or another's.
 
+    It is seqcore's, and checked to be whole and of a version that is known, where its metadata says `format: seqcore`
+    or has a `seqcore_version`.
+
     Args:
         path: a regular file.
 
@@ -212,9 +214,14 @@ def load_file(path: Any) -> Checkpoint:
     except MemoryError:
         raise _arguments.no_room("load_file", f"the tensors of {path!r}") from None
     metadata = file.metadata
-    if metadata.get("format") == "seqcore" or any(name in metadata for name in ("format_version", "checksum")):
+    if _is_ours(metadata):
         _check(path, file)
     return Checkpoint(file.tensors, metadata, path)
+
+
+def _is_ours(metadata: Any) -> bool:
+    """By either of two marks, so that damage to one is found; others' files may have the other names."""
+    return metadata.get("format") == "seqcore" or "seqcore_version" in metadata
 
 
 def _check(path: Any, file: Any) -> None:

@@ -104,6 +104,26 @@ def test_in_pieces_of_any_size_the_file_is_the_same(path, tmp_path, monkeypatch)
     assert files[0] == files[1]
 
 
+@pytest.mark.parametrize("version", ["1", "2", "x", ""])
+def test_others_may_have_our_names(path, version):
+    """Metadata of another's file is that program's own."""
+    metadata = {"format": "pt", "format_version": version, "checksum": "x", "config": "{", "random_state": "7"}
+    loaded = seqcore.load_file(make(path, {"weight": ("F32", [1], bytes(4))}, metadata))
+    assert loaded["weight"].tolist() == [0.0] and loaded.metadata == metadata and loaded.format_version is None
+    for part in ("model", "config", "random_state", "optimizer", "state"):
+        assert isinstance(raised(getattr, loaded, part), seqcore.CheckpointError)
+
+
+def test_ours_without_one_of_its_marks(path):
+    """fault 27: a file that lost a mark to damage is not taken for another's."""
+    seqcore.save(path, nn.Linear(3, 2))
+    good = path.read_bytes()
+    for old, new in ((b'"format"', b'"formal"'), (b'"seqcore",', b'"seqfore",'), (b'"seqcore_v', b'"seqcore-v')):
+        assert good.count(old) == 1
+        path.write_bytes(good.replace(old, new))
+        assert "expected checksum" in str(raised(seqcore.load_file, path))
+
+
 def make(path, tensors, metadata=None, header=None, tail=b""):
     """A file, by hand."""
     entries, data = {}, b""
@@ -284,7 +304,7 @@ def test_versions_and_other_files(tmp_path, path):
         make(path, W, {"format": "seqcore", "format_version": version})
         error = raised(seqcore.load_file, path)
         assert type(error) is seqcore.CheckpointError and "format_version" in str(error)
-    make(path, W, {"format_version": "2", "checksum": "0"})
+    make(path, W, {"seqcore_version": "9", "format_version": "2", "checksum": "0"})
     assert "1" in str(raised(seqcore.load_file, path)) and "got 2" in str(raised(seqcore.load_file, path))
     path.write_bytes(pickle.dumps({"a": np.ones(3)}))
     assert "torch.load" in str(raised(seqcore.load_file, path))
