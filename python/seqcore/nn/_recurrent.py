@@ -166,7 +166,12 @@ class LSTM(_Recurrent):
         hidden_size), bias_ih_l{k}, bias_hh_l{k} (4 * hidden_size,), at first uniform in ±1/sqrt(hidden_size).
 
     Raises:
-        ShapeError, DTypeError, DeviceError: the inputs do not fit; TypeError: hx is no pair.
+        ShapeError, DTypeError, DeviceError: the inputs do not fit, or a dtype or device that parameters cannot have;
+        ValueError, TypeError: hx is no pair of states, a size is below 1 or no integer, or dropout no probability;
+        MemoryError: sizes that no memory holds; NotImplementedError: an option that is not built.
+
+    Warns:
+        UserWarning: dropout with one layer, where it does nothing.
 
     Example:
         >>> import numpy as np, seqcore

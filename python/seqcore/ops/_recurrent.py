@@ -34,7 +34,8 @@ def lstm(
         y (T, B, hidden_size), h_n and c_n (B, hidden_size), and `saved` for `lstm_backward`.
 
     Raises:
-        ShapeError, DTypeError: sizes or dtypes do not fit; ValueError: unknown or missing names in `weights`.
+        ShapeError, DTypeError: sizes or dtypes do not fit; DeviceError: a Tensor on a GPU; TypeError: `weights` is no
+            mapping; ValueError: unknown or missing names in it.
 
     Source: Hochreiter and Schmidhuber 1997, with forget gate (Gers et al. 2000), as PyTorch computes it.
 
