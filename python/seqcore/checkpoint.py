@@ -147,8 +147,8 @@ def save(path: Any, module: Any, optimizer: Any = None, config: Any = None, *, s
         state: a mapping of name to array or Tensor that training will want back, such as carried states.
 
     Raises:
-        OSError: the file cannot be written (the old one is whole then); TypeError: config is not JSON's, or module
-            no Module.
+        OSError: the file cannot be written (the old one is whole then); TypeError: config is not JSON's, module no
+            Module, or a name in state no string.
 
     Example:
         >>> import os, seqcore, tempfile
@@ -177,6 +177,8 @@ def save(path: Any, module: Any, optimizer: Any = None, config: Any = None, *, s
         for number, entry in saved["state"].items():
             arrays |= {f"optimizer.{number}.{k}": v.numpy() for k, v in entry.items() if v is not None}
     for name, value in (state or {}).items():
+        if not isinstance(name, str):  # 1 and "1" would be one name in the file
+            raise TypeError(message("save", "state", "names that are strings", _arguments.shown(name)))
         arrays[f"state.{name}"] = as_tensor("save", f"state[{name!r}]", value).numpy(copy=True)
     header, data = _safetensors.header_and_order(
         arrays, metadata, lambda entries, crc: {"checksum": _checksum(entries, metadata, crc)}

@@ -261,6 +261,10 @@ def test_only_what_can_be_read_again_is_saved(path):
         error = raised(seqcore.save, path, module, config=config)
         assert isinstance(error, TypeError) and str(error).startswith("save: config: expected what JSON can hold, got")
         assert not path.exists()
+    for state in ({1: [1.0], "1": [2.0]}, {None: [1.0]}, {("a", 1): [1.0]}):
+        error = raised(seqcore.save, path, module, state=state)
+        assert isinstance(error, TypeError) and "save: state: expected names that are strings, got" in str(error)
+        assert not path.exists()
     optimizer.param_groups[0]["lr"] = float("nan")
     assert "save: optimizer: " in str(raised(seqcore.save, path, module, optimizer))
 
