@@ -127,4 +127,6 @@ def _layered(op: str, name: str, state: Any, shape: Any = None) -> Any:
         raise ShapeError(message(op, name, "(B, hidden_size)", tuple(array.shape)))
     if shape is not None and tuple(array.shape) != tuple(shape):
         raise ShapeError(message(op, name, f"{tuple(shape)} = (B, hidden_size)", tuple(array.shape)))
+    if isinstance(state, (list, tuple)):
+        return [state]  # what is wrong with its dtype is then said of a list
     return array[None] if isinstance(array, np.ndarray) else array.reshape([1, *array.shape])
