@@ -211,6 +211,15 @@ def test_the_hint_for_another_dtype_works(name):
     call(eval(how, {argument: value, "numpy": np}))
 
 
+def test_targets_in_lists():
+    """Of a list it is said what a list needs; floats of the logits' shape are probabilities in a list too."""
+    logits = np.zeros((2, 2), np.float32)
+    with pytest.raises(seqcore.DTypeError, match=r'expected integers, got float64.*numpy\.asarray\(target, "int64"\)'):
+        nn.functional.cross_entropy(logits, [0.0, 1.0])
+    with pytest.raises(NotImplementedError, match=r"got probabilities of shape \(2, 2\)"):
+        nn.functional.cross_entropy(logits, [[0.0, 1.0], [1.0, 0.0]])
+
+
 T, FLOATS = seqcore.Tensor([1.0, 2.0]), np.ones(2, np.float32)
 # a function of integers where floats are wanted, and the name that the message gives them
 TAKES_FLOATS = {

@@ -35,23 +35,24 @@ def cross_entropy(input: Any, target: Any, ignore_index: int = -100, reduction: 
     choice("cross_entropy", "reduction", reduction, "mean", "sum", "none")
     ignore_index = integer("cross_entropy", "ignore_index", ignore_index, -(2**63), 2**63 - 1)
     # an array is copied when the target is known to fit
-    shape, given = shape_of(input), shape_of(target)
+    shape = shape_of(input)
     x = as_floats("cross_entropy", "input", input) if shape is None else input
     shape = x.shape if shape is None else shape
-    if given is None:
-        target = as_ndarray("cross_entropy", "target", target)
-        given = target.shape
+    found = as_ndarray("cross_entropy", "target", target) if shape_of(target) is None else target
+    given: Any = shape_of(found)
+    kind = str(getattr(found, "dtype", "int"))
+    if kind.startswith(("int", "uint")):
+        target = found  # what holds no ids stays the list that it is, of which it is then said
     if not shape:
         raise ShapeError(message("cross_entropy", "input", "(N, C), (C,) or (N, C, d1, ...)", shape))
     expected = shape[:-1] if len(shape) <= 1 else shape[:1] + shape[2:]
-    if given == shape and "float" in str(getattr(target, "dtype", "")):
+    if given == shape and "float" in kind:
         wanted, got = f"ids of shape {expected}; the rest is not built yet", f"probabilities of shape {given}"
         raise NotImplementedError(message("cross_entropy", "target", wanted, got, "target.argmax(1) gives ids"))
     if given != expected:
         hint = f"the class axis of input {shape} is axis 1; reshape logits to (N, C) and targets to (N,)"
         raise ShapeError(message("cross_entropy", "target", expected, given, hint))
-    kind = str(getattr(target, "dtype", "int"))
-    if kind.startswith("float"):
+    if kind.startswith("float") and found is target:
         how = 'target.to(dtype="int64")' if isinstance(target, Tensor) else 'target.astype("int64")'
         raise DTypeError(message("cross_entropy", "target", "ids", kind, f"convert them with {how}"))
     x = as_floats("cross_entropy", "input", x)
