@@ -55,8 +55,7 @@ class Checkpoint(dict):
         super().__init__(tensors)
         self.metadata = metadata
         self.path = path
-        version = metadata.get("format_version")
-        self.format_version = None if version is None else int(version)
+        self.format_version = int(metadata["format_version"]) if _is_ours(metadata) else None
 
     def _section(self, name: str) -> dict[str, np.ndarray]:
         if self.format_version is None:
@@ -148,8 +147,8 @@ def save(path: Any, module: Any, optimizer: Any = None, config: Any = None, *, s
         state: a mapping of name to array or Tensor that training will want back, such as carried states.
 
     Raises:
-        OSError: the file cannot be written (the old one is whole then); TypeError: config is not JSON's, or module
-            no Module.
+        OSError: the file cannot be written (the old one is whole then); TypeError: config is not JSON's, module no
+            Module, or a name in state no string.
 
     Example:
         >>> import os, seqcore, tempfile
@@ -178,6 +177,8 @@ def save(path: Any, module: Any, optimizer: Any = None, config: Any = None, *, s
         for number, entry in saved["state"].items():
             arrays |= {f"optimizer.{number}.{k}": v.numpy() for k, v in entry.items() if v is not None}
     for name, value in (state or {}).items():
+        if not isinstance(name, str):  # 1 and "1" would be one name in the file
+            raise TypeError(message("save", "state", "names that are strings", _arguments.shown(name)))
         arrays[f"state.{name}"] = as_tensor("save", f"state[{name!r}]", value).numpy(copy=True)
     header, data = _safetensors.header_and_order(
         arrays, metadata, lambda entries, crc: {"checksum": _checksum(entries, metadata, crc)}
@@ -187,6 +188,9 @@ def save(path: Any, module: Any, optimizer: Any = None, config: Any = None, *, s
 
 def load_file(path: Any) -> Checkpoint:
     """Reads a safetensors file, seqcore's or another's.
+
+    It is seqcore's, and checked to be whole and of a version that is known, where its metadata says `format: seqcore`
+    or has a `seqcore_version`.
 
     Args:
         path: a regular file.
@@ -212,9 +216,14 @@ def load_file(path: Any) -> Checkpoint:
     except MemoryError:
         raise _arguments.no_room("load_file", f"the tensors of {path!r}") from None
     metadata = file.metadata
-    if metadata.get("format") == "seqcore" or any(name in metadata for name in ("format_version", "checksum")):
+    if _is_ours(metadata):
         _check(path, file)
     return Checkpoint(file.tensors, metadata, path)
+
+
+def _is_ours(metadata: Any) -> bool:
+    """By either of two marks, so that damage to one is found; others' files may have the other names."""
+    return metadata.get("format") == "seqcore" or "seqcore_version" in metadata
 
 
 def _check(path: Any, file: Any) -> None:

@@ -123,10 +123,13 @@ pub fn ids<'py>(op: &str, name: &str, value: &Bound<'py, PyAny>) -> PyResult<Arg
         let how = conversion(name, value, "int64")?;
         return Err(not_ids(op, name, array.storage().dtype().name(), Some(how)).into());
     }
-    let (array, _) = plain(op, name, value)?;
+    let (array, is_list) = plain(op, name, value)?;
     // an empty list is float64 to NumPy, and no ids at all to us
     let empty = array.is_empty() && array.dtype().kind() == b'f';
     if !(matches!(array.dtype().kind(), b'i' | b'u') || empty) {
+        if is_list && let Some(id) = beyond_int64(value)? {
+            return Err(Error::argument(Kind::Index, op, name, "integers of 64 bits", id).into());
+        }
         let how = match array.dtype().kind() {
             b'b' | b'f' => Some(conversion(name, value, "int64")?),
             _ => None,
@@ -165,6 +168,27 @@ pub fn bools<'py>(op: &str, name: &str, value: &Bound<'py, PyAny>) -> PyResult<B
 const NO_MASK: &str = "an array without masked entries";
 const FLOATS: &str = "float32 or float64";
 const NUMBERS: &str = "float32, float64 or integers";
+
+/// Of lists of integers alone the first that int64 does not hold, in words: NumPy makes objects or floats of them.
+fn beyond_int64(value: &Bound<'_, PyAny>) -> PyResult<Option<String>> {
+    let py = value.py();
+    let objects = numpy_attr(py, "asarray")?.call1((value, intern!(py, "object")))?;
+    let mut beyond = None;
+    for (at, item) in objects.getattr(intern!(py, "flat"))?.try_iter()?.enumerate() {
+        let item = item?;
+        if at % LISTED == LISTED - 1 {
+            py.check_signals()?;
+        }
+        if !item.is_exact_instance_of::<PyInt>() {
+            return Ok(None);
+        }
+        if beyond.is_none() && item.extract::<i64>().is_err() {
+            beyond = Some(item);
+        }
+    }
+    let words = |id: Bound<'_, PyAny>| Ok(format!("one of {} bits", id.call_method0(intern!(py, "bit_length"))?));
+    beyond.map(words).transpose()
+}
 
 fn not_ids(op: &str, name: &str, got: &str, how: Option<String>) -> Error {
     let error = Error::dtype(op, name, "integers", got);

@@ -108,13 +108,17 @@ def test_ids():
     want = embedding([3, 0]).numpy()
     for kind in ("i1", "u1", "i2", "u2", "i4", "u4", "i8", "u8", ">i4"):
         assert np.array_equal(embedding(np.array([3, 0], kind)).numpy(), want), kind
-    for bad in ([0, -1], [4], np.array([2**63], np.uint64), np.array([0, 7, -9])):
+    beyond = [2**63], [0, 2**70], [-(2**63) - 1, 0], [10**5000], [2**63, -1], (2**70,)
+    for bad in ([0, -1], [4], *beyond, np.array([2**63], np.uint64), np.array([0, 7, -9])):
         assert isinstance(raised(embedding, bad), IndexError), bad
         logits = np.ones((len(bad), 4), np.float32)
         assert isinstance(raised(nn.functional.cross_entropy, logits, bad), IndexError), bad
     assert "7" in str(raised(embedding, np.array([0, 7, -9])))
-    for bad in ([1.9], [True], np.array([1 + 0j]), np.array(["1"]), np.array([None])):
+    for bad in ([1.9], [True], np.array([1 + 0j]), np.array(["1"]), np.array([None]), [2**70, 1.5],
+                [2**70, None], [2**70, True], [1e300], ["1"], np.array([2**70])):  # fmt: skip
         assert isinstance(raised(embedding, bad), seqcore.DTypeError), bad
+    for target in ([], np.zeros(0, int)):  # an empty list is one of ids too
+        assert nn.functional.cross_entropy(np.ones((0, 4), np.float32), target, reduction="sum").item() == 0
 
 
 def test_enormous_logical_shapes():

@@ -104,6 +104,26 @@ def test_in_pieces_of_any_size_the_file_is_the_same(path, tmp_path, monkeypatch)
     assert files[0] == files[1]
 
 
+@pytest.mark.parametrize("version", ["1", "2", "x", ""])
+def test_others_may_have_our_names(path, version):
+    """Metadata of another's file is that program's own."""
+    metadata = {"format": "pt", "format_version": version, "checksum": "x", "config": "{", "random_state": "7"}
+    loaded = seqcore.load_file(make(path, {"weight": ("F32", [1], bytes(4))}, metadata))
+    assert loaded["weight"].tolist() == [0.0] and loaded.metadata == metadata and loaded.format_version is None
+    for part in ("model", "config", "random_state", "optimizer", "state"):
+        assert isinstance(raised(getattr, loaded, part), seqcore.CheckpointError)
+
+
+def test_ours_without_one_of_its_marks(path):
+    """fault 27: a file that lost a mark to damage is not taken for another's."""
+    seqcore.save(path, nn.Linear(3, 2))
+    good = path.read_bytes()
+    for old, new in ((b'"format"', b'"formal"'), (b'"seqcore",', b'"seqfore",'), (b'"seqcore_v', b'"seqcore-v')):
+        assert good.count(old) == 1
+        path.write_bytes(good.replace(old, new))
+        assert "expected checksum" in str(raised(seqcore.load_file, path))
+
+
 def make(path, tensors, metadata=None, header=None, tail=b""):
     """A file, by hand."""
     entries, data = {}, b""
@@ -241,8 +261,45 @@ def test_only_what_can_be_read_again_is_saved(path):
         error = raised(seqcore.save, path, module, config=config)
         assert isinstance(error, TypeError) and str(error).startswith("save: config: expected what JSON can hold, got")
         assert not path.exists()
+    for state in ({1: [1.0], "1": [2.0]}, {None: [1.0]}, {("a", 1): [1.0]}):
+        error = raised(seqcore.save, path, module, state=state)
+        assert isinstance(error, TypeError) and "save: state: expected names that are strings, got" in str(error)
+        assert not path.exists()
     optimizer.param_groups[0]["lr"] = float("nan")
     assert "save: optimizer: " in str(raised(seqcore.save, path, module, optimizer))
+
+
+@pytest.mark.parametrize("how", ["made with", "assigned", "loaded"])
+@pytest.mark.parametrize("algorithm", ["SGD", "Adam"])
+def test_options_that_are_numpys_are_saved(path, algorithm, how):
+    """As Python's numbers, which JSON can hold; the steps after are the same bit for bit."""
+    options = {"lr": np.float32(0.1), "weight_decay": np.array(0.25), "maximize": np.False_}
+    if algorithm == "SGD":
+        options |= {"momentum": np.float64(0.5), "nesterov": np.True_, "dampening": np.int64(0)}
+    else:
+        options |= {"betas": (np.float32(0.5), np.float16(0.75)), "amsgrad": np.True_, "eps": Tensor(0.125)}
+    modules = nn.Linear(3, 2), nn.Linear(3, 2)
+    modules[1].load_state_dict(modules[0].state_dict())
+    first, second = (
+        getattr(optim, algorithm)(m.parameters(), **(options if how == "made with" else {})) for m in modules
+    )
+    if how == "assigned":
+        first.param_groups[0] |= options
+    elif how == "loaded":
+        state = first.state_dict()
+        first.load_state_dict({**state, "param_groups": [state["param_groups"][0] | options]})
+    step(modules[0], first)
+    seqcore.save(path, modules[0], first)
+    loaded = seqcore.load_file(path)
+    (group,) = loaded.optimizer["param_groups"]
+    assert group == json.loads(json.dumps(first.state_dict()["param_groups"][0])) and group["maximize"] is False
+    assert (group["lr"], group["weight_decay"]) == (float(np.float32(0.1)), 0.25)
+    assert group["betas"] == [0.5, 0.75] if algorithm == "Adam" else group["nesterov"] is True
+    modules[1].load_state_dict(loaded.model)
+    second.load_state_dict(loaded.optimizer)
+    for module, optimizer in zip(modules, (first, second), strict=True):
+        step(module, optimizer)
+    assert np.array_equal(modules[0].weight.numpy(), modules[1].weight.numpy())
 
 
 def test_versions_and_other_files(tmp_path, path):
@@ -251,7 +308,7 @@ def test_versions_and_other_files(tmp_path, path):
         make(path, W, {"format": "seqcore", "format_version": version})
         error = raised(seqcore.load_file, path)
         assert type(error) is seqcore.CheckpointError and "format_version" in str(error)
-    make(path, W, {"format_version": "2", "checksum": "0"})
+    make(path, W, {"seqcore_version": "9", "format_version": "2", "checksum": "0"})
     assert "1" in str(raised(seqcore.load_file, path)) and "got 2" in str(raised(seqcore.load_file, path))
     path.write_bytes(pickle.dumps({"a": np.ones(3)}))
     assert "torch.load" in str(raised(seqcore.load_file, path))

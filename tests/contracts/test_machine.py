@@ -222,6 +222,29 @@ def test_no_gpu():
     assert program(source, **nowhere) == "2.0"
 
 
+def test_auto_takes_no_software_adapter():
+    """It would be slower than the CPU that it runs on."""
+    hardware = [d["device"] for d in seqcore.devices()[1:] if d["hardware"]]
+    assert seqcore.Tensor([1.0], device="auto").device == (hardware[0] if hardware else "cpu")
+
+
+def test_auto_takes_the_first_hardware_adapter(monkeypatch):
+    cpu = {"device": "cpu", "type": "cpu"}
+    kinds = {
+        "software": [False],
+        "second": [False, True],
+        "two": [True, True],
+        "last": [False, False, True],
+        "none": [],
+    }
+    found = {}
+    for name, hardware in kinds.items():
+        adapters = [{"device": f"gpu:{i}", "type": "gpu", "hardware": real} for i, real in enumerate(hardware)]
+        monkeypatch.setattr(_core, "devices", lambda adapters=adapters: [cpu, *adapters])
+        found[name] = seqcore.runtime.place("auto")
+    assert found == {"software": "cpu", "second": "gpu:1", "two": "gpu:0", "last": "gpu:2", "none": "cpu"}
+
+
 @pytest.mark.parametrize("flush", ["before", "after", "both"])
 def test_the_callers_flush_mode(flush, want):
     """fault 12: another library flushes subnormals, before or after the team exists: the same bits, its mode kept."""

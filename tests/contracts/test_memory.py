@@ -50,6 +50,9 @@ SIZES = {
     "zeros": lambda: _core.zeros([2**62, 2**62], "float32", "cpu"),
     "overflow to 0": lambda: _core.zeros([2**63, 4], "float32", "cpu"),
     "beyond usize": lambda: nn.Linear(2**70, 1),
+    "reshape": lambda: seqcore.Tensor(np.zeros((0, 3), np.float32)).reshape(2**62, 0),
+    "reshape beyond usize": lambda: seqcore.Tensor(np.zeros((0, 3), np.float32)).reshape(2**100, 0),
+    "reshape beyond print": lambda: seqcore.Tensor(np.zeros((0, 3), np.float32)).reshape(10**5000, -1),
 }
 
 
@@ -58,9 +61,9 @@ def test_sizes_that_cannot_be(name):
     """fault 7, fault 8, S-17: refused at once, before anything is allocated."""
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     began = time.monotonic()
-    with pytest.raises((MemoryError, seqcore.ShapeError, OverflowError)) as caught:
+    with pytest.raises((MemoryError, seqcore.ShapeError)) as caught:
         SIZES[name]()
-    assert str(caught.value)
+    assert ": expected " in str(caught.value)
     assert time.monotonic() - began < 2
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 64 << 10
 
@@ -135,11 +138,17 @@ def test_sizes_are_checked_before_anything_is_copied(name, order, monkeypatch):
 def test_sizes_of_modules(n):
     """fault 8, S-29: any integer as a size is a module or a documented exception."""
     for make in (lambda: nn.Linear(n, n), lambda: nn.Embedding(n, n), lambda: nn.LSTM(n, n), lambda: nn.LSTM(3, n, n)):
-        with pytest.raises((ValueError, MemoryError)):
+        with pytest.raises((ValueError, MemoryError), match=": expected "):
             make()
-    t = seqcore.Tensor(np.zeros((2, 3), np.float32))
-    for change in (lambda: t.reshape(n, n), lambda: t.reshape(2, n), lambda: t.sum(axis=n), lambda: t.transpose(n, 0)):
-        with pytest.raises((ValueError, IndexError, MemoryError, OverflowError)):
+    t, empty = seqcore.Tensor(np.zeros((2, 3), np.float32)), seqcore.Tensor(np.zeros((0, 3), np.float32))
+    for change in (
+        lambda: t.reshape(n, n),
+        lambda: t.reshape(2, n),
+        lambda: t.sum(axis=n),
+        lambda: t.transpose(n, 0),
+        lambda: empty.reshape(n, n, 0),
+    ):
+        with pytest.raises((ValueError, IndexError, MemoryError), match=": expected "):
             change()
 
 

@@ -183,6 +183,43 @@ def test_hints_of_wrong_types_work(value, hint):
     assert text.endswith(f" Hint: {hint}." if hint else ".") and ("Hint" in text) == (hint is not None), text
 
 
+EXACT, FIRST = nn.LSTM(1, 1).double(), nn.LSTM(1, 1, batch_first=True).double()
+CELL = {name.removesuffix("_l0"): p.numpy() for name, p in EXACT.named_parameters()}
+# layers of float64, beside which a list is of float32: the name in the message, the axes, the call
+OF_FLOAT64 = {
+    "ops.lstm x": ("x", 3, lambda v: ops.lstm(v, None, None, CELL)),
+    "ops.lstm h0": ("h0", 2, lambda v: ops.lstm(np.zeros((2, 1, 1)), v, None, CELL)),
+    "ops.lstm c0": ("c0", 2, lambda v: ops.lstm(np.zeros((2, 1, 1)), None, v, CELL)),
+    "ops.lstm dh_n": ("dh_n", 2, lambda v: ops.lstm_backward(ops.lstm(np.zeros((2, 1, 1)), None, None, CELL)[3], None, v)),
+    "x": ("input", 3, EXACT),
+    "x unbatched": ("input", 2, EXACT),
+    "x batch first": ("input", 3, FIRST),
+    "h0": ("h0", 3, lambda v: EXACT(np.zeros((2, 1, 1)), (v, np.zeros((1, 1, 1))))),
+    "h0 unbatched": ("h0", 2, lambda v: EXACT(np.zeros((2, 1)), (v, np.zeros((1, 1))))),
+    "c0 batch first": ("c0", 3, lambda v: FIRST(np.zeros((1, 2, 1)), (np.zeros((1, 1, 1)), v))),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", OF_FLOAT64)
+def test_the_hint_for_another_dtype_works(name):
+    """In the words of what was given, also where it is brought into another shape first."""
+    argument, rank, call = OF_FLOAT64[name]
+    value = [[0.5]] if rank == 2 else [[[0.5]]]
+    with pytest.raises(seqcore.DTypeError, match=f"{argument}: expected float64, as .*, got float32") as raised:
+        call(value)
+    how = str(raised.value).partition("for example ")[2].removesuffix(".")
+    call(eval(how, {argument: value, "numpy": np}))
+
+
+def test_targets_in_lists():
+    """Of a list it is said what a list needs; floats of the logits' shape are probabilities in a list too."""
+    logits = np.zeros((2, 2), np.float32)
+    with pytest.raises(seqcore.DTypeError, match=r'expected integers, got float64.*numpy\.asarray\(target, "int64"\)'):
+        nn.functional.cross_entropy(logits, [0.0, 1.0])
+    with pytest.raises(NotImplementedError, match=r"got probabilities of shape \(2, 2\)"):
+        nn.functional.cross_entropy(logits, [[0.0, 1.0], [1.0, 0.0]])
+
+
 T, FLOATS = seqcore.Tensor([1.0, 2.0]), np.ones(2, np.float32)
 # a function of integers where floats are wanted, and the name that the message gives them
 TAKES_FLOATS = {

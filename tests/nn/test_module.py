@@ -141,6 +141,58 @@ def test_to():
     assert net.out.weight.dtype == np.float32
 
 
+def test_to_moves_parameters_and_buffers_alone():
+    """As in PyTorch: a Tensor that is neither is the user's own, and stays as it is."""
+
+    def outcome(lib, make):
+        module = lib.nn.Linear(1, 1)
+        own = make([1.0])
+        module.scale, module.target = own, make([2.0], requires_grad=True)
+        module.register_buffer("seen", make([3.0]))
+        module.register_buffer("count", make([4]))
+        module.register_buffer("made", (module.weight * 2).reshape(1))
+        module.double()
+        names = "weight", "bias", "scale", "target", "seen", "count", "made"
+        return module.scale is own, [str(getattr(module, name).dtype).removeprefix("torch.") for name in names]
+
+    assert outcome(seqcore, Tensor) == outcome(torch, torch.tensor)
+
+
+@pytest.mark.parametrize("recording", [True, False], ids=["recorded", "no_grad"])
+def test_to_of_a_buffer_that_an_operation_gave(recording):
+    """It keeps its history, with the move as the last operation of it; what was made of it before has its own."""
+
+    def outcome(lib, make, numpy):
+        module = lib.nn.Module()
+        module.w = lib.nn.Parameter(make([2.0]))
+        squares = module.w * module.w
+        module.register_buffer("b", squares)
+        before = (module.b * 3).sum()
+        if recording:
+            module.double()
+        else:
+            with lib.no_grad():
+                module.double()
+        after = (module.b * module.w).sum()
+        kept = module.b.requires_grad, module.b.is_leaf, str(module.b.dtype).removeprefix("torch.")
+        (before.double() + after).backward()
+        return kept, str(module.w.grad.dtype).removeprefix("torch."), numpy(module.w.grad).tolist()
+
+    want = outcome(torch, torch.tensor, lambda t: t.numpy())
+    assert outcome(seqcore, Tensor, np.asarray) == want
+    assert want[2] == ([3 * 2 * 2 + 3 * 2**2] if recording else [3 * 2 * 2 + 2**2])
+
+
+def test_to_refused_leaves_such_a_buffer_as_it_was():
+    module = nn.Module()
+    module.w = nn.Parameter([2.0])
+    module.register_buffer("b", module.w * 2)
+    module.register_buffer("exact", Tensor([1.0], dtype="float64"))
+    array, edge = module.b._array, module.b._edge
+    assert isinstance(raised(module.to, "gpu"), seqcore.DTypeError | seqcore.DeviceError)
+    assert module.b._array is array and module.b._edge is edge
+
+
 @pytest.mark.parametrize("before", [False, True], ids=["no grad before", "a grad before"])
 def test_to_between_forward_and_backward(before):
     """What a graph from before gives is of the parameter's dtype of now, and adds up with the rest."""

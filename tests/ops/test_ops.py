@@ -145,12 +145,15 @@ def test_others():
     grads = ops.linear_backward(saved, dy)
     for name, want in {"x": dy @ kept[1], "weight": dy.T @ kept[0], "bias": dy.sum(0)}.items():
         assert_close(name, grads[name], want.astype(np.float64), 1e-6)
-    for name, slope in {"sigmoid": lambda y: y * (1 - y), "tanh": lambda y: 1 - y * y, "relu": lambda y: y > 0}.items():
+    for name in ("sigmoid", "tanh", "relu"):
         y, saved = getattr(ops, name)(kept[0])
-        value = y.copy()
+        t = torch.tensor(kept[0], dtype=torch.float64, requires_grad=True)
+        want = getattr(torch, name)(t)
+        want.backward(torch.tensor(dy[:, :3]).double())
+        assert_close(name, y, want, FORWARD)
         y[...] = 0
         got = getattr(ops, f"{name}_backward")(saved, dy[:, :3])["x"]
-        np.testing.assert_allclose(got, dy[:, :3] * slope(value), rtol=1e-5, atol=1e-7)
+        assert_close(name, got, t.grad, FORWARD)
         with pytest.raises(RuntimeError):
             getattr(ops, f"{name}_backward")(saved, dy[:, :3])
     y, saved = ops.dropout(np.ones((7, 5), np.float32), 0.5)
@@ -168,3 +171,23 @@ def test_others():
         want.backward(torch.tensor(dloss).double())
         assert_close(reduction, loss, want, FORWARD)
         assert_close(reduction, got, t.grad, FORWARD)
+
+
+@pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
+@pytest.mark.parametrize("gradient", [np.inf, -np.inf, np.nan, 2.0])
+def test_ignored_rows_get_no_gradient(gradient, reduction):
+    """S-122: not even of an infinite gradient, by which 0 would be NaN."""
+    x, target = rounded(RNG, (3, 4)), [-100, 1, -100]
+    dloss = np.array([gradient, 1.0, gradient] if reduction == "none" else gradient, np.float32)
+    t = torch.tensor(x, requires_grad=True)
+    torch.nn.functional.cross_entropy(t, torch.tensor(target), reduction=reduction).backward(torch.tensor(dloss))
+    assert not t.grad[[0, 2]].any()
+    ids = np.array(target)
+    for given in (target, ids, Tensor(target)):
+        _, saved = ops.cross_entropy(x, given, reduction=reduction)
+        ids[...] = 0  # `saved` owns what the caller could still write to
+        got = ops.cross_entropy_backward(saved, dloss)["input"]
+        # of inf, PyTorch's own gradient of the target's logit is inf - inf
+        wanted = np.where(np.isinf(got) & np.isnan(t.grad.numpy()), got, t.grad.numpy())
+        np.testing.assert_allclose(got, wanted, rtol=1e-5, atol=1e-7)
+        ids[...] = target

@@ -29,7 +29,8 @@ class Embedding(Module):
 
     Raises:
         IndexError: an id out of range; DTypeError: ids that are no integers; ValueError, TypeError: a size below 0 or
-            no integer, or a padding_idx that is no row; NotImplementedError: an option that is not built.
+            no integer, or a padding_idx that is no row; MemoryError: sizes that do not fit into memory;
+            NotImplementedError: an option that is not built.
 
     Example:
         >>> import seqcore

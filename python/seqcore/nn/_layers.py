@@ -20,8 +20,8 @@ class Dropout(Module):
         p: from 0 to 1; inplace: only False is built.
 
     Raises:
-        ValueError: p out of range; TypeError: p is no number; NotImplementedError: inplace is True; DTypeError: in
-            training, an input of integers.
+        ValueError: p out of range; TypeError: p is no number; NotImplementedError: inplace is True; DTypeError: an
+            input of integers.
 
     Example:
         >>> import seqcore

@@ -310,6 +310,8 @@ class Module:
     def to(self, device: Any = None, dtype: Any = None) -> Self:
         """Moves parameters, buffers and gradients to `device` and casts them to `dtype`, in place: all or none.
 
+        Other Tensors among the attributes stay as they are. A buffer that an operation gave keeps its history.
+
         Raises:
             DeviceError: no such device; DTypeError: float64 on a GPU.
         """
@@ -319,12 +321,12 @@ class Module:
         name = None if dtype is None else runtime.dtype_name(dtype, place or "cpu", "to")
         if name == "int64":
             raise DTypeError(message("to", "dtype", "float32 or float64", name))
-        tensors = {id(t): t for module in self.modules() for t in module.__dict__.values() if _moves(module, t)}
+        tensors = {id(t): t for t in (*self.parameters(), *self.buffers())}
         # again where another thread wrote meanwhile
         versions = None
         while versions != (versions := [t._array.version for t in tensors.values()]):
             every = [t for tensor in tensors.values() for t in (tensor, tensor.grad) if t is not None]
-            changes = [functools.partial(setattr, t, "_array", _moved(t, place, name)) for t in every]
+            changes = [change for t in every for change in _moves(t, place, name)]
         at_once(changes)
         return self
 
@@ -364,14 +366,8 @@ def _shown(name: str) -> str:
     return text if len(text) <= 200 else f"{text[:200]}..."
 
 
-def _moves(module: Any, value: Any) -> bool:
-    return isinstance(value, Tensor) and value.is_leaf
-
-
-def _moved(tensor: Any, place: str | None, name: str | None) -> Any:
-    place = place or tensor.device
-    dtype = str(tensor.dtype) if name is None or tensor.dtype.kind != "f" else name
-    runtime.dtype_name(dtype, place, "to")
-    if (place, dtype) == (tensor.device, str(tensor.dtype)):
-        return tensor._array
-    return tensor._array.to(place, dtype)
+def _moves(tensor: Any, place: str | None, name: str | None) -> list[Any]:
+    """The calls that move a tensor: a leaf stays one, what an operation gave has the move as its last operation."""
+    made = tensor.to(place, name if tensor.dtype.kind == "f" else None)
+    slots = ("_array",) if tensor.is_leaf else ("_array", "_edge", "_requires_grad")
+    return [functools.partial(setattr, tensor, slot, getattr(made, slot)) for slot in slots]

@@ -10,7 +10,7 @@ import numpy as np
 
 from .. import tensor as functions
 from .._arguments import flag, integer, not_built, probability
-from ..errors import ShapeError, message
+from ..errors import DTypeError, ShapeError, message
 from ..tensor import Tensor, as_floats
 from . import init
 from ._module import Module
@@ -102,7 +102,7 @@ class _Recurrent(Module):
         x, *last = (np.asarray(a) if isinstance(a, np.matrix) else a for a in (x, *states.values()))
         states = dict(zip(states, last, strict=True))
         op = self._kind.lower()
-        x = x if isinstance(x, np.ndarray) else as_floats(op, "input", x)
+        x = x if isinstance(x, np.ndarray) else self._floats(op, "input", x)
         batched = x.ndim == 3
         if x.ndim not in (2, 3) or x.shape[-1] != self.input_size:
             axes = "B, T" if self.batch_first else "T, B"
@@ -114,7 +114,7 @@ class _Recurrent(Module):
         given: list[Any] = []
         for name, state in states.items():
             if state is not None:
-                state = state if isinstance(state, np.ndarray) else as_floats(op, name, state)
+                state = state if isinstance(state, np.ndarray) else self._floats(op, name, state)
                 expected: tuple[int, ...] = full if batched else (full[0], full[2])
                 if tuple(state.shape) != expected:
                     hint = "states are (num_layers, B, hidden_size), without B for unbatched x"
@@ -129,6 +129,15 @@ class _Recurrent(Module):
         if not batched:
             return _viewed(y, (y.shape[0], full[2])), *(_viewed(s, (full[0], full[2])) for s in last)
         return (y.transpose(0, 1) if self.batch_first else y), *last
+
+    def _floats(self, op: str, name: str, value: Any) -> Tensor:
+        """As `as_floats`; another dtype than the parameters' is refused in the words of what was given, as a Tensor of
+        it would be told to use `to`."""
+        made, wanted = as_floats(op, name, value), next(self.parameters()).dtype
+        if made is not value and made.dtype != wanted:
+            hint = f'convert one of them, for example numpy.asarray({name}, "{wanted}")'
+            raise DTypeError(message(op, name, f"{wanted}, as weight_ih_l0", made.dtype, hint))
+        return made
 
     def extra_repr(self) -> str:
         """Sizes and options that are not the default."""
@@ -166,7 +175,12 @@ class LSTM(_Recurrent):
         hidden_size), bias_ih_l{k}, bias_hh_l{k} (4 * hidden_size,), at first uniform in ±1/sqrt(hidden_size).
 
     Raises:
-        ShapeError, DTypeError, DeviceError: the inputs do not fit; TypeError: hx is no pair.
+        ShapeError, DTypeError, DeviceError: the inputs do not fit, or a dtype or device that parameters cannot have;
+        ValueError, TypeError: hx is no pair of states, a size is below 1 or no integer, or dropout no probability;
+        MemoryError: sizes that no memory holds; NotImplementedError: an option that is not built.
+
+    Warns:
+        UserWarning: dropout with one layer, where it does nothing.
 
     Example:
         >>> import numpy as np, seqcore

@@ -30,7 +30,9 @@ def embedding(
         padding_idx: a row that gets no gradient; the rest as in PyTorch, where only the defaults are built.
 
     Raises:
-        IndexError: an id out of range; DTypeError: ids that are no integers.
+        IndexError: an id out of range; DTypeError: ids that are no integers, or a weight of them; ShapeError: weight is
+            no matrix; DeviceError: the two are on several devices; ValueError, TypeError: padding_idx is no row;
+            NotImplementedError: an option that is not built.
 
     Example:
         >>> import seqcore
@@ -69,7 +71,8 @@ def dropout(input: Any, p: float = 0.5, training: bool = True, inplace: bool = F
         input: an array or Tensor of any shape; p: from 0 to 1; inplace: only False is built.
 
     Raises:
-        ValueError: p out of range; TypeError: p is no number; DTypeError: integers, with `training` or without.
+        ValueError: p out of range; TypeError: p is no number; DTypeError: integers, with `training` or without;
+            NotImplementedError: inplace is True.
 
     Example:
         >>> import seqcore

@@ -8,9 +8,9 @@ import numpy as np
 
 from .. import _core
 from .._arguments import choice, integer
-from ._saved import Saved, arrays_only, gradient, out, take
+from ._saved import Saved, array_of, arrays_only, gradient, out, take
 
-__all__ = ["cross_entropy", "cross_entropy_backward"]
+__all__ = ["cross_entropy", "cross_entropy_backward", "kept_rows", "logits_gradient"]
 
 
 def cross_entropy(
@@ -39,7 +39,9 @@ def cross_entropy(
     ignore_index = integer("cross_entropy", "ignore_index", ignore_index, -(2**63), 2**63 - 1)
     arrays_only("cross_entropy", input=input)
     loss, grad = _core.cross_entropy(input, target, ignore_index, reduction, True)
-    return out(loss), Saved("cross_entropy", grad, reduction)
+    ids = array_of(target)
+    ids = _core.ndarray("cross_entropy", "target", target) if ids is None else ids.numpy(False)
+    return out(loss), Saved("cross_entropy", grad, kept_rows(ids, ignore_index), reduction)
 
 
 def cross_entropy_backward(saved: Any, dloss: Any = None) -> dict[str, np.ndarray]:
@@ -64,11 +66,22 @@ def cross_entropy_backward(saved: Any, dloss: Any = None) -> dict[str, np.ndarra
         >>> ops.cross_entropy_backward(saved)["input"]
         array([[ 0.5, -0.5]], dtype=float32)
     """
-    with take(saved, "cross_entropy") as (grad, reduction):
+    with take(saved, "cross_entropy") as (grad, kept, reduction):
         if dloss is None:
             return {"input": out(grad)}
         shape = grad.shape[:1] if reduction == "none" else ()
         dloss = gradient("cross_entropy_backward", "dloss", dloss, shape, grad.dtype)
-        if reduction == "none":
-            dloss = dloss.reshape([grad.shape[0], 1])
-        return {"input": out(_core.binary("mul", grad, dloss))}
+        return {"input": out(logits_gradient(grad, kept, dloss))}
+
+
+def kept_rows(ids: np.ndarray, ignore_index: int) -> np.ndarray | None:
+    """Which rows count, (N, 1) bools that nobody else has; None for all."""
+    kept = ids.reshape(-1, 1) != ignore_index
+    return None if kept.all() else kept
+
+
+def logits_gradient(grad: Any, kept: np.ndarray | None, dloss: Any) -> Any:
+    """The Array (N, C) of the logits' gradient, from `grad`, that for a `dloss` of 1, and `dloss`, () or (N,)."""
+    dx = _core.binary("mul", grad, dloss.reshape([grad.shape[0], 1]) if dloss.shape else dloss)
+    # an ignored row's 0 by an infinite gradient would be NaN
+    return dx if kept is None else _core.where(kept, dx, _core.zeros([1, 1], dx.dtype, dx.device))

@@ -34,7 +34,8 @@ def lstm(
         y (T, B, hidden_size), h_n and c_n (B, hidden_size), and `saved` for `lstm_backward`.
 
     Raises:
-        ShapeError, DTypeError: sizes or dtypes do not fit; ValueError: unknown or missing names in `weights`.
+        ShapeError, DTypeError: sizes or dtypes do not fit; DeviceError: a Tensor on a GPU; TypeError: `weights` is no
+            mapping; ValueError: unknown or missing names in it.
 
     Source: Hochreiter and Schmidhuber 1997, with forget gate (Gers et al. 2000), as PyTorch computes it.
 
@@ -126,4 +127,6 @@ def _layered(op: str, name: str, state: Any, shape: Any = None) -> Any:
         raise ShapeError(message(op, name, "(B, hidden_size)", tuple(array.shape)))
     if shape is not None and tuple(array.shape) != tuple(shape):
         raise ShapeError(message(op, name, f"{tuple(shape)} = (B, hidden_size)", tuple(array.shape)))
+    if isinstance(state, (list, tuple)):
+        return [state]  # what is wrong with its dtype is then said of a list
     return array[None] if isinstance(array, np.ndarray) else array.reshape([1, *array.shape])

@@ -116,9 +116,15 @@ class Optimizer:
     # ---- state
 
     def state_dict(self) -> dict[str, Any]:
-        """PyTorch's form: {"state": {number: {...}}, "param_groups": [{..., "params": [numbers]}]}, all copies."""
+        """PyTorch's form: {"state": {number: {...}}, "param_groups": [{..., "params": [numbers]}]}, all copies.
+
+        Options that are NumPy's numbers or 0-d arrays are Python's numbers there.
+        """
         order = {id(p): i for i, p in enumerate(p for group in self.param_groups for p in group["params"])}
-        groups = [{**group, "params": [order[id(p)] for p in group["params"]]} for group in self.param_groups]
+        groups = [
+            {name: [order[id(p)] for p in v] if name == "params" else _plain(v) for name, v in group.items()}
+            for group in self.param_groups
+        ]
         held = [(order[id(p)], name, value) for p, state in self.state.items() for name, value in state.items()]
         held.sort(key=lambda entry: entry[0])
         tensors = [value for _, _, value in held if isinstance(value, Tensor)]
@@ -239,6 +245,13 @@ class Optimizer:
             for group in self.param_groups
         ]
         return f"{type(self).__name__}({'; '.join(groups)})"
+
+
+def _plain(value: Any) -> Any:
+    """An option with numbers of Python's in place of NumPy's and of 0-d arrays: JSON holds no others."""
+    if isinstance(value, (tuple, list)):
+        return type(value)(map(_plain, value))
+    return value.item() if getattr(value, "ndim", None) == 0 else value
 
 
 def _leaf(name: str, p: Any) -> Tensor:

@@ -21,7 +21,9 @@ def embedding(ids: Any, weight: Any, padding_idx: Any = None) -> Tensor:
         padding_idx: a row that gets no gradient; negative ones count from the end.
 
     Raises:
-        IndexError: an id below 0 or past the last row; DTypeError: ids that are no integers.
+        IndexError: an id below 0 or past the last row; DTypeError: ids that are no integers, or a weight of them;
+            ShapeError: weight is no matrix; DeviceError: the two are on several devices; ValueError, TypeError:
+            padding_idx is no row.
 
     Example:
         >>> import seqcore

@@ -5,11 +5,10 @@ from __future__ import annotations
 import math
 from typing import Any
 
-import numpy as np
-
 from .. import _core, runtime
 from .._arguments import choice, integer
 from ..errors import DTypeError, ShapeError, message
+from ..ops._loss import kept_rows, logits_gradient
 from ._shape import permute, viewed
 from ._tape import records
 from ._tensor import Tensor, as_floats, as_ndarray, record, shape_of, wrap
@@ -36,23 +35,24 @@ def cross_entropy(input: Any, target: Any, ignore_index: int = -100, reduction: 
     choice("cross_entropy", "reduction", reduction, "mean", "sum", "none")
     ignore_index = integer("cross_entropy", "ignore_index", ignore_index, -(2**63), 2**63 - 1)
     # an array is copied when the target is known to fit
-    shape, given = shape_of(input), shape_of(target)
+    shape = shape_of(input)
     x = as_floats("cross_entropy", "input", input) if shape is None else input
     shape = x.shape if shape is None else shape
-    if given is None:
-        target = as_ndarray("cross_entropy", "target", target)
-        given = target.shape
+    found = as_ndarray("cross_entropy", "target", target) if shape_of(target) is None else target
+    given: Any = shape_of(found)
+    kind = str(getattr(found, "dtype", "int"))
+    if kind.startswith(("int", "uint")):
+        target = found  # what holds no ids stays the list that it is, of which it is then said
     if not shape:
         raise ShapeError(message("cross_entropy", "input", "(N, C), (C,) or (N, C, d1, ...)", shape))
     expected = shape[:-1] if len(shape) <= 1 else shape[:1] + shape[2:]
-    if given == shape and "float" in str(getattr(target, "dtype", "")):
+    if given == shape and "float" in kind:
         wanted, got = f"ids of shape {expected}; the rest is not built yet", f"probabilities of shape {given}"
         raise NotImplementedError(message("cross_entropy", "target", wanted, got, "target.argmax(1) gives ids"))
     if given != expected:
         hint = f"the class axis of input {shape} is axis 1; reshape logits to (N, C) and targets to (N,)"
         raise ShapeError(message("cross_entropy", "target", expected, given, hint))
-    kind = str(getattr(target, "dtype", "int"))
-    if kind.startswith("float"):
+    if kind.startswith("float") and found is target:
         how = 'target.to(dtype="int64")' if isinstance(target, Tensor) else 'target.astype("int64")'
         raise DTypeError(message("cross_entropy", "target", "ids", kind, f"convert them with {how}"))
     x = as_floats("cross_entropy", "input", x)
@@ -69,18 +69,8 @@ def cross_entropy(input: Any, target: Any, ignore_index: int = -100, reduction: 
     need = records(x)
     loss, grad = _core.cross_entropy(x, target, ignore_index, reduction, need)
     if grad is not None:
-        each = reduction == "none"
-        kept = np.asarray(target).reshape(-1, 1) != ignore_index
-        all_kept = bool(kept.all())
-
-        def run(dy: Any) -> Any:
-            dx = _core.binary("mul", grad, dy.reshape([grad.shape[0], 1]) if each else dy)
-            if not all_kept:
-                # an ignored row's 0 by an infinite gradient would be NaN
-                dx = _core.where(kept, dx, _core.zeros([1, 1], dx.dtype, dx.device))
-            return (dx,)
-
-        y = record("cross_entropy", loss, (x,), run)
+        kept = kept_rows(as_ndarray("cross_entropy", "target", target), ignore_index)
+        y = record("cross_entropy", loss, (x,), lambda dy: (logits_gradient(grad, kept, dy),))
     else:
         y = wrap(loss)
     return viewed(y, expected) if reduction == "none" and len(expected) != 1 else y
