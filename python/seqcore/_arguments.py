@@ -25,6 +25,7 @@ __all__ = [
     "real",
     "several",
     "shown",
+    "shown_shape",
     "text",
 ]
 
@@ -42,6 +43,11 @@ def shown(value: Any) -> str:
         if len(text) <= 80:
             return text
     return f"an object of type {type(value).__name__}"
+
+
+def shown_shape(sizes: Any) -> str:
+    """A shape of any integers, also of those that Python refuses to print."""
+    return f"({', '.join(map(shown, sizes))}{',' * (len(sizes) == 1)})"
 
 
 def _is_masked(value: Any) -> bool:

@@ -312,11 +312,14 @@ def _write(path: Any, chunks: Any) -> None:
             raise OSError(error.errno, error.strerror, path) from None
         raise
     if os.name == "posix":
-        descriptor = os.open(folder, os.O_RDONLY)
+        opened: list[int] = []
         try:
-            os.fsync(descriptor)
+            # one call of C: a signal's exception comes before there is a descriptor, or when it is in the list
+            opened.extend(map(os.open, [folder], [os.O_RDONLY]))
+            os.fsync(opened[0])
         finally:
-            os.close(descriptor)
+            for descriptor in opened:
+                os.close(descriptor)
 
 
 def _new_file(folder: Any, name: str) -> Any:

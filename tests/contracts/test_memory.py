@@ -134,7 +134,9 @@ def test_sizes_are_checked_before_anything_is_copied(name, order, monkeypatch):
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 16 << 10
 
 
-@pytest.mark.parametrize("n", [2**31, 2**62, 2**63 - 1, 2**63, 2**64 - 1, 2**64, 2**100, -(2**63)])
+@pytest.mark.parametrize(
+    "n", [2**31, 2**62, 2**63 - 1, 2**63, 2**64 - 1, 2**64, 2**100, 10**5000, -(2**63)], ids=int.bit_length
+)
 def test_sizes_of_modules(n):
     """fault 8, S-29: any integer as a size is a module or a documented exception."""
     for make in (lambda: nn.Linear(n, n), lambda: nn.Embedding(n, n), lambda: nn.LSTM(n, n), lambda: nn.LSTM(3, n, n)):
@@ -150,6 +152,14 @@ def test_sizes_of_modules(n):
     ):
         with pytest.raises((ValueError, IndexError, MemoryError), match=": expected "):
             change()
+
+
+@pytest.mark.parametrize("n", [2**60, 2**63, 2**64, 2**200, 10**5000], ids=int.bit_length)
+def test_sizes_of_modules_beside_a_0(n):
+    for make in (nn.Linear, nn.Embedding):
+        for sizes in ((0, n), (n, 0)):
+            with pytest.raises(MemoryError, match="expected sizes that fit into memory"):
+                make(*sizes)
 
 
 SWEEP = """

@@ -62,6 +62,23 @@ def test_load_state_dict_is_all_or_nothing():
     layer.load_state_dict({"weight": [[np.inf, np.nan]]})
 
 
+def test_load_state_dict_lets_a_handlers_exception_through():
+    """It is no fault of a value, and whoever set the alarm waits for it."""
+
+    class Late(Exception):
+        pass
+
+    class Slow:
+        def __array__(self, dtype=None, copy=None):
+            raise Late("2 s are over")
+
+    layer = nn.Linear(2, 1)
+    before = values(layer)
+    with pytest.raises(Late):
+        layer.load_state_dict({"weight": np.ones((1, 2)), "bias": Slow()})
+    assert same(values(layer), before)
+
+
 def test_pytorch_state_dicts_load_unchanged():
     """S-78; values are cast to the parameter's dtype (S-22)."""
     theirs = torch.nn.LSTM(3, 5, 2)

@@ -261,9 +261,10 @@ class Module:
                     pairs.append((tensor, values_for(op, _shown(name), tensor, given[name])))
                 except MemoryError:
                     raise no_room(op, f"what {_shown(name)} becomes") from None
-                except (OSError, RecursionError):  # no fault of the value: also a handler's TimeoutError
+                except RecursionError:  # no fault of the value
                     raise
-                except Exception as error:  # a foreign array may raise anything when it is read
+                # what else is raised here is of a signal's handler, or of a foreign array that is read
+                except (RuntimeError, TypeError, ValueError) as error:
                     said, _, hint = (str(error).splitlines() or [repr(error)])[0].partition(" Hint: ")
                     said, hints = said.rstrip("."), [*hints, hint]
                     ours = said.startswith(f"{op}: ")

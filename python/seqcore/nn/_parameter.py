@@ -9,7 +9,7 @@ import numpy as np
 
 from .. import runtime
 from .. import tensor as functions
-from .._arguments import flag
+from .._arguments import flag, shown, shown_shape
 from ..errors import DTypeError, message
 from ..tensor import FIXED, Tensor
 
@@ -50,13 +50,14 @@ def room(layer: str, elements: int) -> None:
             return
     except MemoryError:
         pass
-    raise _too_large(layer, f"{elements} elements")
+    raise _too_large(layer, f"{shown(elements)} elements")
 
 
 def zeros(layer: str, shape: Any, device: Any, dtype: Any, requires_grad: bool = True) -> Parameter:
     """A Parameter of zeros, by default of float32; MemoryError where no machine could hold them."""
-    if math.prod(shape) >= 1 << 60:
-        raise _too_large(layer, shape)
+    # beside a 0 too: no array has such an axis
+    if math.prod(n for n in shape if n) >= 1 << 60:
+        raise _too_large(layer, shown_shape(shape))
     place = runtime.place(device)
     name = runtime.dtype_name("float32" if dtype is None else dtype, place)
     if name == "int64":
@@ -65,7 +66,7 @@ def zeros(layer: str, shape: Any, device: Any, dtype: Any, requires_grad: bool =
     try:
         made._array = functions.zeros(shape, name, place)._array
     except MemoryError:
-        raise _too_large(layer, shape) from None
+        raise _too_large(layer, shown_shape(shape)) from None
     return made.requires_grad_(requires_grad)
 
 

@@ -6,7 +6,7 @@ import math
 from typing import Any
 
 from .. import _core, runtime
-from .._arguments import integer, several, shown
+from .._arguments import integer, several, shown, shown_shape
 from ..errors import DTypeError, ShapeError, message
 from ._elementwise import unbroadcast
 from ._tape import records
@@ -42,10 +42,10 @@ def reshape(x: Any, *shape: Any) -> Tensor:
         if rest > 0 and size % rest == 0:
             sizes[sizes.index(-1)] = size // rest
     if min(sizes, default=0) < 0 or math.prod(sizes) != math.prod(old):
-        raise ShapeError(message("reshape", "shape", f"a shape for the elements of {old}", _shown(sizes)))
+        raise ShapeError(message("reshape", "shape", f"a shape for the elements of {old}", shown_shape(sizes)))
     # beside a 0 any others give no elements, but NumPy can show no array whose other sizes would not fit
     if math.prod(n for n in sizes if n) >= 1 << 60:
-        raise MemoryError(message("reshape", "shape", "sizes that fit into memory", _shown(sizes)))
+        raise MemoryError(message("reshape", "shape", "sizes that fit into memory", shown_shape(sizes)))
     y = x._array.reshape(sizes)
     x._flags |= SHARED
     if records(x):
@@ -54,11 +54,6 @@ def reshape(x: Any, *shape: Any) -> Tensor:
         made = wrap(y)
     made._flags = SHARED | (x._flags & FIXED)
     return made
-
-
-def _shown(sizes: list[int]) -> str:
-    """A shape of any integers, also of those that Python refuses to print."""
-    return f"({', '.join(map(shown, sizes))}{',' * (len(sizes) == 1)})"
 
 
 def permute(x: Any, *dims: Any) -> Tensor:
