@@ -27,7 +27,7 @@ from .data import Streams, TextError, Vocabulary, split
 from .data.vocabulary import ids_dtype
 from .errors import CheckpointError, message
 from .runtime import get_random_state, set_random_state
-from .tensor import Tensor, at_once, no_grad, stack
+from .tensor import Tensor, at_once, no_grad, stack, versions
 
 if TYPE_CHECKING:
     from .checkpoint import Checkpoint
@@ -145,7 +145,8 @@ class Trainer:
 
     def step(self) -> None:
         """One update of the weights. A step that fails has not happened; one that Ctrl-C ends has, or has not."""
-        random, before, updates = get_random_state(), self.steps, self._updates()
+        # an update changes the weights' versions in the call that makes it
+        random, before, written = get_random_state(), self.steps, versions(self.model.parameters())
         try:
             with self.interrupts.open():
                 ids, following = self.streams[self.window]
@@ -165,16 +166,12 @@ class Trainer:
             at_once(count)
         except BaseException:
             if self.steps == before:
-                if self._updates() == updates:
+                if versions(self.model.parameters()) == written:
                     set_random_state(random)
                 else:
                     # Ctrl-C came between the update and its count
                     at_once(count)
             raise
-
-    def _updates(self) -> int:
-        """Those that the optimizer has counted, each in the call that made it."""
-        return next((state["step"] for state in self.optimizer.state.values()), 0)
 
     def validate(self) -> float:
         """The mean loss over the held-out part, read from its beginning: nats per character.

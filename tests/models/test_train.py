@@ -14,6 +14,7 @@ from runs import OPTIONS, SIZES, TEXT, Losses, fresh, resumed, same, weights
 from seqcore import Tensor, nn
 from seqcore.checkpoint import load_file
 from seqcore.data import TextError, Vocabulary
+from seqcore.models import LanguageModel
 from seqcore.train import Trainer, Watcher
 
 
@@ -419,3 +420,22 @@ def test_only_losses_are_read_back_from_a_gpu():
     trainer.run(steps=40)
     # two numbers of four bytes a step, read together; 64 leaves room for padding
     assert seqcore.debug.gpu_counters()["bytes_back"] <= 20 * 8 + 64
+
+
+def test_a_model_of_float64_goes_on_as_one(tmp_path):
+    """Nothing is rounded on the way through the file, inside an epoch and at its end."""
+    path = tmp_path / "run.safetensors"
+    for steps in (2, len(fresh().streams)):
+        whole = fresh_double()
+        whole.run(steps=steps, path=path)
+        whole.run(steps=steps + 2)
+        again = resumed(path)
+        assert {value.dtype for value in weights(again).values()} == {np.dtype("float64")}
+        again.run(steps=steps + 2)
+        assert same(weights(again), weights(whole))
+
+
+def fresh_double():
+    seqcore.manual_seed(11)
+    model = LanguageModel(TEXT, dropout=0.2, **SIZES).double()
+    return Trainer(model, model.vocabulary.encode(TEXT), **OPTIONS)

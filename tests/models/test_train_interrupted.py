@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from runs import TEXT, Losses, fresh, resumed, same, weights
+from seqcore import optim
 from seqcore.train import Interrupted, Interrupts, Trainer
 
 
@@ -119,18 +120,30 @@ def test_a_signal_at_every_instruction(part, tmp_path):
     signal_at(29, part, tmp_path)
 
 
-def test_a_signal_in_a_step_made_by_hand():
+def freeze_the_first(trainer):
+    trainer.step()
+    next(trainer.model.parameters()).requires_grad_(False)
+
+
+def step_without_counts(trainer):
+    trainer.optimizer = optim.SGD(trainer.model.parameters(), lr=0.1)
+
+
+@pytest.mark.parametrize("change", [None, freeze_the_first, step_without_counts])
+def test_a_signal_in_a_step_made_by_hand(change):
     """Outside `run` it comes at once, and the weights, their count and the place in the text are of one moment."""
 
     def stepped(at):
         trainer, pressed = fresh(text=TEXT[:400], bptt=24), Instructions(at)
+        if change is not None:
+            change(trainer)
         try:
             with pressed:
                 for _ in range(3):
                     trainer.step()
         except KeyboardInterrupt:
             pass
-        while trainer.steps < 4:
+        while trainer.steps < 5:
             trainer.step()
         return pressed.count, trainer
 

@@ -163,6 +163,8 @@ class LanguageModel(nn.Module):
         op = "from_checkpoint"
         name = check_path(op, "path", path)
         model = cls(**_checked(a_checkpoint(op, checkpoint), name))
+        if all(weights.dtype == "float64" for weights in checkpoint.model.values()):
+            model.double()
         load_weights(model, checkpoint.model, os.fsdecode(name))
         return model if device is None else model.to(device)
 

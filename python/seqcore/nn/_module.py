@@ -11,7 +11,7 @@ import numpy as np
 from .. import runtime
 from .._arguments import flag, function, no_room, shown, text
 from ..errors import DTypeError, message
-from ..tensor import Tensor, as_tensor, at_once, overwrite, own_memory, snapshot, values_for, zero_grads
+from ..tensor import Tensor, as_tensor, at_once, overwrite, own_memory, snapshot, values_for, versions, zero_grads
 from ._parameter import Parameter
 
 __all__ = ["Module"]
@@ -324,8 +324,8 @@ class Module:
             raise DTypeError(message("to", "dtype", "float32 or float64", name))
         tensors = {id(t): t for t in (*self.parameters(), *self.buffers())}
         # again where another thread wrote meanwhile
-        versions = None
-        while versions != (versions := [t._array.version for t in tensors.values()]):
+        before = None
+        while before != (before := versions(tensors.values())):
             every = [t for tensor in tensors.values() for t in (tensor, tensor.grad) if t is not None]
             changes = [change for t in every for change in _moves(t, place, name)]
         at_once(changes)

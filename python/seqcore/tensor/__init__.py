@@ -24,6 +24,7 @@ from ._memory import overwrite as overwrite
 from ._memory import own_memory as own_memory
 from ._memory import snapshot as snapshot
 from ._memory import values_for as values_for
+from ._memory import versions as versions
 from ._memory import zero_grads as zero_grads
 from ._memory import zeros as zeros
 from ._memory import zeros_like as zeros_like

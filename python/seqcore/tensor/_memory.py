@@ -20,6 +20,7 @@ __all__ = [
     "pieces",
     "snapshot",
     "values_for",
+    "versions",
     "zero_grads",
     "zeros",
     "zeros_like",
@@ -54,6 +55,11 @@ def snapshot(tensors: Any) -> list[Tensor]:
 def overwrite(pairs: Any) -> None:
     """Writes every second tensor over its first (same shape and dtype): all of them or none."""
     _core.assign([(into._array, values._array) for into, values in pairs])
+
+
+def versions(tensors: Any) -> list[int]:
+    """How many times the memory of each was written to."""
+    return [t._array.version for t in tensors]
 
 
 def zero_grads(tensors: Any, set_to_none: bool) -> None:
