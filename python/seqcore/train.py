@@ -145,8 +145,8 @@ class Trainer:
 
     def step(self) -> None:
         """One update of the weights. A step that fails has not happened; one that Ctrl-C ends has, or has not."""
-        # an update changes the weights' versions in the call that makes it
-        random, before, written = get_random_state(), self.steps, versions(self.model.parameters())
+        random, before = get_random_state(), self.steps
+        written: list[int] | None = None
         try:
             with self.interrupts.open():
                 ids, following = self.streams[self.window]
@@ -162,11 +162,13 @@ class Trainer:
                 after |= {"epoch": self.epoch + 1, "window": 0, "_state": None, "_due": self.held_out is not None}
             made = (record, loss.detach(), norm)
             count = [functools.partial(vars(self).update, after), functools.partial(self._unread.append, made)]
+            # an update changes the weights' versions in the call that makes it
+            written = versions(self.model.parameters())
             self.optimizer.step()
             at_once(count)
         except BaseException:
             if self.steps == before:
-                if versions(self.model.parameters()) == written:
+                if written is None or versions(self.model.parameters()) == written:
                     set_random_state(random)
                 else:
                     # Ctrl-C came between the update and its count

@@ -8,6 +8,7 @@ import threading
 import numpy as np
 import pytest
 
+import seqcore
 from runs import TEXT, Losses, fresh, resumed, same, weights
 from seqcore import optim
 from seqcore.train import Interrupted, Interrupts, Trainer
@@ -153,6 +154,26 @@ def test_a_signal_in_a_step_made_by_hand(change):
         _, trainer = stepped(at)
         assert trainer.read() == records and same(weights(trainer), final), at
         assert (trainer.epoch, trainer.window) == (whole.epoch, whole.window)
+
+
+def test_a_step_that_fails_in_a_model_that_writes_to_itself(monkeypatch):
+    """What forward writes, as one that keeps its weights small does, is no update: the step has not happened."""
+    trainer = fresh()
+    forward = type(trainer.model).forward
+
+    def shrinks(model, ids, state=None):
+        with seqcore.no_grad():
+            model.embedding.weight *= 0.99
+        if trainer.steps:
+            raise Moment
+        return forward(model, ids, state)
+
+    monkeypatch.setattr(type(trainer.model), "forward", shrinks)
+    trainer.step()
+    random = seqcore.runtime.get_random_state()
+    with pytest.raises(Moment):
+        trainer.step()
+    assert trainer.steps == trainer.window == 1 and seqcore.runtime.get_random_state() == random
 
 
 RETURN_OF_READ = max(line for *_, line in Trainer.read.__code__.co_lines() if line)
