@@ -144,7 +144,11 @@ class Trainer:
         return digest.hexdigest()[:16]
 
     def step(self) -> None:
-        """One update of the weights. A step that fails has not happened; one that Ctrl-C ends has, or has not."""
+        """One update of the weights. A step that fails has not happened; one that Ctrl-C ends has, or has not.
+
+        (Of an optimizer of one's own with several groups, some may have stepped.) After the last step of an epoch comes
+        `finish_epoch`, as in `run`.
+        """
         random, before = get_random_state(), self.steps
         written: list[int] | None = None
         try:

@@ -311,7 +311,8 @@ class Module:
     def to(self, device: Any = None, dtype: Any = None) -> Self:
         """Moves parameters, buffers and gradients to `device` and casts them to `dtype`, in place: all or none.
 
-        Other Tensors among the attributes stay as they are. A buffer that an operation gave keeps its history.
+        Other Tensors among the attributes stay as they are. A buffer that an operation gave keeps its history, but
+        under `no_grad`.
 
         Raises:
             DeviceError: no such device; DTypeError: float64 on a GPU.
