@@ -388,25 +388,14 @@ impl Team {
             let (phase, unit) = if phases == 1 { (0, step) } else { (step, 0) };
             let rest = |at: At| work(At { phase: phase + at.phase, unit: unit + at.unit, ..at });
             if !self.busy.load(Ordering::Relaxed) && !self.busy.swap(true, Ordering::Acquire) {
-                let result = self.run(threads, phases - phase, units - unit, poll, &rest);
+                let threads = self.hire(threads.min(units - unit));
+                let result = self.lead(threads, phases - phase, units - unit, poll, &rest);
                 self.busy.store(false, Ordering::Release);
                 return result;
             }
             alone(1, if phases == 1 { 1 } else { units }, poll, &rest)?;
         }
         Ok(())
-    }
-
-    fn run(
-        &'static self,
-        threads: usize,
-        phases: usize,
-        units: usize,
-        poll: &(dyn Fn() -> Result<()> + Sync),
-        work: Work<'_>,
-    ) -> Result<()> {
-        let threads = self.hire(threads.min(units));
-        self.lead(threads, phases, units, poll, work)
     }
 
     /// The caller's part, with `threads - 1` helpers that may come.
